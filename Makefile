@@ -1,0 +1,67 @@
+# One Makefile.  `make help` lists the targets.
+#
+#   make                  build/runsc
+#   make check            set up, build, run every test
+#   make SAN=asan …       the same with AddressSanitizer and UBSan (build/asan)
+#   make V=1              show commands
+
+SAN      ?=
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+VARIANT  := $(if $(SAN),$(SAN),$(if $(DEBUG),debug,release))
+B        := build/$(VARIANT)
+CC       := gcc
+Q        := $(if $(V),,@)
+
+PKGS     := libseccomp jansson libunwind libelf libdw
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-missing-field-initializers
+HARDEN   := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
+CPPFLAGS := -I. -I$(B)/gen -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+CFLAGS   := -std=gnu11 -g -O2 -fno-omit-frame-pointer -pthread $(WARN) $(HARDEN)
+LDFLAGS  := -pie -Wl,-z,relro,-z,now -pthread
+LDLIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+ifeq ($(SAN),asan)
+CFLAGS   += -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1
+LDFLAGS  += -fsanitize=address,undefined
+else ifeq ($(SAN),tsan)
+CFLAGS   += -fsanitize=thread -O1
+LDFLAGS  += -fsanitize=thread
+else ifeq ($(DEBUG),)
+CPPFLAGS += -DNDEBUG -D_FORTIFY_SOURCE=3
+endif
+
+SRCDIRS  := sentry gofer platform syscalls oci
+SRCS     := $(filter-out platform/systrap/stub/%,$(shell find $(SRCDIRS) -name '*.c' | sort))
+ASMS     := $(filter-out platform/systrap/stub/%,$(shell find $(SRCDIRS) -name '*.S' | sort))
+OBJS     := $(SRCS:%.c=$(B)/%.o) $(ASMS:%.S=$(B)/%.o)
+LIBOBJS  := $(filter-out $(B)/oci/main.o,$(OBJS))
+
+.PHONY: all check check-quick lint demo bench fuzz install clean help
+all: build/runsc
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+build/runsc: $(B)/runsc
+	$(Q)cp -f $< $@.new && mv -f $@.new $@
+
+$(B)/runsc: $(OBJS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# A change of flags rebuilds everything of the variant.
+FLAGS := $(CC) $(CPPFLAGS) $(CFLAGS)
+$(B)/flags: force
+	$(Q)mkdir -p $(B); echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+.PHONY: force
+
+$(B)/%.o: %.c $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+$(B)/%.o: %.S $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+clean:
+	rm -rf build
+
+-include $(OBJS:.o=.d)

@@ -1,0 +1,176 @@
+/*
+ * platform.h - how guest code runs: the one interface between the sentry and a platform.
+ *
+ * A platform runs guest threads inside guest address spaces and reports why they stopped.  The
+ * sentry knows nothing about which platform is in use.  platform/ptrace and platform/systrap
+ * implement it; a KVM or arm64 platform must be addable without touching sentry/.
+ *
+ * Terms
+ *   address space  struct p_aspace: one host process whose memory IS the guest's memory.
+ *   thread         struct p_thread: one host thread, always of one address space.
+ *   event          why a thread stopped.  A thread is either *running* (between p_resume and the
+ *                  event that p_next returns for it) or *stopped*; everything except p_interrupt
+ *                  needs it stopped, and only one sentry thread uses a stopped thread at a time.
+ *
+ * Workers.  Any number of sentry threads ("workers") call p_next(); it returns one stopped thread
+ * with a fresh event, or NULL after p_kick() or a death of the platform.  A worker handles the
+ * event itself and calls p_resume(), which never blocks.  Who spins and who sleeps in p_next is the
+ * platform's business: it is the leader/follower hand-off of the design.
+ *
+ * Trust.  Everything that comes out of a guest process is hostile.  The platform fetches each word
+ * once, checks it, and gives the sentry private copies.
+ *
+ * Errors are negative errno values.  -ESRCH means that the host process is gone (killed, OOM): the
+ * caller treats the address space as dead; every thread of it will also report P_EVENT_DEAD.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sentry/arch/regs.h"
+#include "sentry/lib/compiler.h"
+
+struct platform;
+struct p_aspace;
+struct p_thread;
+
+enum p_event_kind {
+	P_EVENT_SYSCALL,     /* a system call: number in regs->orig_rax, arguments in registers;
+				rip stands after the instruction, rax is -ENOSYS as on Linux */
+	P_EVENT_SIGNAL,	     /* a synchronous signal of the guest's own making: fault, #UD, trap … */
+	P_EVENT_INTERRUPTED, /* p_interrupt() took it out of guest code */
+	P_EVENT_DEAD,	     /* its host process or thread died unexpectedly; signo says how */
+};
+
+struct p_event {
+	enum p_event_kind kind;
+	/* P_EVENT_SIGNAL: as the host kernel reported it. */
+	int signo, si_code;
+	uint64_t addr; /* si_addr */
+	uint64_t trapno, error_code, cr2;
+	/*
+	 * P_EVENT_SYSCALL for futex: the platform had passed the call to the host kernel, where
+	 * p_interrupt() or a stop aborted it.  The sentry restarts it (ERESTARTSYS) or fails it with
+	 * EINTR, and must not expect the platform to have had any other effect.
+	 */
+	bool host_wait_aborted;
+	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none.  Valid when aborted. */
+	int64_t host_wait_deadline;
+};
+
+struct p_limits {
+	uint64_t task_size;    /* guest addresses are below it; page aligned */
+	uint64_t mmap_min;     /* lowest address a guest may map */
+	uint64_t vdso_base;    /* the vDSO's ELF header in every fresh address space; 0 for none */
+	uint64_t vdso_len;     /* [vdso], executable pages */
+	uint64_t vvar_base, vvar_len; /* [vvar], below it */
+	size_t xstate_size;    /* bytes of the XSAVE area that p_xstate_get/_set move */
+	uint64_t xstate_mask;  /* XCR0 bits in it */
+};
+
+struct p_options {
+	bool patching;	/* systrap: patch call sites (no effect before the fast path exists) */
+	int spin_us;	/* how long a worker may spin; -1: platform's own policy; 0: always sleep */
+	int max_guest_processes; /* backstop; 0: a default */
+};
+
+/* One memory operation of a batch; executed in order, the first failure stops the batch. */
+enum p_memop_kind {
+	P_MEMOP_MAP,	/* mmap(addr, len, prot, flags|MAP_FIXED, fd, off); fd -1: anonymous */
+	P_MEMOP_UNMAP,	/* munmap(addr, len) */
+	P_MEMOP_PROTECT, /* mprotect(addr, len, prot) */
+	P_MEMOP_MOVE,	/* mremap(addr, len, new_len, MAYMOVE|FIXED, new_addr) */
+	P_MEMOP_RESIZE, /* mremap(addr, len, new_len, 0): in place, shrink or grow */
+	P_MEMOP_ADVISE, /* madvise(addr, len, flags) */
+	P_MEMOP_WAKE,	/* futex(addr, FUTEX_WAKE [|PRIVATE: flags], len) */
+};
+
+struct p_memop {
+	enum p_memop_kind kind;
+	uint64_t addr, len;
+	int prot;
+	int flags;
+	int fd;		 /* host descriptor, borrowed for the call, with exactly the guest's access */
+	uint64_t off;
+	uint64_t new_addr, new_len;
+	long ret;	 /* out: ≥ 0 or -errno; -ECANCELED for those after a failure */
+};
+
+struct platform_ops {
+	const char *name;
+
+	/* ---- life ---- */
+	/* p_prepare runs in the small, still single-threaded sentry before confinement: it starts
+	 * the zygote.  p_start runs after confinement, before the first aspace. */
+	int (*prepare)(const struct p_options *opt, struct platform **out);
+	int (*start)(struct platform *pf);
+	void (*destroy)(struct platform *pf); /* kills every guest process */
+	const struct p_limits *(*limits)(struct platform *pf);
+
+	/* ---- workers ---- */
+	struct p_thread *(*next)(struct platform *pf);
+	void (*kick)(struct platform *pf); /* makes one worker that sleeps in next() return NULL */
+
+	/* ---- address spaces and threads ---- */
+	/* A fresh process with nothing mapped below task_size but vDSO and vvar, and one stopped
+	 * thread with zeroed registers and default extended state. */
+	int (*aspace_create)(struct platform *pf, struct p_aspace **as, struct p_thread **th);
+	/* The host's fork of parent's process: the child's one thread is stopped and equals
+	 * `parent` in registers and extended state. */
+	int (*fork)(struct p_thread *parent, struct p_aspace **as, struct p_thread **th);
+	/* A further host thread in parent's process, stopped, equal in registers and state. */
+	int (*thread_create)(struct p_thread *parent, struct p_thread **th);
+	/* Ends one stopped thread (consumes it).  The last thread's end, or aspace_kill, ends the
+	 * process.  A thread whose event was P_EVENT_DEAD is only freed. */
+	void (*thread_destroy)(struct p_thread *th);
+	struct p_aspace *(*aspace_get)(struct p_aspace *as);
+	void (*aspace_put)(struct p_aspace *as); /* last put: killed if alive, reaped, freed */
+	/* Sends SIGKILL to the host process: for whole-process exits.  Its threads, running ones
+	 * included, need no event any more but must still be destroyed; copies fail with -ESRCH. */
+	void (*aspace_kill)(struct p_aspace *as);
+	pid_t (*host_pid)(struct p_aspace *as); /* in the sentry's PID namespace; for procfs */
+
+	/* ---- running ---- */
+	void (*resume)(struct p_thread *th);
+	/* Any thread may call it at any time: a running `th` reports an event soon (its own next
+	 * one, or P_EVENT_INTERRUPTED); for a stopped one it is remembered until the next resume,
+	 * which then returns at once.  After a short deadline the host process is killed. */
+	void (*interrupt)(struct p_thread *th);
+	const struct p_event *(*event)(struct p_thread *th);
+	struct arch_regs *(*regs)(struct p_thread *th); /* sentry-private; taken at resume */
+	int (*xstate_get)(struct p_thread *th, void *buf, size_t size);
+	int (*xstate_set)(struct p_thread *th, const void *buf, size_t size);
+	int (*xstate_reset)(struct p_thread *th); /* as after execve */
+	void (*set_owner)(struct p_thread *th, void *owner);
+	void *(*owner)(struct p_thread *th);
+	bool (*in_host_wait)(struct p_thread *th); /* running, but asleep in a passed-through futex */
+
+	/* ---- memory ---- */
+	/* Runs a batch on a stopped thread of the address space; returns 0, or the first error. */
+	int (*mem)(struct p_thread *th, struct p_memop *ops, size_t n);
+	/* Copies; return the bytes done, short when a page is missing (then maybe 0), or -ESRCH.
+	 * `th` may be NULL (another task's memory); when given and stopped at a system call whose
+	 * marshalled bytes cover the range, those are used. */
+	ssize_t (*copy_in)(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src,
+			   size_t n);
+	ssize_t (*copy_out)(struct p_aspace *as, struct p_thread *th, uint64_t dst,
+			    const void *src, size_t n);
+	/* Compare-and-swap of a 32-bit guest word, executed in the address space by `th`.
+	 * Returns 0 with *seen set (success when *seen == expect), or -EFAULT. */
+	int (*cmpxchg32)(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
+			 uint32_t *seen);
+};
+
+struct platform {
+	const struct platform_ops *ops;
+};
+
+/* All platforms: NULL-terminated, the default first. */
+extern const struct platform_ops *const platforms[];
+const struct platform_ops *platform_lookup(const char *name); /* NULL: no such platform */
+
+extern const struct platform_ops platform_systrap;
+extern const struct platform_ops platform_ptrace;

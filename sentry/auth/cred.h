@@ -1,0 +1,42 @@
+/*
+ * Credentials: immutable once published; a change makes a copy.  A task replaces its pointer
+ * under lc_tasks; others take a reference through task_cred_get().  Source: credentials(7),
+ * capabilities(7).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sentry/lib/compiler.h"
+#include "sentry/lib/ref.h"
+
+#define CAP_LAST 40
+#define CAP_FULL ((1ULL << (CAP_LAST + 1)) - 1)
+#define CAP_BIT(c) (1ULL << (c))
+
+struct cred {
+	ref_t ref;
+	uint32_t uid, euid, suid, fsuid;
+	uint32_t gid, egid, sgid, fsgid;
+	uint64_t cap_inheritable, cap_permitted, cap_effective, cap_bounding, cap_ambient;
+	uint32_t securebits;
+	size_t ngroups;
+	uint32_t *groups; /* owned, sorted */
+};
+
+struct cred *cred_new_root(void);		   /* uid 0, all capabilities; NULL: no memory */
+struct cred *cred_dup(const struct cred *c);	   /* private copy to change; NULL: no memory */
+struct cred *cred_get(struct cred *c);
+void cred_put(struct cred *c);
+int cred_set_groups(struct cred *c, const uint32_t *groups, size_t n) MUST_CHECK; /* copies */
+bool cred_in_group(const struct cred *c, uint32_t gid); /* fsgid or supplementary */
+static inline bool cred_capable(const struct cred *c, int cap)
+{
+	return c->cap_effective & CAP_BIT(cap);
+}
+/* The capability rules of a change of user ids (capabilities(7), "Effect of user ID changes"). */
+void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old);
+/* The rules of execve(2) for a file without file capabilities. */
+void cred_fix_caps_for_exec(struct cred *new, const struct cred *old);

@@ -1,0 +1,66 @@
+/*
+ * boot.h - all of the sentry that oci/ may see: from a set of descriptors and a description of the
+ * first container to a running kernel with a control server.
+ *
+ * Called in the sentry process by `runsc boot`, in this order, each step from the state that the
+ * one before left:
+ *	boot_prepare   still able to fork: platform zygote, memory settings
+ *	(oci/ drops what is left of privileges; boot_confine installs the seccomp filter)
+ *	boot_run       serves until the container ends; returns its wait status
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sentry/lib/compiler.h"
+
+struct jansson_json; /* json_t of jansson: kept out of this header */
+
+struct boot_mount {
+	const char *type;   /* "gofer" (a bind mount served by the gofer), "tmpfs", "proc", "sysfs",
+			       "devtmpfs", "devpts", "cgroup", "mqueue" */
+	const char *source; /* as /proc/mounts shows it */
+	const char *target; /* absolute, inside the container */
+	const char *data;   /* file-system options, comma separated, or "" */
+	unsigned flags;	    /* MS_* */
+	int gofer_id;	    /* type gofer: which attach point of the gofer */
+	bool overlay;	    /* put a writable memory layer over it */
+};
+
+struct boot_process {
+	size_t argc, envc, nrlimits, ngroups;
+	char **argv, **envp;
+	const char *cwd;
+	uint32_t uid, gid, umask;
+	uint32_t *groups;
+	uint64_t cap_bounding, cap_effective, cap_inheritable, cap_permitted, cap_ambient;
+	struct boot_rlimit {
+		int resource;
+		uint64_t cur, max;
+	} *rlimits;
+	bool no_new_privs, terminal;
+	int stdio[3];	    /* host descriptors, consumed; with `terminal` all the same tty */
+};
+
+struct boot_config {
+	const char *platform;	 /* "systrap" or "ptrace" */
+	const char *container_id;
+	const char *hostname;
+	bool root_overlay, root_readonly;
+	size_t nmounts;
+	struct boot_mount *mounts; /* in order; the root itself is attach point 0 */
+	struct boot_process process;
+	int control_fd;	   /* listening SOCK_STREAM unix socket, consumed */
+	int gofer_fd;	   /* connected socket to the gofer, consumed */
+	int proc_fd;	   /* O_PATH directory: procfs of the sandbox's PID namespace; or -1 */
+	int panic_fd, log_fd; /* -1: none */
+	bool strace, systrap_patching;
+	const char *strace_syscalls; /* comma list, or "" */
+	int spin_us;	   /* platform option; -1: default */
+};
+
+int boot_prepare(const struct boot_config *c) MUST_CHECK;
+int boot_confine(const struct boot_config *c) MUST_CHECK;
+int boot_run(const struct boot_config *c) MUST_CHECK;

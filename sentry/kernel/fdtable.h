@@ -1,0 +1,50 @@
+/*
+ * Descriptor tables, shared by tasks with CLONE_FILES, and struct fs_context (root, cwd, umask),
+ * shared with CLONE_FS.
+ *
+ * Reserve a number, show it to the guest, only then commit: a fault leaves nothing behind.
+ */
+#pragma once
+
+#include "sentry/lib/lock.h"
+#include "sentry/lib/ref.h"
+#include "sentry/vfs/file.h"
+
+struct fdtable;
+
+struct fdtable *fdtable_new(void); /* NULL: no memory */
+struct fdtable *fdtable_dup(struct fdtable *src, int *err); /* fork: same files; NULL: *err */
+struct fdtable *fdtable_get(struct fdtable *t);
+void fdtable_put(struct fdtable *t); /* the last put closes all, releasing POSIX locks */
+
+/* Returns a reference, or NULL (EBADF).  fdtable_file also refuses O_PATH files. */
+struct file *fdtable_file(struct fdtable *t, int fd);
+struct file *fdtable_file_any(struct fdtable *t, int fd);
+
+/* Reserves the n lowest free numbers ≥ from, below limit.  -EMFILE, -ENOMEM. */
+int fdtable_reserve(struct fdtable *t, int from, uint64_t limit, int n, int32_t *fds) MUST_CHECK;
+void fdtable_unreserve(struct fdtable *t, int n, const int32_t *fds);
+void fdtable_commit(struct fdtable *t, int fd, struct file *f, bool cloexec); /* consumes f */
+/* reserve + commit of one (consumes f even on failure): the number or -errno. */
+int fdtable_install(struct fdtable *t, uint64_t limit, struct file *f, bool cloexec) MUST_CHECK;
+/* dup2: replaces newfd (consumes f); returns newfd or -errno (-EBADF at the limit, -EBUSY). */
+int fdtable_replace(struct fdtable *t, int newfd, uint64_t limit, struct file *f,
+		    bool cloexec) MUST_CHECK;
+int fdtable_close(struct fdtable *t, int fd) MUST_CHECK;
+int fdtable_close_range(struct fdtable *t, unsigned first, unsigned last, bool cloexec_only) MUST_CHECK;
+int fdtable_get_cloexec(struct fdtable *t, int fd) MUST_CHECK; /* 0, 1, -EBADF */
+int fdtable_set_cloexec(struct fdtable *t, int fd, bool on) MUST_CHECK;
+void fdtable_exec(struct fdtable *t); /* closes all that are close-on-exec */
+/* The lowest open number ≥ from, or -1: for /proc/PID/fd. */
+int fdtable_next(struct fdtable *t, int from);
+
+struct fs_context {
+	ref_t ref;
+	struct mutex lock; /* lc_fs */
+	struct path root, cwd;
+	uint32_t umask;
+};
+struct fs_context *fs_context_new(struct path root, struct path cwd, uint32_t umask); /* takes refs */
+struct fs_context *fs_context_dup(struct fs_context *fs);
+struct fs_context *fs_context_get(struct fs_context *fs);
+void fs_context_put(struct fs_context *fs);

@@ -1,0 +1,278 @@
+/*
+ * task.h - tasks, thread groups, the pid table, sleeping and waking.
+ *
+ * A *task* is a guest thread: a fiber (its kernel stack) and a platform thread (its user side).
+ * A *thread group* is a guest process.  Source: clone(2), wait(2), setpgid(2), setsid(2).
+ *
+ * Locking: lc_tasks (kernel.tasks_lock, one for the sandbox) guards the tree: pid table, parents,
+ * children, threads, groups, sessions, zombies, and task.cred/comm for other tasks' readers.
+ * tg->siglock (lc_signal) guards signal state.  Fields marked *own* belong to the task itself
+ * (whatever runs on its fiber); *atomic* ones to everybody; *immutable* ones never change.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+#include "platform/platform.h"
+#include "sentry/auth/cred.h"
+#include "sentry/kernel/fdtable.h"
+#include "sentry/kernel/signal.h"
+#include "sentry/lib/fiber.h"
+#include "sentry/lib/list.h"
+#include "sentry/lib/ref.h"
+#include "sentry/mm/mm.h"
+#include "sentry/mm/uaccess.h"
+#include "sentry/time/ktimer.h"
+#include "sentry/vfs/vfs.h"
+
+struct task;
+struct tty;
+
+/* What one container is inside the sandbox. */
+struct container {
+	ref_t ref;
+	char *id;			/* owned */
+	struct mnt_ns *mnt_ns;		/* reference */
+	struct thread_group *init;	/* borrowed; NULL before start; lc_tasks */
+	struct list_head link;		/* kernel.containers; lc_control of boot */
+	struct list_head exec_waits;	/* boot's */
+	void *boot;			/* boot's own */
+};
+
+enum task_state {
+	TASK_RUNNING,	/* R: guest code, or a handler */
+	TASK_SLEEPING,	/* S */
+	TASK_UNINTERRUPTIBLE, /* D */
+	TASK_STOPPED,	/* T */
+	TASK_ZOMBIE,	/* Z */
+	TASK_DEAD,	/* X: reaped */
+};
+
+struct session {
+	ref_t ref;
+	int sid;
+	struct tty *tty; /* controlling terminal; lc_tasks; see tty.h */
+};
+
+#define RLIM_K_INFINITY (~0ULL)
+struct krlimit {
+	uint64_t cur, max;
+};
+
+struct thread_group {
+	ref_t ref;
+	struct kernel *k;		/* immutable */
+	struct container *container;	/* immutable, reference */
+	struct task *leader;		/* lc_tasks; reference while not reaped */
+	struct list_head threads;	/* task.thread_link */
+	int nthreads;			/* not yet exited */
+	int tgid;			/* immutable */
+	int pgid;
+	struct session *session;	/* reference */
+	struct thread_group *parent;	/* NULL for the container's init */
+	struct list_head children, sibling;
+	bool did_exec;			/* setpgid: EACCES after execve */
+	bool child_subreaper;
+	bool zombie;			/* all threads gone, waiting for wait() */
+	int exit_signal;		/* SIGCHLD; what the parent gets */
+	int wait_status;		/* of the group's end */
+	struct waitq wait_children;	/* notified when a child's state changes: POLLIN */
+	struct waitq exit_waitq;	/* notified (POLLIN) when the group is a zombie */
+
+	/* siglock */
+	struct mutex siglock;
+	struct sighand *sighand;	/* reference; replaced by exec */
+	struct sigqueue_head pending;	/* for the group */
+	_Atomic bool exiting;		/* group exit under way */
+	int group_exit_status;
+	enum { STOP_NONE, STOP_PENDING, STOP_STOPPED } stop_state;
+	int stop_signo;
+	bool stop_unreported, cont_unreported; /* for waitid(WSTOPPED, WCONTINUED) */
+	struct task *exec_task;		/* execve under way: all others die */
+
+	struct krlimit rlimit[RLIM_NLIMITS]; /* lc_tasks */
+	/* Accounting, lc_tasks: what exited threads and waited-for children used (ns). */
+	int64_t dead_utime, dead_stime, child_utime, child_stime;
+	int64_t start_time;		/* CLOCK_BOOTTIME ns; immutable */
+	struct posix_timers *timers;	/* interval and POSIX timers: sentry/time; siglock */
+	uint64_t ioac[4];
+};
+
+struct task {
+	ref_t ref;
+	struct kernel *k;		/* immutable */
+	struct thread_group *tg;	/* immutable, reference */
+	struct list_head thread_link;	/* lc_tasks */
+	int tid;			/* lc_tasks; changes only when exec makes it the leader */
+	struct fiber fiber;
+	struct p_thread *pt;		/* own; replaced by exec */
+	struct umem um;			/* own: { mm, pt } */
+	struct mm *mm;			/* own, reference; others: task_mm_get() */
+	struct fdtable *fds;		/* own, reference; others: lc_tasks */
+	struct fs_context *fs;		/* own, reference; others: lc_tasks */
+	struct cred *cred;		/* own; others: task_cred_get() */
+	char comm[16];			/* lc_tasks */
+	_Atomic int state;		/* enum task_state */
+	bool no_new_privs;		/* own */
+	int exit_status;		/* own wait status */
+
+	/* Sleeping: see below. */
+	_Atomic uint32_t park;
+	struct ktimer park_timer;
+	_Atomic bool in_guest;		/* between resume and the next event */
+	_Atomic bool timer_fired;
+
+	/* Signals; siglock unless *own*. */
+	struct sigqueue_head pending;
+	sigset_k mask;
+	sigset_k saved_mask;		/* own */
+	bool has_saved_mask;		/* own */
+	_Atomic bool sigpending;	/* hint kept by signal.c: something is deliverable */
+	struct sigaltstack_k altstack;	/* own */
+	sigset_k sigwait;		/* signals a sigtimedwait sleeps for */
+	/* own: what restart_syscall does (nanosleep, poll, futex, …). */
+	long (*restart_fn)(struct task *t);
+	int64_t restart_deadline;
+	uint64_t restart_arg[5];
+
+	uaddr_t clear_child_tid, robust_list; /* own */
+	uint64_t robust_list_len;
+	int pdeath_signal;		/* lc_tasks */
+	struct task *vfork_parent;	/* reference: sleeping until we exec or exit; lc_tasks */
+	_Atomic bool vfork_done;
+	int64_t start_time;
+	_Atomic int64_t utime, stime;	/* ns, best knowledge */
+	uint64_t nsyscalls;
+	/* Scheduling values that are remembered. */
+	int nice, sched_policy, sched_priority;
+	uint64_t timer_slack;
+	unsigned personality;
+	uint64_t cpu_affinity;
+};
+
+/* The sandbox's one kernel. */
+struct kernel {
+	struct platform *pf;
+	struct mutex tasks_lock;	/* lc_tasks */
+	struct list_head tasks;		/* all live thread groups, by kernel_next_tg */
+	struct list_head containers;
+	char hostname[65], domainname[65]; /* lc_tasks */
+	_Atomic uint64_t nforks;
+	_Atomic int ntasks;
+	int64_t boot_time;		/* CLOCK_REALTIME ns at start */
+	bool strace;			/* --strace */
+	const uint64_t *strace_filter;	/* bitmap by number, or NULL: all */
+	unsigned ncpus;
+};
+
+extern struct kernel *kernel; /* set once by kernel_init */
+
+/* ---- kernel (kernel.c, worker.c) ---- */
+int kernel_init(struct platform *pf, const char *hostname) MUST_CHECK;
+/* Starts the workers; returns at once.  Workers run until the process exits. */
+int kernel_start_workers(void) MUST_CHECK;
+/* A worker is about to be in a host call that may take long (and after).  Keeps one more ready. */
+void worker_host_block_begin(void);
+void worker_host_block_end(void);
+
+struct exec_args {
+	const char *filename;	    /* as given: becomes AT_EXECFN and argv[1] of scripts */
+	struct file *file;	    /* borrowed: the opened executable */
+	size_t argc, envc;
+	char **argv, **envp;	    /* borrowed */
+};
+/*
+ * The first process of a container, or an exec'ed one (parent: container's init, outside its
+ * session): made with these resources, which are borrowed (references are taken), and left
+ * un-started.  -errno as execve(2).
+ */
+struct process_args {
+	struct container *container;
+	struct exec_args exec;
+	struct cred *cred;
+	struct fdtable *fds;
+	struct fs_context *fs;
+	const struct krlimit *rlimits; /* RLIM_NLIMITS of them, or NULL: defaults */
+	bool no_new_privs;
+	struct tty *tty;	       /* becomes the controlling terminal; NULL: none */
+};
+int kernel_process_create(const struct process_args *a, struct thread_group **out) MUST_CHECK;
+void kernel_process_start(struct thread_group *tg);
+
+/* ---- tasks (task.c) ---- */
+struct task *task_get(struct task *t);
+void task_put(struct task *t);
+struct thread_group *thread_group_get(struct thread_group *tg);
+void thread_group_put(struct thread_group *tg);
+/* Under lc_tasks; borrowed results. */
+struct task *task_lookup(int tid) REQUIRES(lc_tasks);
+struct thread_group *thread_group_lookup(int tgid) REQUIRES(lc_tasks);
+/* The next live thread group with tgid ≥ from, with a reference; NULL: none.  Takes lc_tasks. */
+struct thread_group *thread_group_next(int from);
+/* References for readers other than the task; NULL when it is exiting. */
+struct mm *task_mm_get(struct task *t);
+struct cred *task_cred_get(struct task *t);
+struct fdtable *task_fds_get(struct task *t);
+struct fs_context *task_fs_get(struct task *t);
+/* Replaces the own credentials (consumes `new`); handles dumpable and pdeath_signal. */
+void task_set_cred(struct task *t, struct cred *new);
+uint64_t task_rlimit(struct task *t, int resource); /* the soft limit */
+static inline bool task_capable(const struct task *t, int cap)
+{
+	return cred_capable(t->cred, cap);
+}
+/* A walk environment for dirfd and name.  Takes references: end it with walk_env_fini. */
+int task_walk_env(struct task *t, int dirfd, const char *name, struct walk_env *env) MUST_CHECK;
+void walk_env_fini(struct walk_env *env);
+char task_state_letter(const struct task *t);
+bool pgrp_exists_in_session(int pgid, int sid) REQUIRES(lc_tasks);
+bool pgrp_is_orphaned(int pgid) REQUIRES(lc_tasks);
+
+/* ---- sleeping (worker.c) ----
+ * A task has one park token.  task_wake() deposits it, from any thread; task_park() waits for it
+ * and takes it.  So: register where you will be woken, check the condition, park, check again.
+ * Tokens may be spurious.
+ */
+void task_wake(struct task *t);
+/* Waits for a token until `deadline` (CLOCK_MONOTONIC ns, TIME_NEVER: none).  0 token;
+ * -ETIMEDOUT; -EINTR: a signal is pending (not when `state` is TASK_UNINTERRUPTIBLE). */
+int task_park(struct task *t, enum task_state state, int64_t deadline) MUST_CHECK;
+
+struct task_waiter {
+	struct waiter w;
+	struct task *t;
+};
+void task_waiter_init(struct task_waiter *tw, struct task *t); /* notify = task_wake */
+/*
+ * Waits until the file may be ready for one of `events`: 0, -ETIMEDOUT, or -ERESTARTSYS on a
+ * signal.  The loop around an operation:
+ *	while ((n = file_read(f, &io, NULL)) == -EAGAIN && !nonblock)
+ *		if ((err = task_wait_file(t, f, POLLIN, TIME_NEVER)))
+ *			return err;
+ */
+int task_wait_file(struct task *t, struct file *f, uint32_t events, int64_t deadline) MUST_CHECK;
+
+/* ---- clone, exec, exit, wait ---- */
+struct clone_args_k { /* clone3(2), kernel layout */
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+		set_tid_size, cgroup;
+};
+long task_clone(struct task *t, const struct clone_args_k *a);
+/* Replaces the program.  On success the task's registers are the new program's; returns 0. */
+int task_exec(struct task *t, const struct exec_args *a) MUST_CHECK;
+/* Asks the task to end with this exit status (wait status form); takes effect in its loop. */
+void task_exit_self(struct task *t, int wait_status);
+long task_wait4(struct task *t, int pid, uaddr_t status, int options, uaddr_t rusage);
+long task_waitid(struct task *t, int type, int id, uaddr_t info, int options, uaddr_t rusage);
+/* The parent's view changed (stopped, continued): SIGCHLD and waiters.  Holds nothing. */
+void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo);
+void task_rusage(struct thread_group *tg, int who, struct rusage *out); /* RUSAGE_* */
+
+/* Restart codes: they never reach the guest; they die in signal_deliver(). */
+#define ERESTARTSYS 512
+#define ERESTARTNOINTR 513
+#define ERESTARTNOHAND 514
+#define ERESTART_RESTARTBLOCK 516

@@ -1,0 +1,67 @@
+/*
+ * The order of locks, outermost first.
+ *
+ * There is one lock class per kind of lock.  A thread that holds a lock may only take locks of
+ * classes further down this list.  Two locks of one class are never held together, except where
+ * the class says how they are ordered.  clang checks it from the annotations (make lint); builds
+ * with assertions check it at run time with a per-thread mask of held classes (lock.c).
+ *
+ * No lock is held across copy_in/copy_out, across a switch of fibers, or across host I/O on files
+ * that a guest chose, except those marked "host I/O": they are taken by handlers only, never on
+ * the way to answering somebody else's request.
+ */
+#pragma once
+
+/* X(class, "what it guards") */
+#define LOCK_CLASSES(X)                                                                            \
+	X(lc_control, "control server: containers and their start-up")                             \
+	X(lc_mm_map, "struct mm: serialises changes of the mapping list (host I/O: memory batches)") \
+	X(lc_rename, "struct super_block: one rename between directories at a time (host I/O)")    \
+	X(lc_inode_dir, "struct inode of a directory: its entries (host I/O); parent before child") \
+	X(lc_inode_dir2, "the same, for the second directory or the child of a locked one")        \
+	X(lc_inode_data, "struct inode of a file: size and contents (host I/O)")                   \
+	X(lc_inode_data2, "the same, of a lower layer's inode")                                    \
+	X(lc_gofer, "gofer connection: one request at a time (host I/O)")                          \
+	X(lc_file_pos, "struct file: position")                                                    \
+	X(lc_mm, "struct mm: VMA tree, brk, limits; never across host calls")                      \
+	X(lc_epoll, "struct epoll: interest list")                                                 \
+	X(lc_mount, "mount table")                                                                 \
+	X(lc_dcache, "dentry hash, parents, children, LRU")                                        \
+	X(lc_inode, "struct inode: attributes")                                                    \
+	X(lc_flock, "file locks of an inode")                                                      \
+	X(lc_fs, "struct fs_context: root, cwd, umask")                                            \
+	X(lc_fdtable, "struct fdtable")                                                            \
+	X(lc_net, "socket namespace tables (abstract names)")                                      \
+	X(lc_socket, "struct socket; two of them by address")                                      \
+	X(lc_socket2, "the second socket of a pair")                                               \
+	X(lc_pipe, "struct pipe")                                                                  \
+	X(lc_tasks, "task tree: pids, parents, children, groups, sessions, tty owners, zombies")   \
+	X(lc_signal, "struct thread_group: signal queues and actions, timers, stop state")         \
+	X(lc_timer, "timer heap")                                                                  \
+	X(lc_waitq, "struct waitq: list of waiters")                                               \
+	X(lc_poller, "host poller: registered descriptors")                                        \
+	X(lc_runq, "run queue of fibers")                                                          \
+	X(lc_platform, "platform: address spaces, threads, pools")                                 \
+	X(lc_leaf, "any lock that is taken last and briefly")
+
+enum lock_rank {
+#define X(name, what) rank_##name,
+	LOCK_CLASSES(X)
+#undef X
+	LOCK_RANKS
+};
+
+#if defined(__clang__)
+#define LOCK_CAPABILITY __attribute__((capability("lock")))
+#else
+#define LOCK_CAPABILITY
+#endif
+
+struct LOCK_CAPABILITY lock_class {
+	enum lock_rank rank;
+	const char *name;
+};
+
+#define X(name, what) extern struct lock_class name;
+LOCK_CLASSES(X)
+#undef X

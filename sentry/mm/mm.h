@@ -1,0 +1,112 @@
+/*
+ * struct mm: a guest address space as the guest sees it - the VMA tree, brk, limits, and what
+ * /proc/PID/maps shows.  The bytes themselves are the host process's memory (platform/), which
+ * performs what is decided here.
+ *
+ * Locking: mm_lock (lc_mm_map) is held over a whole change, host operation included, so that the
+ * tree and the host process never disagree; `lock` (lc_mm) guards the tree for readers.
+ * `th` parameters are the calling task's own stopped thread, which runs the operations.
+ *
+ * Errors are as mmap(2), mprotect(2), mremap(2), madvise(2), brk(2) say.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "platform/platform.h"
+#include "sentry/lib/list.h"
+#include "sentry/lib/lock.h"
+#include "sentry/lib/rbtree.h"
+#include "sentry/lib/ref.h"
+#include "sentry/lib/uaddr.h"
+
+struct file;
+struct mm_limits; /* see mm_set_limits */
+
+/* The guest's view of a mapping, [start, end). */
+struct vma {
+	struct rb_node node;
+	uint64_t start, end;
+	uint64_t max_gap;    /* augmented: largest gap before a node of this subtree */
+	int prot;	     /* PROT_* */
+	int flags;	     /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
+	bool dontfork, wipeonfork, locked, may_write; /* may_write: mprotect(PROT_WRITE) allowed */
+	struct file *file;   /* reference; NULL: private anonymous.  Shared anonymous memory has an
+				internal file too */
+	uint64_t off;	     /* offset in file of start */
+	const char *name;    /* "[heap]", "[stack]", "[vdso]" …, or NULL; static string */
+};
+
+struct mm {
+	ref_t ref;
+	struct platform *pf;
+	struct p_aspace *as;
+	struct mutex map_lock; /* lc_mm_map */
+	struct mutex lock;     /* lc_mm */
+	struct rb_root vmas;
+	size_t nvmas;
+	uint64_t total_pages, data_pages, stack_pages, locked_pages, shared_pages;
+	uint64_t brk_start, brk;
+	uint64_t mmap_top;     /* top-down search starts here */
+	uint64_t stack_top;
+	/* Set by the loader, shown by /proc and prctl(PR_SET_MM). */
+	uint64_t code_start, code_end, data_start, data_end, arg_start, arg_end, env_start, env_end;
+	uint64_t auxv[64];
+	size_t auxv_words;
+	struct file *exe;      /* reference; guarded by lock */
+	_Atomic int dumpable;
+	/* Resource limits that the mm enforces; set by prlimit through mm_set_rlimit. */
+	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
+};
+
+/* A fresh address space with one stopped thread (returned in *th); vDSO listed. */
+int mm_create(struct platform *pf, struct mm **out, struct p_thread **th) MUST_CHECK;
+/* fork(2): copies the tree while the host process forks.  *child_th is stopped, as parent. */
+int mm_fork(struct mm *parent, struct p_thread *th, struct mm **out,
+	    struct p_thread **child_th) MUST_CHECK;
+struct mm *mm_get(struct mm *mm);
+void mm_put(struct mm *mm);
+
+struct mm_map_args {
+	uint64_t addr, len; /* addr: hint, or the place with MAP_FIXED */
+	int prot, flags;    /* flags as mmap(2) */
+	struct file *file;  /* borrowed; NULL: anonymous */
+	uint64_t off;
+	const char *name;   /* static string or NULL */
+};
+
+/* Returns the address through *out.  Checks everything that mmap(2) checks except the fd itself. */
+int mm_map(struct mm *mm, struct p_thread *th, const struct mm_map_args *a,
+	   uint64_t *out) MUST_CHECK;
+/* Several maps in one batch to the host process: what the loader uses. */
+int mm_map_many(struct mm *mm, struct p_thread *th, const struct mm_map_args *a, size_t n,
+		uint64_t *out) MUST_CHECK;
+int mm_unmap(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len) MUST_CHECK;
+int mm_protect(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len,
+	       int prot) MUST_CHECK;
+int mm_remap(struct mm *mm, struct p_thread *th, uint64_t old, uint64_t old_len, uint64_t new_len,
+	     int flags, uint64_t new_addr, uint64_t *out) MUST_CHECK;
+int mm_advise(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len,
+	      int advice) MUST_CHECK;
+int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags) MUST_CHECK;
+int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec) MUST_CHECK;
+int mm_lock_range(struct mm *mm, uint64_t addr, uint64_t len, bool on) MUST_CHECK;
+/* brk(2): returns the new (or unchanged) break. */
+uint64_t mm_brk(struct mm *mm, struct p_thread *th, uint64_t want);
+
+/*
+ * A fault at `addr` (from P_EVENT_SIGNAL/SIGSEGV): grows the stack when it is the page below a
+ * growing one and the limit allows (design rule 24).  Returns true when the thread may retry.
+ * Otherwise *si_code is SEGV_MAPERR or SEGV_ACCERR as the guest's own map says.
+ */
+bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, bool write, int *si_code);
+
+void mm_set_rlimit(struct mm *mm, int resource, uint64_t cur);
+
+/* Calls fn for every mapping in address order, with copies, no lock held during fn.  The vma's
+ * file reference belongs to the iteration.  Stops when fn returns non-zero, and returns that. */
+int mm_for_each(struct mm *mm, int (*fn)(const struct vma *v, void *arg), void *arg);
+/* A copy of the mapping that holds addr (file: a reference that the caller puts); false: none. */
+bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out);
+/* Resident pages of the host process (from the guests' procfs); 0 when unknown. */
+uint64_t mm_resident_pages(struct mm *mm);

@@ -1,0 +1,328 @@
+/*
+ * vfs.h - super blocks, inodes, dentries, mounts, paths.  Open files are in file.h.
+ *
+ * The model is Linux's, so are the names.  A *super_block* is one file system instance; an *inode*
+ * a file in it; a *dentry* a name in a directory, positive (with inode) or negative (without); a
+ * *mount* attaches a super block's tree in the mount tree; a *path* is (mount, dentry).
+ *
+ * Locking.  lc_dcache (one global lock) guards the dentry hash and all parent/child links; cached
+ * walks run under it without leaving it.  A directory's `dir_lock` (lc_inode_dir) is held by the
+ * vfs around every call that reads or changes its entries in the file system: lookup, create,
+ * link, unlink, mkdir, rmdir, mknod, symlink, rename (both directories, and lc_rename between
+ * different ones).  `lock` (lc_inode) guards attributes.  Operations never wait for guests: where
+ * Linux would sleep they return -EAGAIN and have a wait queue.
+ *
+ * Ownership: dentries hold a reference to their inode, their parent and their super block; paths
+ * hold one of each part.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "sentry/auth/cred.h"
+#include "sentry/lib/compiler.h"
+#include "sentry/lib/list.h"
+#include "sentry/lib/lock.h"
+#include "sentry/lib/ref.h"
+
+struct file;
+struct inode;
+struct dentry;
+struct mount;
+struct super_block;
+struct flock_list;
+struct path;
+struct uio;
+
+#define VFS_NAME_MAX 255
+#define VFS_PATH_MAX 4096
+#define VFS_SYMLINK_MAX 40
+
+struct ktime {
+	int64_t sec;
+	uint32_t nsec;
+};
+
+/* Everything stat and statx show. */
+struct kstat {
+	uint32_t mask; /* STATX_* that are valid; basic ones always are */
+	uint64_t dev;  /* of the file system, new_encode_dev form as st_dev shows it */
+	uint64_t ino;
+	uint32_t mode, nlink, uid, gid;
+	uint64_t rdev, size, blocks; /* blocks of 512 */
+	uint32_t blksize;
+	struct ktime atime, mtime, ctime, btime;
+	uint64_t attributes, attributes_mask; /* STATX_ATTR_* */
+	uint64_t mount_id;
+};
+
+/* A change of attributes; valid says which fields. */
+enum {
+	ATTR_MODE = 1,
+	ATTR_UID = 2,
+	ATTR_GID = 4,
+	ATTR_SIZE = 8,
+	ATTR_ATIME = 16, /* set to .atime; with ATTR_ATIME_NOW to the present */
+	ATTR_MTIME = 32,
+	ATTR_ATIME_NOW = 64,
+	ATTR_MTIME_NOW = 128,
+};
+struct iattr {
+	unsigned valid;
+	uint32_t mode, uid, gid; /* mode: permission bits and suid/sgid/sticky only */
+	uint64_t size;
+	struct ktime atime, mtime;
+};
+
+struct kstatfs {
+	uint64_t type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags;
+};
+
+/* readdir: emit() returns false when the buffer is full; the entry is then offered again. */
+struct dir_context {
+	bool (*emit)(struct dir_context *ctx, const char *name, size_t len, int64_t next_off,
+		     uint64_t ino, unsigned dtype);
+};
+
+/*
+ * What a file system does for an inode.  `dir` is locked (lc_inode_dir); names are in d->name.
+ * NULL means the errno given.  Permissions were checked by the vfs (see inode_permission).
+ * create/mkdir/…: on success the operation has called dentry_instantiate(d, inode).
+ */
+struct inode_ops {
+	/* Directories (NULL lookup: not a directory).  lookup: instantiate d or leave it negative
+	 * and return 0; -errno for failures. */
+	int (*lookup)(struct inode *dir, struct dentry *d);
+	int (*create)(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c); /* EROFS */
+	int (*mkdir)(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);	 /* EPERM */
+	int (*mknod)(struct inode *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
+		     const struct cred *c);							  /* EPERM */
+	int (*symlink)(struct inode *dir, struct dentry *d, const char *target, const struct cred *c); /* EPERM */
+	int (*link)(struct inode *dir, struct dentry *d, struct inode *target);		  /* EPERM */
+	int (*unlink)(struct inode *dir, struct dentry *d);				  /* EPERM */
+	int (*rmdir)(struct inode *dir, struct dentry *d);				  /* EPERM */
+	/* flags: 0, RENAME_NOREPLACE (already checked), RENAME_EXCHANGE, RENAME_WHITEOUT */
+	int (*rename)(struct inode *olddir, struct dentry *oldd, struct inode *newdir,
+		      struct dentry *newd, unsigned flags);				  /* EPERM */
+	/* All kinds. */
+	/* Copies the target (not NUL-terminated) and returns its length; EINVAL */
+	ssize_t (*readlink)(struct inode *in, char *buf, size_t size);
+	/* Magic links (/proc/PID/fd/N, exe, cwd): sets *out to a path with references. NULL: none */
+	int (*follow_link)(struct inode *in, struct path *out);
+	int (*getattr)(struct inode *in, struct kstat *st);	/* NULL: from the inode's fields */
+	int (*setattr)(struct inode *in, const struct iattr *a); /* NULL: inode fields only */
+	int (*permission)(struct inode *in, int mask, const struct cred *c); /* NULL: mode bits */
+	/* Makes f ready: sets f->ops (and f->priv).  ENXIO. flags in f->flags */
+	int (*open)(struct inode *in, struct dentry *d, struct file *f);
+	ssize_t (*getxattr)(struct inode *in, const char *name, void *buf, size_t size); /* EOPNOTSUPP */
+	int (*setxattr)(struct inode *in, const char *name, const void *v, size_t n, int flags);
+	ssize_t (*listxattr)(struct inode *in, char *buf, size_t size);
+	int (*removexattr)(struct inode *in, const char *name);
+	/* Last reference went: frees what in->priv and embedding hold.  Required. */
+	void (*free)(struct inode *in);
+};
+
+struct inode {
+	ref_t ref;
+	const struct inode_ops *ops;
+	struct super_block *sb; /* the super block outlives its inodes */
+	uint64_t ino;
+	struct mutex dir_lock;	/* lc_inode_dir, lc_inode_dir2 */
+	struct mutex data_lock; /* lc_inode_data: for the file system's use */
+	struct mutex lock;	/* lc_inode: the fields below */
+	uint32_t mode;		/* type bits immutable */
+	uint32_t nlink, uid, gid;
+	uint64_t rdev, size, blocks;
+	struct ktime atime, mtime, ctime, btime;
+	struct flock_list *flocks; /* made on demand; lc_flock */
+	void *fifo;		   /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
+	void *socket;		   /* sentry/net/unix: the socket bound to this name; lc_net */
+	void *priv;		   /* the file system's */
+};
+
+struct super_ops {
+	int (*statfs)(struct super_block *sb, struct kstatfs *st);
+	int (*sync)(struct super_block *sb);		       /* NULL: nothing to do */
+	/* Is the cached entry still right?  Called on cached walks; NULL: always.  Must not do I/O
+	 * while `fast` is set: return -EAGAIN then, and be called again without the dcache lock.
+	 * Returns 1 valid, 0 drop it and look up again, or -EAGAIN. */
+	int (*revalidate)(struct dentry *d, bool fast);
+	void (*free)(struct super_block *sb); /* required */
+	/* Writes ",key=value" options for /proc/mounts; NULL: none. */
+	void (*show_options)(struct super_block *sb, char *buf, size_t size);
+};
+
+struct super_block {
+	ref_t ref;
+	const struct super_ops *ops;
+	const char *fstype;  /* as /proc/mounts shows it; static */
+	uint64_t dev;	     /* unique st_dev */
+	struct dentry *root; /* reference; dropped at the last put */
+	struct mutex rename_lock; /* lc_rename */
+	bool readonly;
+	bool no_dcache;	     /* entries are looked up each time (proc) */
+	uint64_t magic;	     /* statfs f_type */
+	void *priv;
+};
+
+struct dentry {
+	ref_t ref;
+	struct super_block *sb;	  /* holds a reference */
+	struct inode *inode;	  /* reference; NULL: negative.  Set once under lc_dcache, cleared by unlink */
+	struct dentry *parent;	  /* reference; the root is its own parent (no reference) */
+	struct list_head hash;	  /* lc_dcache, as all below */
+	struct list_head child;	  /* in parent's children */
+	struct list_head children;
+	struct list_head lru;	  /* unreferenced ones, kept until reclaimed */
+	uint32_t name_hash;
+	uint16_t mounted;	  /* number of mounts on top of it */
+	bool hashed;		  /* false: unlinked ("(deleted)") */
+	uint16_t name_len;
+	const char *name;	  /* NUL-terminated; changes by rename under lc_dcache */
+	void *priv;		  /* the file system's */
+	char inline_name[40];
+};
+
+struct path {
+	struct mount *mnt;
+	struct dentry *dentry;
+};
+
+/* Mount flags are MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME, … of mount(2). */
+struct mount {
+	ref_t ref;
+	struct super_block *sb;
+	struct dentry *root;	   /* root of what is mounted */
+	struct mount *parent;	   /* NULL: root of the tree; lc_mount, as below */
+	struct dentry *mountpoint; /* in parent */
+	struct list_head siblings, children;
+	struct list_head hash;	   /* by (parent, mountpoint) */
+	unsigned flags;
+	int id;
+	char *source;		   /* as /proc/mounts shows it; owned */
+	struct mnt_ns *ns;
+};
+
+struct mnt_ns {
+	ref_t ref;
+	struct mount *root;
+};
+
+/* ---- objects (dentry.c, inode.c, super.c) ---- */
+void inode_init(struct inode *in, struct super_block *sb, const struct inode_ops *ops,
+		uint64_t ino, uint32_t mode, const struct cred *owner /* NULL: root */);
+struct inode *inode_get(struct inode *in);
+void inode_put(struct inode *in);
+struct ktime ktime_now(void); /* CLOCK_REALTIME */
+void inode_touch(struct inode *in, bool mtime); /* ctime, and mtime if set, become now */
+static inline bool inode_is_dir(const struct inode *in)
+{
+	return S_ISDIR(in->mode);
+}
+void super_init(struct super_block *sb, const struct super_ops *ops, const char *fstype,
+		uint64_t magic); /* assigns dev */
+/* Makes the root dentry of a new super block (consumes the inode's reference). */
+int super_set_root(struct super_block *sb, struct inode *root) MUST_CHECK;
+struct super_block *super_get(struct super_block *sb);
+void super_put(struct super_block *sb);
+struct dentry *dentry_get(struct dentry *d);
+void dentry_put(struct dentry *d);
+/* Gives a negative dentry its inode (consumes the reference).  For lookup and create ops. */
+void dentry_instantiate(struct dentry *d, struct inode *in);
+/* Forgets the name: for unlink/rmdir (vfs calls it), and file systems that see it gone. */
+void dentry_unhash(struct dentry *d);
+/* Looks a child up, by the cache or the file system; *out has a reference and may be negative.
+ * dir's inode need not be locked.  For stacked file systems. */
+int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentry **out) MUST_CHECK;
+/* Drops unreferenced dentries until at most `keep` are left. */
+void dcache_shrink(size_t keep);
+
+/* ---- mounts (mount.c) ---- */
+struct mount *mount_new(struct super_block *sb, struct dentry *root, unsigned flags,
+			const char *source); /* takes references; NULL: no memory */
+struct mount *mount_get(struct mount *m);
+void mount_put(struct mount *m);
+struct path path_get(struct path p);
+void path_put(struct path p);
+struct mnt_ns *mnt_ns_new(struct mount *root); /* consumes the reference to root; NULL: no memory */
+struct mnt_ns *mnt_ns_get(struct mnt_ns *ns);
+void mnt_ns_put(struct mnt_ns *ns);
+int mount_attach(struct mount *m, struct path where) MUST_CHECK; /* takes a reference to m */
+int mount_detach(struct mount *m, bool lazy) MUST_CHECK;	 /* EBUSY unless lazy */
+/* Visits every mount of the namespace, parents first (for /proc/mounts), with a reference each. */
+int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg);
+
+/* ---- paths (namei.c) ---- */
+/* Where a walk starts and how it is judged; a task fills one from itself (task_walk_env). */
+struct walk_env {
+	struct path root;  /* borrowed; ".." never goes above it */
+	struct path start; /* borrowed; for relative names */
+	const struct cred *cred;
+};
+enum {
+	WALK_NOFOLLOW = 1,	/* do not follow a symlink in the last component */
+	WALK_DIRECTORY = 2,	/* the result must be a directory */
+	WALK_EMPTY = 4,		/* an empty name means start itself (AT_EMPTY_PATH) */
+	WALK_BENEATH = 8,	/* RESOLVE_BENEATH */
+	WALK_IN_ROOT = 16,	/* RESOLVE_IN_ROOT */
+	WALK_NO_SYMLINKS = 32,	/* RESOLVE_NO_SYMLINKS */
+	WALK_NO_MAGICLINKS = 64, /* RESOLVE_NO_MAGICLINKS */
+	WALK_NO_XDEV = 128,	/* RESOLVE_NO_XDEV */
+};
+/* Resolves to an existing file. */
+int path_walk(const struct walk_env *env, const char *name, unsigned flags,
+	      struct path *out) MUST_CHECK;
+/*
+ * Resolves all but the last component, for the calls that make or remove a name.  *parent gets
+ * references; *last points into `name` and has *last_len bytes ("." and ".." are reported as they
+ * are; *trailing_slash says whether slashes followed it).
+ */
+int path_walk_parent(const struct walk_env *env, const char *name, unsigned flags,
+		     struct path *parent, const char **last, size_t *last_len,
+		     bool *trailing_slash) MUST_CHECK;
+/* The absolute name seen from `root`, for getcwd and /proc: returns length without NUL, writes at
+ * the end of buf and sets *start.  " (deleted)" is appended when `mark_deleted`; unreachable
+ * from root: -ENOENT. */
+ssize_t path_name(struct path p, struct path root, char *buf, size_t size, bool mark_deleted,
+		  char **start) MUST_CHECK;
+
+/* MAY_EXEC=1, MAY_WRITE=2, MAY_READ=4, as access(2). */
+int inode_permission(struct inode *in, int mask, const struct cred *c) MUST_CHECK;
+int path_permission(struct path p, int mask, const struct cred *c) MUST_CHECK; /* + read-only */
+
+/* ---- calls on names (vfs_*.c): every check that Linux makes, then the file system ---- */
+int vfs_open(const struct walk_env *env, const char *name, int flags, uint32_t mode,
+	     unsigned walk_flags, struct file **out) MUST_CHECK; /* mode: umask already applied */
+int vfs_mkdir(const struct walk_env *env, const char *name, uint32_t mode) MUST_CHECK;
+int vfs_mknod(const struct walk_env *env, const char *name, uint32_t mode, uint64_t rdev,
+	      struct path *created /* NULL, or gets a path with references */) MUST_CHECK;
+int vfs_symlink(const struct walk_env *env, const char *target, const char *name) MUST_CHECK;
+int vfs_link(const struct walk_env *oldenv, const char *oldname, const struct walk_env *newenv,
+	     const char *newname, unsigned walk_flags) MUST_CHECK;
+int vfs_unlink(const struct walk_env *env, const char *name, bool rmdir) MUST_CHECK;
+int vfs_rename(const struct walk_env *oldenv, const char *oldname, const struct walk_env *newenv,
+	       const char *newname, unsigned flags) MUST_CHECK;
+int vfs_getattr(struct path p, struct kstat *st) MUST_CHECK;
+int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c) MUST_CHECK;
+int vfs_truncate(struct path p, uint64_t size, const struct cred *c) MUST_CHECK;
+ssize_t vfs_readlink(struct path p, char *buf, size_t size) MUST_CHECK;
+int vfs_statfs(struct path p, struct kstatfs *st) MUST_CHECK;
+
+/* Low-level forms on locked-by-callee directories, for stacked file systems and start-up: no
+ * permission checks; d must be a negative (create…) or positive (remove) child of dir. */
+int vfs_do_create(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c) MUST_CHECK;
+int vfs_do_mkdir(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c) MUST_CHECK;
+int vfs_do_mknod(struct dentry *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
+		 const struct cred *c) MUST_CHECK;
+int vfs_do_symlink(struct dentry *dir, struct dentry *d, const char *target,
+		   const struct cred *c) MUST_CHECK;
+int vfs_do_link(struct inode *target, struct dentry *dir, struct dentry *d) MUST_CHECK;
+int vfs_do_unlink(struct dentry *dir, struct dentry *d) MUST_CHECK;
+int vfs_do_rmdir(struct dentry *dir, struct dentry *d) MUST_CHECK;
+int vfs_do_rename(struct dentry *olddir, struct dentry *oldd, struct dentry *newdir,
+		  struct dentry *newd, unsigned flags) MUST_CHECK;
+
+uint64_t dev_encode(unsigned major, unsigned minor); /* as st_rdev shows it */
