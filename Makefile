@@ -61,6 +61,32 @@ $(B)/%.o: %.S $(B)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# ---- systrap: the two freestanding images that run in guest processes (platform/systrap/stub) ----
+STUB_D     := $(B)/platform/systrap/stub
+STUB_CFLAGS := -std=gnu11 -g -O2 -ffreestanding -nostdlib -fPIE -fvisibility=hidden -fno-plt \
+	-fno-stack-protector -fno-stack-clash-protection -fcf-protection=none -mgeneral-regs-only \
+	-mno-red-zone -fno-jump-tables -fno-tree-loop-distribute-patterns \
+	-fno-asynchronous-unwind-tables -U_FORTIFY_SOURCE $(WARN) -I. -D_GNU_SOURCE
+STUB_OBJS  := $(addprefix $(STUB_D)/,entry.o stub.o command.o direct.o)
+
+$(STUB_D)/%.o: platform/systrap/stub/%.c $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(STUB_CFLAGS) -MMD -MP -c -o $@ $<
+$(STUB_D)/%.o: platform/systrap/stub/%.S $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(STUB_CFLAGS) -MMD -MP -c -o $@ $<
+$(STUB_D)/stub.elf: $(STUB_OBJS) platform/systrap/stub/stub.ld
+	$(Q)$(LD) -static --build-id=none -z noexecstack -z max-page-size=4096 \
+		--no-warn-rwx-segments -T platform/systrap/stub/stub.ld -o $@ $(STUB_OBJS)
+$(STUB_D)/systrap-stub.bin: $(STUB_D)/stub.elf
+	$(Q)objcopy -O binary $< $@
+$(STUB_D)/systrap-zygote.elf: $(STUB_D)/zygote.o platform/systrap/stub/zygote.ld
+	$(Q)$(LD) -static --build-id=none -z noexecstack -z max-page-size=4096 \
+		-T platform/systrap/stub/zygote.ld -o $@ $< && strip $@
+$(B)/platform/systrap/blob.o: CPPFLAGS += -Wa,-I$(STUB_D)
+$(B)/platform/systrap/blob.o: $(STUB_D)/systrap-stub.bin $(STUB_D)/systrap-zygote.elf
+-include $(STUB_OBJS:.o=.d) $(STUB_D)/zygote.d
+
 clean:
 	rm -rf build
 

@@ -66,9 +66,7 @@ struct syscall_desc {
 const struct syscall_desc *syscall_lookup(uint64_t nr);
 /* What the task loop calls: dispatch, with strace. */
 long syscall_run(struct task *t, uint64_t nr, const uint64_t a[6]);
-/* Formats one finished call into buf (strace.c). */
-void strace_format(struct task *t, const struct syscall_desc *d, const uint64_t a[6], long ret,
-		   char *buf, size_t size);
+/* --strace: a line in the log as a call begins and ends (strace.c). */
 void strace_enter(struct task *t, const struct syscall_desc *d, const uint64_t a[6]);
 void strace_exit(struct task *t, const struct syscall_desc *d, const uint64_t a[6], long ret);
 

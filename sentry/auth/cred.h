@@ -32,11 +32,16 @@ struct cred *cred_get(struct cred *c);
 void cred_put(struct cred *c);
 int cred_set_groups(struct cred *c, const uint32_t *groups, size_t n) MUST_CHECK; /* copies */
 bool cred_in_group(const struct cred *c, uint32_t gid); /* fsgid or supplementary */
+bool cred_in_egroup(const struct cred *c, uint32_t gid); /* egid or supplementary */
 static inline bool cred_capable(const struct cred *c, int cap)
 {
 	return c->cap_effective & CAP_BIT(cap);
 }
 /* The capability rules of a change of user ids (capabilities(7), "Effect of user ID changes"). */
 void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old);
+/* The same for setfsuid(2) alone. */
+void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old);
 /* The rules of execve(2) for a file without file capabilities. */
 void cred_fix_caps_for_exec(struct cred *new, const struct cred *old);
+/* After it, when the task has no_new_privs: execve may not add to the permitted capabilities. */
+void cred_limit_exec_gain(struct cred *new, const struct cred *old);

@@ -59,8 +59,49 @@ struct boot_config {
 	bool strace, systrap_patching;
 	const char *strace_syscalls; /* comma list, or "" */
 	int spin_us;	   /* platform option; -1: default */
+	const char *domainname; /* or "" */
+	const char *root_source; /* what /proc/mounts shows for the root */
+	char **masked_paths, **readonly_paths; /* NULL-terminated, or NULL */
+	/*
+	 * An already connected control connection.  The first frame on it is the outcome of the
+	 * start-up, unasked for.  Until "disown" its end kills the container: the foreground
+	 * commands use it.
+	 */
+	int owner_fd;
+	bool log_json, debug;
+	bool foreground; /* dies with the process that started it */
 };
 
 int boot_prepare(const struct boot_config *c) MUST_CHECK;
 int boot_confine(const struct boot_config *c) MUST_CHECK;
 int boot_run(const struct boot_config *c) MUST_CHECK;
+
+/* ---- passing it to the re-executed process (wire.c) ---- */
+/* JSON text, malloc'ed; NULL: no memory. */
+char *boot_config_encode(const struct boot_config *c);
+char *boot_process_encode(const struct boot_process *p);
+/* Returns a malloc'ed tree that lives as long as the process; -EINVAL. */
+int boot_config_decode(const char *text, size_t len, struct boot_config **out) MUST_CHECK;
+
+/*
+ * ---- control protocol (frame.c, control.c) ----
+ *
+ * One frame is a 32-bit little-endian length and that many bytes of JSON, an object; descriptors
+ * travel with its first byte.  A request has a "cmd" and gets one frame in answer, in order:
+ * {"ok":true,…} or {"ok":false,"error":"…"}.
+ *
+ *	start                        runs the created process
+ *	exec    process, 3 FDs       {"pid"}: a further process; its stdio are the descriptors
+ *	wait    pid (0: container)   {"status"}: wait status, when it has ended
+ *	signal  signo, mode (init, all, pid, pgid), pid
+ *	ps                           {"processes":[{uid,pid,ppid,pgid,c,tty,stime,time,cmd}]}
+ *	state                        {"status":"created"|"running"|"stopped"}
+ *	stacks                       {"text"}
+ *	disown                       owner connection only: its end no longer kills
+ */
+#define CONTROL_FRAME_MAX (1u << 20)
+#define CONTROL_FDS_MAX 3
+
+/* Blocking; for the command line.  0 or -errno; -ECONNRESET: the peer is gone. */
+int control_send(int fd, const char *text, size_t len, const int *fds, int nfds) MUST_CHECK;
+int control_recv(int fd, char **text, size_t *len) MUST_CHECK; /* malloc'ed, NUL-terminated */

@@ -66,11 +66,25 @@ void signal_info_kernel(ksiginfo *info, int signo); /* SI_KERNEL, no sender */
 void signal_info_user(ksiginfo *info, int signo, int code, const struct task *sender);
 /* A fault: cannot be blocked or ignored (then it kills). */
 void signal_force(struct task *t, const ksiginfo *info);
+/* kill(2)'s rules of who may signal whom.  Takes lc_tasks. */
 bool signal_permitted(const struct task *sender, const struct thread_group *target, int signo);
+/* kill(2) by a task: -pgid, or everybody (kill -1).  signo 0 only checks.  Take lc_tasks. */
+int signal_kill_pgrp(const struct task *sender, int pgid, const ksiginfo *info);
+int signal_kill_all(const struct task *sender, const ksiginfo *info);
+
+/* Something was queued: whoever queues it calls this, siglock held or not (signalfd.c). */
+void signalfd_notify(void);
 
 /* ---- state ---- */
 bool signal_pending(const struct task *t); /* something to handle before guest code runs on */
 bool signal_fatal_pending(const struct task *t); /* SIGKILL or group exit */
+/* Recomputes the hint, and has the task look at it if there is something: wakes it, or interrupts
+ * it in the guest.  signal_kick takes siglock. */
+bool signal_recalc(struct task *t) REQUIRES(lc_signal);
+void signal_kick_locked(struct task *t) REQUIRES(lc_signal);
+void signal_kick(struct task *t);
+/* Would a child of this group be reaped by itself (SIGCHLD ignored, or SA_NOCLDWAIT)? */
+bool sigchld_ignored(struct thread_group *parent);
 /* Changes the mask, recomputing what is pending. */
 void signal_set_mask(struct task *t, sigset_k mask);
 /* For ppoll, pselect, sigsuspend, epoll_pwait: a temporary mask that delivery puts back after the
@@ -102,5 +116,8 @@ void signal_task_exit(struct task *t);	   /* hands unhandled group signals to si
 void signal_thread_group_fini(struct thread_group *tg);
 /* Makes the whole group exit with this wait status; wakes every thread. */
 void signal_group_exit(struct thread_group *tg, int wait_status);
+/* 0 or -EINVAL, -EPERM (on the stack now), -ENOMEM (too small): sigaltstack(2). */
+int signal_altstack_set(struct task *t, const struct sigaltstack_k *ss, uint64_t rsp) MUST_CHECK;
+void signal_altstack_get(const struct task *t, uint64_t rsp, struct sigaltstack_k *out);
 int ksigaction_set(struct task *t, int signo, const struct ksigaction *new,
 		   struct ksigaction *old) MUST_CHECK;

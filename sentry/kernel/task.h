@@ -40,6 +40,8 @@ struct container {
 	struct list_head link;		/* kernel.containers; lc_control of boot */
 	struct list_head exec_waits;	/* boot's */
 	void *boot;			/* boot's own */
+	/* Called when init is a zombie, on init's fiber, without locks. */
+	void (*init_exited)(struct container *c, int wait_status);
 };
 
 enum task_state {
@@ -67,13 +69,15 @@ struct thread_group {
 	struct kernel *k;		/* immutable */
 	struct container *container;	/* immutable, reference */
 	struct task *leader;		/* lc_tasks; reference while not reaped */
-	struct list_head threads;	/* task.thread_link */
+	struct list_head threads;	/* task.thread_link; changes under lc_tasks and siglock, so
+					 * that either is enough to walk it */
 	int nthreads;			/* not yet exited */
 	int tgid;			/* immutable */
 	int pgid;
 	struct session *session;	/* reference */
 	struct thread_group *parent;	/* NULL for the container's init */
 	struct list_head children, sibling;
+	struct list_head link;		/* kernel.groups */
 	bool did_exec;			/* setpgid: EACCES after execve */
 	bool child_subreaper;
 	bool zombie;			/* all threads gone, waiting for wait() */
@@ -91,11 +95,16 @@ struct thread_group {
 	enum { STOP_NONE, STOP_PENDING, STOP_STOPPED } stop_state;
 	int stop_signo;
 	bool stop_unreported, cont_unreported; /* for waitid(WSTOPPED, WCONTINUED) */
-	struct task *exec_task;		/* execve under way: all others die */
+	struct task *_Atomic exec_task;	/* execve under way: all others die */
+	int stop_notify;		/* CLD_* that the parent is still to be told; 0: nothing */
+	bool stop_dequeued;		/* a stop signal was taken; SIGCONT makes it void */
+	bool killable_init;		/* a fault may end the container's init after all */
+	_Atomic uint32_t nsigqueued;	/* queued siginfos and POSIX timers: RLIMIT_SIGPENDING */
 
 	struct krlimit rlimit[RLIM_NLIMITS]; /* lc_tasks */
 	/* Accounting, lc_tasks: what exited threads and waited-for children used (ns). */
 	int64_t dead_utime, dead_stime, child_utime, child_stime;
+	uint64_t child_maxrss;
 	int64_t start_time;		/* CLOCK_BOOTTIME ns; immutable */
 	struct posix_timers *timers;	/* interval and POSIX timers: sentry/time; siglock */
 	uint64_t ioac[4];
@@ -108,7 +117,9 @@ struct task {
 	struct list_head thread_link;	/* lc_tasks */
 	int tid;			/* lc_tasks; changes only when exec makes it the leader */
 	struct fiber fiber;
-	struct p_thread *pt;		/* own; replaced by exec */
+	struct list_head run_link;	/* run queue of the workers; lc_runq */
+	struct list_head hash_link;	/* by tid; lc_tasks */
+	struct p_thread *pt;		/* own; changes under siglock, for those who interrupt it */
 	struct umem um;			/* own: { mm, pt } */
 	struct mm *mm;			/* own, reference; others: task_mm_get() */
 	struct fdtable *fds;		/* own, reference; others: lc_tasks */
@@ -117,6 +128,7 @@ struct task {
 	char comm[16];			/* lc_tasks */
 	_Atomic int state;		/* enum task_state */
 	bool no_new_privs;		/* own */
+	bool exit_requested;		/* own: exit(2) of this thread */
 	int exit_status;		/* own wait status */
 
 	/* Sleeping: see below. */
@@ -133,6 +145,9 @@ struct task {
 	_Atomic bool sigpending;	/* hint kept by signal.c: something is deliverable */
 	struct sigaltstack_k altstack;	/* own */
 	sigset_k sigwait;		/* signals a sigtimedwait sleeps for */
+	bool sig_exiting;		/* signal_task_exit was called: gets no more signals */
+	bool stopped;			/* parked in a group stop */
+	uint64_t fault_trapno, fault_error, fault_cr2; /* own: of the last fault, for frames */
 	/* own: what restart_syscall does (nanosleep, poll, futex, …). */
 	long (*restart_fn)(struct task *t);
 	int64_t restart_deadline;
@@ -157,12 +172,13 @@ struct task {
 struct kernel {
 	struct platform *pf;
 	struct mutex tasks_lock;	/* lc_tasks */
-	struct list_head tasks;		/* all live thread groups, by kernel_next_tg */
+	struct list_head groups;	/* thread_group.link: all that are not reaped */
 	struct list_head containers;
 	char hostname[65], domainname[65]; /* lc_tasks */
 	_Atomic uint64_t nforks;
 	_Atomic int ntasks;
 	int64_t boot_time;		/* CLOCK_REALTIME ns at start */
+	int64_t boot_boottime;		/* … and CLOCK_BOOTTIME */
 	bool strace;			/* --strace */
 	const uint64_t *strace_filter;	/* bitmap by number, or NULL: all */
 	unsigned ncpus;
@@ -174,6 +190,12 @@ extern struct kernel *kernel; /* set once by kernel_init */
 int kernel_init(struct platform *pf, const char *hostname) MUST_CHECK;
 /* Starts the workers; returns at once.  Workers run until the process exits. */
 int kernel_start_workers(void) MUST_CHECK;
+/*
+ * The task whose handler runs on this host thread, borrowed; NULL elsewhere.  Only for file
+ * operations that are not handed their caller: /proc/self and access to /proc/PID, poll of a
+ * signalfd, write of a socket.  Never keep it.
+ */
+struct task *task_current(void);
 /* A worker is about to be in a host call that may take long (and after).  Keeps one more ready. */
 void worker_host_block_begin(void);
 void worker_host_block_end(void);
@@ -238,7 +260,8 @@ bool pgrp_is_orphaned(int pgid) REQUIRES(lc_tasks);
  */
 void task_wake(struct task *t);
 /* Waits for a token until `deadline` (CLOCK_MONOTONIC ns, TIME_NEVER: none).  0 token;
- * -ETIMEDOUT; -EINTR: a signal is pending (not when `state` is TASK_UNINTERRUPTIBLE). */
+ * -ETIMEDOUT; -EINTR: a signal is pending - in the other states than TASK_SLEEPING only one that
+ * ends the task. */
 int task_park(struct task *t, enum task_state state, int64_t deadline) MUST_CHECK;
 
 struct task_waiter {
@@ -270,6 +293,9 @@ long task_waitid(struct task *t, int type, int id, uaddr_t info, int options, ua
 /* The parent's view changed (stopped, continued): SIGCHLD and waiters.  Holds nothing. */
 void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo);
 void task_rusage(struct thread_group *tg, int who, struct rusage *out); /* RUSAGE_* */
+/* CPU time in ns, from the host's clocks; take lc_tasks. */
+int64_t task_cpu_time(struct task *t);
+int64_t thread_group_cpu_time(struct thread_group *tg);
 
 /* Restart codes: they never reach the guest; they die in signal_deliver(). */
 #define ERESTARTSYS 512

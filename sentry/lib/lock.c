@@ -67,15 +67,14 @@ void mutex_lock(struct mutex *m, struct lock_class *c) NO_LOCK_ANALYSIS
 {
 	note_lock(c);
 	uint32_t free_state = 0;
-	if (atomic_compare_exchange_strong_explicit(&m->state, &free_state, 1,
-						    memory_order_acquire, memory_order_relaxed))
+	if (atomic_compare_exchange_strong_explicit(&m->state, &free_state, 1, memory_order_acquire,
+						    memory_order_relaxed))
 		return;
 	for (int i = 0; i < SPIN_LIMIT; i++) {
 		free_state = 0;
 		if (atomic_load_explicit(&m->state, memory_order_relaxed) == 0 &&
-		    atomic_compare_exchange_weak_explicit(&m->state, &free_state, 1,
-							  memory_order_acquire,
-							  memory_order_relaxed))
+		    atomic_compare_exchange_weak_explicit(
+			    &m->state, &free_state, 1, memory_order_acquire, memory_order_relaxed))
 			return;
 		__builtin_ia32_pause();
 	}

@@ -19,11 +19,18 @@
 	X(lc_rename, "struct super_block: one rename between directories at a time (host I/O)")    \
 	X(lc_inode_dir, "struct inode of a directory: its entries (host I/O); parent before child") \
 	X(lc_inode_dir2, "the same, for the second directory or the child of a locked one")        \
+	X(lc_inode_dir3, "the same, for a directory that a rename replaces")                       \
+	X(lc_overlay, "overlay inode: its copy-up (host I/O)")                                     \
+	X(lc_layer_rename, "lc_rename of a super block that is a layer of a stacked one (host I/O)") \
+	X(lc_layer_dir, "lc_inode_dir of such a super block (host I/O)")                           \
+	X(lc_layer_dir2, "lc_inode_dir2 of such a super block")                                    \
+	X(lc_layer_dir3, "lc_inode_dir3 of such a super block")                                    \
 	X(lc_inode_data, "struct inode of a file: size and contents (host I/O)")                   \
 	X(lc_inode_data2, "the same, of a lower layer's inode")                                    \
 	X(lc_gofer, "gofer connection: one request at a time (host I/O)")                          \
 	X(lc_file_pos, "struct file: position")                                                    \
 	X(lc_mm, "struct mm: VMA tree, brk, limits; never across host calls")                      \
+	X(lc_epoll_nest, "which epoll watches which epoll")                                        \
 	X(lc_epoll, "struct epoll: interest list")                                                 \
 	X(lc_mount, "mount table")                                                                 \
 	X(lc_dcache, "dentry hash, parents, children, LRU")                                        \
@@ -39,6 +46,11 @@
 	X(lc_signal, "struct thread_group: signal queues and actions, timers, stop state")         \
 	X(lc_timer, "timer heap")                                                                  \
 	X(lc_waitq, "struct waitq: list of waiters")                                               \
+	X(lc_waitq1, "the same, of an epoll; the number is how deep epolls are nested below it")   \
+	X(lc_waitq2, "the same")                                                                   \
+	X(lc_waitq3, "the same")                                                                   \
+	X(lc_waitq4, "the same")                                                                   \
+	X(lc_waitq5, "the same")                                                                   \
 	X(lc_poller, "host poller: registered descriptors")                                        \
 	X(lc_runq, "run queue of fibers")                                                          \
 	X(lc_platform, "platform: address spaces, threads, pools")                                 \

@@ -78,8 +78,8 @@ static void emit(enum log_level level, const char *fmt, va_list ap)
 			     "{\"level\":\"%s\",\"msg\":\"%s\",\"time\":\"%s.%09ldZ\"}\n",
 			     level_name[level], quoted, when, now.tv_nsec);
 	} else {
-		n = snprintf(line, sizeof(line), "%s.%06ldZ %s [%d] %s\n", when,
-			     now.tv_nsec / 1000, level_name[level], getpid(), msg);
+		n = snprintf(line, sizeof(line), "%s.%06ldZ %s [%d] %s\n", when, now.tv_nsec / 1000,
+			     level_name[level], getpid(), msg);
 	}
 	if (n > (int)sizeof(line) - 1)
 		n = (int)sizeof(line) - 1;

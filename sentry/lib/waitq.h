@@ -17,6 +17,8 @@
 struct waitq {
 	struct mutex lock;
 	struct list_head waiters; /* of struct waiter; guarded by lock (lc_waitq) */
+	_Atomic uint8_t level;	  /* 0; higher for queues notified from other queues' notify():
+				     names the lock class.  Only epoll.c changes it */
 };
 
 struct waiter {

@@ -27,15 +27,35 @@ struct mm_limits; /* see mm_set_limits */
 struct vma {
 	struct rb_node node;
 	uint64_t start, end;
+	uint64_t gap;	     /* free bytes between the mapping before and this one (vma.c) */
 	uint64_t max_gap;    /* augmented: largest gap before a node of this subtree */
 	int prot;	     /* PROT_* */
 	int flags;	     /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
 	bool dontfork, wipeonfork, locked, may_write; /* may_write: mprotect(PROT_WRITE) allowed */
+	bool may_exec;	     /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
 	struct file *file;   /* reference; NULL: private anonymous.  Shared anonymous memory has an
 				internal file too */
-	uint64_t off;	     /* offset in file of start */
+	uint64_t off;	     /* offset in file of start; 0 in copies of private anonymous ones */
 	const char *name;    /* "[heap]", "[stack]", "[vdso]" …, or NULL; static string */
+	struct vma *next_free; /* on the list of spare or of removed ones */
 };
+
+enum mm_seed {
+	MM_SEED_MMAP,
+	MM_SEED_STACK,
+	MM_SEED_BRK,
+	MM_SEED_PIE,
+	MM_SEED_SP,
+	MM_SEED_AUXV, /* AT_RANDOM's 16 bytes */
+	MM_SEED_AUXV2,
+	MM_SEEDS
+};
+
+/* Makes the file behind shared anonymous memory of `size` bytes (returns a reference).  Filled by
+ * tmpfs; NULL: shared anonymous memory is refused with ENODEV. */
+extern int (*mm_shared_anon_file)(uint64_t size, struct file **out);
+/* Directory descriptor of the procfs that shows the guests' host processes, or -1.  Set by boot. */
+extern int mm_host_procfs;
 
 struct mm {
 	ref_t ref;
@@ -57,6 +77,14 @@ struct mm {
 	_Atomic int dumpable;
 	/* Resource limits that the mm enforces; set by prlimit through mm_set_rlimit. */
 	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
+	uint64_t task_size, mmap_min; /* of the platform; immutable */
+	bool lock_future;      /* mlockall(MCL_FUTURE); map_lock */
+	/* Host randomness for the layout, drawn at creation; see enum mm_seed.  Before the program is
+	 * loaded, personality(ADDR_NO_RANDOMIZE) is expressed by no_randomize. */
+	uint64_t seed[MM_SEEDS];
+	bool no_randomize;
+	struct vma *spare;     /* allocated ahead, so that changes of the tree cannot fail; map_lock */
+	size_t nspare;
 };
 
 /* A fresh address space with one stopped thread (returned in *th); vDSO listed. */
@@ -73,7 +101,16 @@ struct mm_map_args {
 	struct file *file;  /* borrowed; NULL: anonymous */
 	uint64_t off;
 	const char *name;   /* static string or NULL */
+	bool lock_exempt;   /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind */
 };
+
+/*
+ * Places the stack and the start of the top-down search, from the seeds and rlimit_stack.  The
+ * loader calls it before the first map.
+ */
+void mm_layout(struct mm *mm);
+/* The place that a map of len bytes would get; align is a power of two.  0: none. */
+uint64_t mm_find_gap(struct mm *mm, uint64_t len, uint64_t align);
 
 /* Returns the address through *out.  Checks everything that mmap(2) checks except the fd itself. */
 int mm_map(struct mm *mm, struct p_thread *th, const struct mm_map_args *a,
@@ -91,6 +128,11 @@ int mm_advise(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len,
 int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags) MUST_CHECK;
 int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec) MUST_CHECK;
 int mm_lock_range(struct mm *mm, uint64_t addr, uint64_t len, bool on) MUST_CHECK;
+/* mlock(2)'s own rules about the limit: exempt with CAP_IPC_LOCK. */
+int mm_lock_allowed(struct mm *mm, uint64_t addr, uint64_t len, bool exempt) MUST_CHECK;
+/* mlockall(2), munlockall(2): current says whether today's mappings change, future the rest. */
+int mm_lock_all(struct mm *mm, bool current, bool future, bool exempt) MUST_CHECK;
+void mm_unlock_all(struct mm *mm);
 /* brk(2): returns the new (or unchanged) break. */
 uint64_t mm_brk(struct mm *mm, struct p_thread *th, uint64_t want);
 
@@ -108,5 +150,7 @@ void mm_set_rlimit(struct mm *mm, int resource, uint64_t cur);
 int mm_for_each(struct mm *mm, int (*fn)(const struct vma *v, void *arg), void *arg);
 /* A copy of the mapping that holds addr (file: a reference that the caller puts); false: none. */
 bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out);
+/* May the guest write (else read) all of [addr, addr+len)?  As the tree says. */
+bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write);
 /* Resident pages of the host process (from the guests' procfs); 0 when unknown. */
 uint64_t mm_resident_pages(struct mm *mm);

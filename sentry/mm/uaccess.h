@@ -35,6 +35,11 @@ ssize_t copy_in_str(const struct umem *um, char *dst, uaddr_t src, size_t size) 
 /* Fills with zeros; whole or -EFAULT. */
 int clear_out(const struct umem *um, uaddr_t dst, size_t n) MUST_CHECK;
 
+/* The calling task's own memory (kernel/umem.c): for operations below the kernel, such as ioctls,
+ * that are handed a task without knowing what is in it. */
+struct task;
+const struct umem *task_umem(struct task *t);
+
 #define copy_in_val(um, ptr, src) copy_in(um, ptr, src, sizeof(*(ptr)))
 #define copy_out_val(um, dst, ptr) copy_out(um, dst, ptr, sizeof(*(ptr)))
 

@@ -2,8 +2,12 @@
  * struct file: an open file description (open(2)): what descriptors refer to and fork shares.
  *
  * Operations return -EAGAIN where Linux would sleep (whatever O_NONBLOCK says); handlers decide
- * whether to wait on the wait queue that file_waitq() names.  Positions are handled by file_read
- * and file_write (file.c) under pos_lock; operations get an explicit offset.
+ * whether to wait on the wait queue that file_waitq() names.  Operations get an explicit offset;
+ * positions are handled by file_read and file_write (file.c).
+ *
+ * A position is held across copies and host I/O, so no mutex can guard it: pos_busy is a sleep
+ * lock, which handlers acquire around calls that use the file's own position (as Linux holds
+ * f_pos_lock).  A caller that does not (start-up code, streams) is safe, but not atomic.
  */
 #pragma once
 
@@ -12,6 +16,7 @@
 
 #include "sentry/lib/lock.h"
 #include "sentry/lib/ref.h"
+#include "sentry/lib/sleep_lock.h"
 #include "sentry/lib/waitq.h"
 #include "sentry/vfs/vfs.h"
 
@@ -27,7 +32,7 @@ struct file_ops {
 	uint32_t (*poll)(struct file *f);
 	/* Where poll's answer is announced; NULL: never changes. */
 	struct waitq *(*waitq)(struct file *f);
-	int64_t (*llseek)(struct file *f, int64_t off, int whence); /* NULL: by inode size; under pos_lock */
+	int64_t (*llseek)(struct file *f, int64_t off, int whence); /* NULL: by inode size; with pos_busy, no mutex */
 	/* Directory entries from *off on; ENOTDIR. */
 	int (*readdir)(struct file *f, struct dir_context *ctx, int64_t *off);
 	/* ENOTTY.  t is the calling task (for copies and job control). */
@@ -40,6 +45,14 @@ struct file_ops {
 	int (*set_flags)(struct file *f, int flags);		     /* NULL: fine */
 	/* Text of /proc/PID/fdinfo after the common lines; NULL: none. */
 	size_t (*show_fdinfo)(struct file *f, char *buf, size_t size);
+	/* After an open that has to wait for the other end of a FIFO: 0 when it may go on, -EAGAIN
+	 * not yet (handlers wait on file_waitq for POLLIN|POLLOUT and ask again).  NULL: no wait. */
+	int (*open_wait)(struct file *f);
+	/* How long a blocking read (write) may wait: ns, or TIME_NEVER; NULL: TIME_NEVER. */
+	int64_t (*io_timeout)(struct file *f, bool write);
+	/* fcntl commands of a kind of file: F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS.
+	 * EINVAL (pipe commands: EBADF) */
+	long (*fcntl)(struct file *f, struct task *t, unsigned cmd, uint64_t arg);
 	int (*flush)(struct file *f);	 /* every close of a descriptor; NULL: 0 */
 	void (*release)(struct file *f); /* last reference went; NULL: nothing */
 };
@@ -50,8 +63,8 @@ struct file {
 	struct path path;	   /* references; anonymous inodes have one too */
 	struct inode *inode;	   /* path.dentry->inode, borrowed */
 	_Atomic int flags;	   /* O_ACCMODE and status flags; O_PATH */
-	struct mutex pos_lock;	   /* lc_file_pos */
-	int64_t pos;
+	struct sleep_lock pos_busy; /* see above */
+	_Atomic int64_t pos;
 	_Atomic int owner_kind, owner_id, owner_sig; /* F_SETOWN, F_SETSIG */
 	struct list_head epolls;   /* epoll items that watch it; lc_leaf of epoll.c */
 	void *priv;
@@ -97,6 +110,28 @@ struct waitq *file_waitq(struct file *f); /* NULL: readiness never changes */
 ssize_t file_pread(struct file *f, void *buf, size_t n, int64_t off) MUST_CHECK;
 ssize_t file_pwrite(struct file *f, const void *buf, size_t n, int64_t off) MUST_CHECK;
 
+/* Directory entries into ctx from the file's own position on (hold pos_busy).  ENOTDIR, ENOENT. */
+int file_readdir(struct file *f, struct dir_context *ctx) MUST_CHECK;
+/*
+ * For readdir operations: emits "." at position 0 and ".." at 1, and moves *off to 2; returns
+ * false when ctx is full.  File systems number their own entries from 2 on.
+ */
+bool dir_emit_dots(struct file *f, struct dir_context *ctx, int64_t *off);
+int file_fsync(struct file *f, bool datasync) MUST_CHECK;
+int file_fallocate(struct file *f, int mode, int64_t off, int64_t len) MUST_CHECK;
+/* Changes the status flags of `mask` to those of `flags`, asking set_flags. */
+int file_set_flags(struct file *f, int flags, int mask) MUST_CHECK;
+/* True for files whose reads and writes use the position (the caller then holds pos_busy). */
+static inline bool file_has_pos(const struct file *f)
+{
+	return !f->ops->stream;
+}
+/*
+ * Held by handlers over a write that appends, so that two of them to one file do not overlap:
+ * "the end" and the write are two steps.  One of a few locks, by inode.
+ */
+struct sleep_lock *inode_append_lock(const struct inode *in);
+
 /* ---- file locks (flock.c): fcntl(2) POSIX and OFD locks, flock(2) ---- */
 struct flock_owner {
 	const void *id; /* fdtable (POSIX) or file (OFD, flock) */
@@ -110,6 +145,15 @@ bool flock_posix_test(struct file *f, const struct flock_owner *o, short *type, 
 		      int64_t *end, int *pid);
 int flock_bsd_set(struct file *f, int op /* LOCK_SH, LOCK_EX, LOCK_UN */) MUST_CHECK;
 struct waitq *flock_waitq(struct file *f);
+/*
+ * Before a POSIX lock request sleeps (F_SETLKW): notes whom it waits for, and refuses a cycle with
+ * -EDEADLK.  -ENOMEM.  0: sleep, then flock_posix_wait_end() and try again.
+ */
+int flock_posix_wait_begin(struct file *f, const struct flock_owner *o, short type, int64_t start,
+			   int64_t end) MUST_CHECK;
+void flock_posix_wait_end(const struct flock_owner *o);
+/* For /proc/locks and tests: number of locks held on the inode. */
+size_t flock_count(struct inode *in);
 void flock_release_owner(struct file *f, const void *owner_id); /* close by a process */
 
 /* ---- epoll (epoll.c) ---- */

@@ -108,7 +108,11 @@ struct inode_ops {
 	int (*rename)(struct inode *olddir, struct dentry *oldd, struct inode *newdir,
 		      struct dentry *newd, unsigned flags);				  /* EPERM */
 	/* All kinds. */
-	/* Copies the target (not NUL-terminated) and returns its length; EINVAL */
+	/* O_TMPFILE: gives d, which has no name and is never hashed, a new regular file with
+	 * nlink 0.  EOPNOTSUPP */
+	int (*tmpfile)(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);
+	/* Copies the target (not NUL-terminated) and returns its length; EINVAL.  The vfs keeps the
+	 * answer with the inode unless sb->no_dcache. */
 	ssize_t (*readlink)(struct inode *in, char *buf, size_t size);
 	/* Magic links (/proc/PID/fd/N, exe, cwd): sets *out to a path with references. NULL: none */
 	int (*follow_link)(struct inode *in, struct path *out);
@@ -137,7 +141,10 @@ struct inode {
 	uint32_t nlink, uid, gid;
 	uint64_t rdev, size, blocks;
 	struct ktime atime, mtime, ctime, btime;
-	struct flock_list *flocks; /* made on demand; lc_flock */
+	struct flock_list *_Atomic flocks; /* made on demand; lc_flock */
+	char *_Atomic link;	   /* the vfs: target of a symlink once read; lives with the inode */
+	bool linkable;		   /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
+	_Atomic bool dead;	   /* a removed directory: nothing can be made in it; set under dir_lock */
 	void *fifo;		   /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
 	void *socket;		   /* sentry/net/unix: the socket bound to this name; lc_net */
 	void *priv;		   /* the file system's */
@@ -164,6 +171,9 @@ struct super_block {
 	struct mutex rename_lock; /* lc_rename */
 	bool readonly;
 	bool no_dcache;	     /* entries are looked up each time (proc) */
+	bool layer;	     /* part of a stacked file system (overlay), which sets this before the
+				first lookup: its directories' locks are of the lc_layer_* classes */
+	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	     /* statfs f_type */
 	void *priv;
 };
@@ -180,6 +190,7 @@ struct dentry {
 	uint32_t name_hash;
 	uint16_t mounted;	  /* number of mounts on top of it */
 	bool hashed;		  /* false: unlinked ("(deleted)") */
+	bool mount_below;	  /* a mount is, or was, on a descendant: kept by no_dcache too */
 	uint16_t name_len;
 	const char *name;	  /* NUL-terminated; changes by rename under lc_dcache */
 	void *priv;		  /* the file system's */
@@ -218,6 +229,10 @@ struct inode *inode_get(struct inode *in);
 void inode_put(struct inode *in);
 struct ktime ktime_now(void); /* CLOCK_REALTIME */
 void inode_touch(struct inode *in, bool mtime); /* ctime, and mtime if set, become now */
+/* For getattr and setattr operations: what the vfs itself does where they are NULL (setattr sets
+ * ctime and all fields that `valid` names but the size).  Take in->lock (lc_inode). */
+void inode_fill_stat(struct inode *in, struct kstat *st);
+void inode_apply_attr(struct inode *in, const struct iattr *a);
 static inline bool inode_is_dir(const struct inode *in)
 {
 	return S_ISDIR(in->mode);
@@ -254,6 +269,9 @@ int mount_attach(struct mount *m, struct path where) MUST_CHECK; /* takes a refe
 int mount_detach(struct mount *m, bool lazy) MUST_CHECK;	 /* EBUSY unless lazy */
 /* Visits every mount of the namespace, parents first (for /proc/mounts), with a reference each. */
 int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg);
+
+/* The mount on top of (m, d), with a reference, or NULL. */
+struct mount *mount_lookup(struct mount *m, struct dentry *d);
 
 /* ---- paths (namei.c) ---- */
 /* Where a walk starts and how it is judged; a task fills one from itself (task_walk_env). */
@@ -293,9 +311,27 @@ ssize_t path_name(struct path p, struct path root, char *buf, size_t size, bool 
 int inode_permission(struct inode *in, int mask, const struct cred *c) MUST_CHECK;
 int path_permission(struct path p, int mask, const struct cred *c) MUST_CHECK; /* + read-only */
 
+/* The judgement by mode bits, ids and capabilities alone: for permission operations. */
+int inode_permission_generic(struct inode *in, int mask, const struct cred *c) MUST_CHECK;
+/* May c act as the file's owner (owner, or CAP_FOWNER)? */
+bool inode_owner_or_capable(const struct inode *in, const struct cred *c);
+
+/*
+ * Hooks filled by the parts that implement devices and FIFOs, for inodes of any file system: make
+ * f ready (f->ops, f->priv) as inode_ops.open does.  Called without locks for S_ISCHR and S_ISBLK
+ * (sentry/fs/dev), and S_ISFIFO (sentry/fs/pipe) inodes; an anonymous pipe reopened through
+ * /proc/PID/fd comes here as well.  While NULL, inode_ops.open is asked.  A FIFO whose opening has
+ * to wait for the other end is returned open, with file_ops.open_wait.
+ */
+extern int (*vfs_open_device)(struct inode *in, struct file *f);
+extern int (*vfs_open_fifo)(struct inode *in, struct file *f);
+
 /* ---- calls on names (vfs_*.c): every check that Linux makes, then the file system ---- */
 int vfs_open(const struct walk_env *env, const char *name, int flags, uint32_t mode,
 	     unsigned walk_flags, struct file **out) MUST_CHECK; /* mode: umask already applied */
+/* For execve: a regular file with an execute bit for the caller, not on a noexec mount: EACCES. */
+int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_flags,
+		  struct file **out) MUST_CHECK;
 int vfs_mkdir(const struct walk_env *env, const char *name, uint32_t mode) MUST_CHECK;
 int vfs_mknod(const struct walk_env *env, const char *name, uint32_t mode, uint64_t rdev,
 	      struct path *created /* NULL, or gets a path with references */) MUST_CHECK;
@@ -310,6 +346,19 @@ int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c) MUST
 int vfs_truncate(struct path p, uint64_t size, const struct cred *c) MUST_CHECK;
 ssize_t vfs_readlink(struct path p, char *buf, size_t size) MUST_CHECK;
 int vfs_statfs(struct path p, struct kstatfs *st) MUST_CHECK;
+/* Sets the size without judging the path (ftruncate, O_TRUNC): EISDIR, EINVAL for other kinds. */
+int inode_truncate(struct inode *in, uint64_t size, const struct cred *c) MUST_CHECK;
+/* Clears set-user-ID and set-group-ID bits before a write by c, as Linux does. */
+int inode_remove_privs(struct inode *in, const struct cred *c) MUST_CHECK;
+/* Notes a read access (relatime). */
+void path_accessed(struct path p, int file_flags);
+/* Extended attributes, with the checks of xattr(7).  Sizes and errors as getxattr(2). */
+ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size,
+		     const struct cred *c) MUST_CHECK;
+int vfs_setxattr(struct path p, const char *name, const void *v, size_t n, int flags,
+		 const struct cred *c) MUST_CHECK;
+ssize_t vfs_listxattr(struct path p, char *buf, size_t size, const struct cred *c) MUST_CHECK;
+int vfs_removexattr(struct path p, const char *name, const struct cred *c) MUST_CHECK;
 
 /* Low-level forms on locked-by-callee directories, for stacked file systems and start-up: no
  * permission checks; d must be a negative (create…) or positive (remove) child of dir. */
@@ -325,4 +374,6 @@ int vfs_do_rmdir(struct dentry *dir, struct dentry *d) MUST_CHECK;
 int vfs_do_rename(struct dentry *olddir, struct dentry *oldd, struct dentry *newdir,
 		  struct dentry *newd, unsigned flags) MUST_CHECK;
 
+/* A fresh minor number for an anonymous device (st_dev of a super block). */
+uint64_t dev_new_anonymous(void);
 uint64_t dev_encode(unsigned major, unsigned minor); /* as st_rdev shows it */

@@ -1,0 +1,12 @@
+/* From the specification's process to what the sentry runs, and names of capabilities. */
+#pragma once
+
+#include "oci/err.h"
+#include "oci/spec.h"
+#include "sentry/boot/boot.h"
+
+/* stdio is left alone.  Strings are borrowed from the specification. */
+int process_from_spec(const struct spec_process *p, const char *file, struct boot_process *out,
+		      struct err *e) MUST_CHECK;
+int capability_lookup(const char *name); /* with or without CAP_, any case; -1: unknown */
+const char *capability_name(int cap); /* NULL: out of range */

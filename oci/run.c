@@ -1,0 +1,109 @@
+#include "oci/run.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "oci/client.h"
+#include "sentry/boot/boot.h"
+#include "sentry/lib/cleanup.h"
+
+/* Not passed on: what the terminal does to us as a job, and our children's ends. */
+static void forwarded(sigset_t *set)
+{
+	static const int own[] = {SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG,  SIGKILL,
+				  SIGSTOP, SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT,
+				  SIGTRAP, SIGSYS};
+
+	sigfillset(set);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		sigdelset(set, own[i]);
+}
+
+void signals_hold(void)
+{
+	sigset_t set;
+
+	forwarded(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+int exit_code(int status)
+{
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/*
+ * Answers come in order, and the wait's answer is the last that we need: those to forwarded
+ * signals before it have no "status".
+ */
+static int read_status(int control, int *status, struct err *e)
+{
+	json_t *reply;
+	int err = client_recv(control, &reply, e);
+
+	if (err == -EINVAL) /* a signal that came too late for the process */
+		return -EAGAIN;
+	if (err)
+		return err;
+	err = json_unpack(reply, "{s:i}", "status", status) ? -EAGAIN : 0;
+	json_decref(reply);
+	return err;
+}
+
+static int send_request(int control, json_t *request, struct err *e)
+{
+	char *text = json_dumps(request, JSON_COMPACT);
+	size_t len = json_dumpb(request, NULL, 0, JSON_COMPACT);
+
+	json_decref(request);
+	int err = text ? control_send(control, text, len, NULL, 0) : -ENOMEM;
+	free(text);
+	return err ? err_errno(e, err, "asking the sandbox") : 0;
+}
+
+int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, struct err *e)
+{
+	sigset_t set;
+	int status = 0;
+
+	forwarded(&set);
+	CLEANUP_FD int sig = signalfd(-1, &set, SFD_CLOEXEC);
+	if (sig < 0)
+		return err_errno(e, -errno, "signalfd");
+	int err = send_request(control, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid), e);
+	struct pollfd p[2] = {{.fd = control, .events = POLLIN}, {.fd = sig, .events = POLLIN}};
+	while (!err) {
+		if (poll(p, 2, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return err_errno(e, -errno, "poll");
+		}
+		struct signalfd_siginfo si;
+		if (p[1].revents & POLLIN && read(sig, &si, sizeof(si)) == sizeof(si)) {
+			err = send_request(control,
+					   json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal",
+						     "mode", pid ? "pid" : "init", "pid", pid,
+						     "signo", (int)si.ssi_signo),
+					   e);
+			if (err)
+				break;
+		}
+		if (!p[0].revents)
+			continue;
+		err = read_status(control, &status, e);
+		if (!err)
+			return exit_code(status);
+		if (err == -EAGAIN)
+			err = 0;
+	}
+	if (err == -ECONNRESET && sb)
+		return sandbox_died(sb, id, e);
+	if (err == -ECONNRESET)
+		return err_set(e, err, "sandbox \"%s\" exited unexpectedly", id);
+	return err;
+}

@@ -1,0 +1,157 @@
+/*
+ * layout.h - what the sentry, the zygote and the stub agree on: where things lie in a guest
+ * process, and the page set through which the sentry and one guest thread talk.
+ *
+ * The region is the top of the address range, above every address that a guest may use.  It is cut
+ * into *blocks* of 2 MiB, numbered downwards; a block holds 32 *slots*, one a host thread:
+ *
+ *	block + 0		32 alternate stacks of 32 KiB, private memory
+ *	block + 1 MiB		32 page sets of 16 KiB, shared with the sentry: one memfd a block
+ *	block 0 + 1.5 MiB	the stub's text, shared, read and execute only
+ *
+ * so that a process with up to 32 threads has everything behind one page-table page, a new thread
+ * needs no mapping, and the page set is found from the stack pointer alone (guests own GS).
+ *
+ * Trust: a page set is writable by the guest process.  The sentry reads every word once and
+ * believes it only about the guest thread whose page set it is; what it must rely on lives in
+ * sentry-private memory (internal.h).  "Written by" below names the honest writer.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "sentry/arch/regs.h"
+
+#define ST_TOP 0x7ffffffff000UL /* end of user addresses, 4-level page tables */
+#define ST_BLOCK_SIZE 0x200000UL
+#define ST_BLOCKS 512
+#define ST_BLOCK(i) (0x7fffffe00000UL - (i)*ST_BLOCK_SIZE)
+#define ST_BLOCK_SLOTS 32
+#define ST_STACK_SIZE 0x8000UL
+#define ST_SETS_OFF 0x100000UL
+#define ST_SET_SIZE 0x4000UL
+#define ST_SETS_LEN (ST_BLOCK_SLOTS * ST_SET_SIZE)
+#define ST_STACKS_LEN (ST_BLOCK_SLOTS * ST_STACK_SIZE)
+#define ST_TEXT (ST_BLOCK(0) + 0x180000UL)
+#define ST_TEXT_LEN 0x4000UL
+#define ST_TASK_SIZE ST_BLOCK(ST_BLOCKS - 1)
+#define ST_MMAP_MIN 0x10000UL
+
+/* Entry points in the stub's text (entry.S). */
+#define ST_ENTER (ST_TEXT + 0)
+#define ST_HANDLER (ST_TEXT + 16)
+#define ST_RESTORER (ST_TEXT + 32)
+
+/* The page set that belongs to a stack pointer inside an alternate stack. */
+#define ST_SET_OF_SP(sp)                                                                           \
+	(((sp) & ~(ST_BLOCK_SIZE - 1)) + ST_SETS_OFF + (((sp) >> 15 & 31) * ST_SET_SIZE))
+
+/* Descriptors of every guest process; the control socket's number varies (st_pageset.ctl_fd). */
+#define ST_FD_CTL 0 /* in the zygote */
+#define ST_FD_DOORBELL 1
+/* Only while the zygote starts: */
+#define ST_FD_TEXT 2
+#define ST_FD_SETS 3
+
+/* The host signal that takes a thread out of guest code; guests' own signals are the sentry's. */
+#define ST_SIGNAL_INTERRUPT 10 /* SIGUSR1 */
+
+/* The two flag sets of clone(2) that the filter lets pass: a process, a thread. */
+#define ST_CLONE_PROCESS (0x00008000UL | 17) /* CLONE_PARENT | SIGCHLD */
+/* CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM | CHILD_CLEARTID */
+#define ST_CLONE_THREAD 0x00250f00UL
+
+/* Whose move it is. */
+enum st_turn {
+	ST_TURN_SENTRY, /* the stub posted an event or a reply and waits */
+	ST_TURN_STUB,   /* the stub executes a command; ST_CMD_RUN: the guest runs */
+};
+
+enum st_cmd {
+	ST_CMD_RUN = 1,    /* take over the registers, go to guest code */
+	ST_CMD_RUN_DIRECT, /* the same, after performing the frame's system call in the host */
+	ST_CMD_OPS,        /* run ops[0..nops) */
+	ST_CMD_CMPXCHG,    /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
+	ST_CMD_FORK,       /* clone this process */
+	ST_CMD_THREAD,     /* clone a thread into the slot whose stack is at arg[0] */
+	ST_CMD_EXIT,       /* this host thread ends */
+};
+
+enum st_kind {
+	ST_KIND_EVENT = 1, /* of guest code */
+	ST_KIND_REPLY,     /* to the command with number reply_seq */
+};
+
+struct st_op {
+	int32_t nr;    /* host system call */
+	uint32_t flags; /* ST_OP_FD: args[4] is the descriptor received for this command */
+	uint64_t arg[6];
+	int64_t ret; /* stub */
+};
+#define ST_OP_FD 1u
+#define ST_OPS_MAX 128
+
+struct st_event {
+	int32_t signo, code;
+	uint32_t arch;	/* SIGSYS: si_arch */
+	uint32_t flags; /* ST_EV_* */
+	uint64_t addr, trapno, error_code, cr2;
+	uint64_t fpstate; /* address of the frame's XSAVE area */
+	int64_t deadline; /* ST_EV_ABORTED: CLOCK_MONOTONIC ns, 0: none */
+	struct arch_regs regs;
+};
+#define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
+
+struct st_pageset {
+	/* The turn: a futex word of both sides. */
+	uint32_t turn;
+	uint32_t pad0[15];
+
+	/* Written by the stub. */
+	uint32_t stub_sleeps; /* in a host wait on `turn` */
+	uint32_t waiting;     /* in a passed-through futex */
+	uint32_t kind;	      /* of what was posted last */
+	uint32_t reply_seq;
+	int64_t reply;	  /* result of the command */
+	uint64_t reply2;  /* ST_CMD_CMPXCHG: the value seen */
+	uint32_t tid;	  /* cleared by the host kernel when the thread has ended */
+	uint32_t ops_done;
+	uint32_t new_ctl; /* ST_CMD_FORK, child: its control socket's number */
+	uint32_t pad1[5];
+
+	/* Written by the sentry. */
+	uint32_t cmd;
+	uint32_t cmd_seq;
+	uint32_t sentry_sleeps; /* on `turn`, for a reply */
+	uint32_t polled;	/* a worker looks at `turn`: the doorbell can wait */
+	uint32_t taken;		/* the posted event has been taken */
+	uint32_t intr;		/* an interrupt is wanted; only the sentry clears it */
+	uint32_t direct;	/* calls may be passed straight to the host */
+	uint32_t fsgsbase;	/* rdfsbase and its kin may be used */
+	uint64_t spin;		/* how many TSC ticks to spin for an answer */
+	int64_t redo_deadline;	/* of the aborted futex wait that is being redone, or 0 */
+	uint64_t id;		/* what to write to the doorbell */
+	uint32_t ctl_fd;
+	uint32_t nops;
+	uint64_t nonce;
+	uint64_t arg[4];
+	uint32_t recv_fd; /* ST_CMD_OPS: receive a descriptor first, close it last */
+	uint32_t pad2[5];
+
+	struct st_event ev; /* stub → sentry; ev.regs also sentry → stub for ST_CMD_RUN */
+
+	/* Start-up of the zygote: the sentry's filter program; the vDSO's place comes back. */
+	uint64_t vvar_len, vdso_len;
+	int64_t start_error;
+	uint32_t filter_len;
+	uint32_t filter_done;
+
+	struct st_op ops[ST_OPS_MAX] __attribute__((aligned(4096)));
+	uint64_t filter[512]; /* struct sock_filter, 8 bytes each */
+};
+
+_Static_assert(sizeof(struct st_pageset) <= ST_SET_SIZE, "a page set fits its place");
+_Static_assert(sizeof(struct st_op) == 64, "ops keep their size");
+
+/* vDSO and vvar end one page below the region; the zygote moves them there. */
+#define ST_VDSO_END (ST_TASK_SIZE - 0x1000UL)

@@ -1,0 +1,269 @@
+/* The stub's conversation with the sentry: posting, waiting for the turn, running commands. */
+#include "platform/systrap/stub/stub.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+static uint32_t load_turn(const struct st_pageset *ps)
+{
+	return __atomic_load_n(&ps->turn, __ATOMIC_ACQUIRE);
+}
+
+static void give_turn(struct st_pageset *ps)
+{
+	__atomic_store_n(&ps->turn, ST_TURN_SENTRY, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * Wakes a worker that sleeps.  The pipe can be full only when somebody floods it; whoever reads it
+ * then does not know about us, so the ring is repeated until it gets in or the event is taken.
+ */
+static void ring_doorbell(struct st_pageset *ps)
+{
+	const struct stub_timespec pause = {0, 1000000};
+
+	while (STUB_CALL(SYS_write, ST_FD_DOORBELL, &ps->id, 8, 0, 0, 0) == -EAGAIN) {
+		STUB_CALL(SYS_futex, &ps->turn, FUTEX_WAIT, ST_TURN_SENTRY, &pause, 0, 0);
+		if (load_turn(ps) != ST_TURN_SENTRY || __atomic_load_n(&ps->taken, __ATOMIC_RELAXED))
+			return;
+	}
+}
+
+/*
+ * An event for whichever worker comes first.  `polled` promises only that one is probably looking:
+ * wait_turn() rings before it sleeps when nobody has taken the event by then.
+ */
+void stub_post_event(struct st_pageset *ps)
+{
+	ps->kind = ST_KIND_EVENT;
+	give_turn(ps);
+	if (!__atomic_load_n(&ps->polled, __ATOMIC_RELAXED))
+		ring_doorbell(ps);
+}
+
+void stub_post_reply(struct st_pageset *ps, long r)
+{
+	ps->reply = r;
+	ps->reply_seq = ps->cmd_seq;
+	ps->kind = ST_KIND_REPLY;
+	give_turn(ps);
+	if (__atomic_load_n(&ps->sentry_sleeps, __ATOMIC_RELAXED))
+		STUB_CALL(SYS_futex, &ps->turn, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+static void wait_turn(struct st_pageset *ps)
+{
+	uint64_t spin = ps->spin;
+
+	if (spin) {
+		uint64_t begin = __builtin_ia32_rdtsc();
+		do {
+			if (load_turn(ps) != ST_TURN_SENTRY)
+				return;
+			__builtin_ia32_pause();
+		} while (__builtin_ia32_rdtsc() - begin < spin);
+	}
+	if (load_turn(ps) != ST_TURN_SENTRY)
+		return;
+	if (ps->kind == ST_KIND_EVENT && ps->polled && !ps->taken)
+		ring_doorbell(ps);
+	__atomic_store_n(&ps->stub_sleeps, 1, __ATOMIC_SEQ_CST);
+	while (load_turn(ps) == ST_TURN_SENTRY)
+		STUB_CALL(SYS_futex, &ps->turn, FUTEX_WAIT, ST_TURN_SENTRY, 0, 0, 0);
+	ps->stub_sleeps = 0;
+}
+
+static void load_bases(const struct st_pageset *ps, const struct arch_regs *r)
+{
+	if (!ps->fsgsbase) {
+		STUB_CALL(SYS_arch_prctl, 0x1002 /* ARCH_SET_FS */, r->fs_base, 0, 0, 0, 0);
+		STUB_CALL(SYS_arch_prctl, 0x1001 /* ARCH_SET_GS */, r->gs_base, 0, 0, 0, 0);
+		return;
+	}
+	/* Non-canonical values would fault here; the sentry does not give them. */
+	__asm__ volatile("wrfsbase %0" ::"r"(r->fs_base));
+	__asm__ volatile("wrgsbase %0" ::"r"(r->gs_base));
+}
+
+static void load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc)
+{
+	const struct arch_regs *r = &ps->ev.regs;
+
+	mc->r15 = r->r15;
+	mc->r14 = r->r14;
+	mc->r13 = r->r13;
+	mc->r12 = r->r12;
+	mc->rbp = r->rbp;
+	mc->rbx = r->rbx;
+	mc->r11 = r->r11;
+	mc->r10 = r->r10;
+	mc->r9 = r->r9;
+	mc->r8 = r->r8;
+	mc->rax = r->rax;
+	mc->rcx = r->rcx;
+	mc->rdx = r->rdx;
+	mc->rsi = r->rsi;
+	mc->rdi = r->rdi;
+	mc->rip = r->rip;
+	mc->rsp = r->rsp;
+	mc->eflags = (r->eflags & ARCH_EFLAGS_USER) | ARCH_EFLAGS_FIXED;
+	mc->cs = ARCH_USER_CS;
+	mc->ss = ARCH_USER_DS;
+	load_bases(ps, r);
+}
+
+/* Receives n descriptors in one message; 0 or -errno. */
+static long receive_fds(long ctl, int32_t *fds, uint32_t n)
+{
+	struct {
+		uint64_t len;
+		int32_t level, type;
+		int32_t fd[4];
+	} control = {0};
+	char byte;
+	struct {
+		void *base;
+		uint64_t len;
+	} iov = {&byte, 1};
+	struct {
+		void *name;
+		uint32_t namelen, pad;
+		void *iov;
+		uint64_t iovlen;
+		void *control;
+		uint64_t controllen;
+		int32_t flags, pad2;
+	} msg = {.iov = &iov, .iovlen = 1, .control = &control, .controllen = sizeof(control)};
+	long r;
+
+	do
+		r = STUB_CALL(SYS_recvmsg, ctl, &msg, 0, 0, 0, 0);
+	while (r == -EINTR);
+	if (r < 0)
+		return r;
+	if (control.level != SOL_SOCKET || control.type != SCM_RIGHTS ||
+	    control.len < 16 + n * sizeof(int32_t))
+		return -EMFILE;
+	for (uint32_t i = 0; i < n; i++)
+		fds[i] = control.fd[i];
+	return 0;
+}
+
+static long run_ops(struct st_pageset *ps)
+{
+	uint32_t n = ps->nops;
+	int32_t fd = -1;
+	long r = 0;
+
+	ps->ops_done = 0;
+	if (ps->recv_fd && (r = receive_fds(ps->ctl_fd, &fd, 1)) < 0)
+		return r;
+	for (uint32_t i = 0; i < n && i < ST_OPS_MAX; i++) {
+		struct st_op *op = &ps->ops[i];
+		uint64_t fd_arg = op->flags & ST_OP_FD ? (uint64_t)fd : op->arg[4];
+		r = STUB_CALL(op->nr, op->arg[0], op->arg[1], op->arg[2], op->arg[3], fd_arg,
+			      op->arg[5]);
+		op->ret = r;
+		ps->ops_done = i + 1;
+		if (r < 0 && r > -4096)
+			break;
+	}
+	if (fd >= 0)
+		STUB_CALL(SYS_close, fd, 0, 0, 0, 0, 0);
+	return 0;
+}
+
+/*
+ * A forked child still has its parent's stack (a copy) but a hole where the page sets were: it maps
+ * its own there before it touches anything that the sentry or the guest can see.
+ */
+static long run_fork(struct st_pageset *ps)
+{
+	uint64_t sets = ((uint64_t)ps & ~(ST_BLOCK_SIZE - 1)) + ST_SETS_OFF;
+	long old_ctl = ps->ctl_fd;
+	int32_t fds[2];
+	long r = receive_fds(old_ctl, fds, 2);
+
+	if (r < 0)
+		return r;
+	r = STUB_CALL(SYS_clone, ST_CLONE_PROCESS, 0, 0, 0, 0, 0);
+	if (r == 0) {
+		STUB_CALL(SYS_mmap, sets, ST_SETS_LEN, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_FIXED, fds[0], 0);
+		STUB_CALL(SYS_madvise, sets, ST_SETS_LEN, MADV_DONTFORK, 0, 0, 0);
+		STUB_CALL(SYS_close, fds[0], 0, 0, 0, 0, 0);
+		STUB_CALL(SYS_close, old_ctl, 0, 0, 0, 0, 0);
+		ps->new_ctl = (uint32_t)fds[1];
+		return 0;
+	}
+	STUB_CALL(SYS_close, fds[0], 0, 0, 0, 0, 0);
+	STUB_CALL(SYS_close, fds[1], 0, 0, 0, 0, 0);
+	return r;
+}
+
+/* The new thread returns to guest code through a copy of our frame, moved to its own stack. */
+static long run_thread(struct st_pageset *ps, struct stub_ucontext *uc)
+{
+	uint64_t new_base = ps->arg[0];
+	uint64_t old_base = (uint64_t)uc & ~(ST_STACK_SIZE - 1);
+	uint64_t delta = new_base - old_base;
+
+	for (uint64_t a = (uint64_t)uc; a < old_base + ST_STACK_SIZE; a += 8)
+		*(volatile uint64_t *)(a + delta) = *(const uint64_t *)a;
+	struct stub_ucontext *nuc = (struct stub_ucontext *)((uint64_t)uc + delta);
+	if (nuc->mc.fpstate)
+		nuc->mc.fpstate += delta;
+	nuc->stack_sp = new_base;
+	struct st_pageset *nps = (struct st_pageset *)ST_SET_OF_SP(new_base);
+	return stub_clone_thread(ST_CLONE_THREAD, ((uint64_t)nuc - 256) & ~63UL, &nps->tid, nuc);
+}
+
+static long run_cmpxchg(struct st_pageset *ps)
+{
+	uint32_t seen = 0;
+	long r = stub_cmpxchg32(ps->arg[0], (uint32_t)ps->arg[1], (uint32_t)ps->arg[2], &seen);
+
+	ps->reply2 = seen;
+	return r;
+}
+
+void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
+{
+	for (;;) {
+		long r;
+
+		wait_turn(ps);
+		switch (ps->cmd) {
+		case ST_CMD_RUN:
+			load_regs(ps, &uc->mc);
+			return;
+		case ST_CMD_RUN_DIRECT:
+			load_regs(ps, &uc->mc);
+			if (stub_run_direct(ps, uc))
+				return;
+			continue;
+		case ST_CMD_OPS:
+			r = run_ops(ps);
+			break;
+		case ST_CMD_CMPXCHG:
+			r = run_cmpxchg(ps);
+			break;
+		case ST_CMD_FORK:
+			r = run_fork(ps);
+			break;
+		case ST_CMD_THREAD:
+			r = run_thread(ps, uc);
+			break;
+		case ST_CMD_EXIT:
+			STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
+			r = -ENOSYS;
+			break;
+		default:
+			r = -ENOSYS;
+		}
+		stub_post_reply(ps, r);
+	}
+}

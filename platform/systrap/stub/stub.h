@@ -1,0 +1,95 @@
+/*
+ * stub.h - the stub: the freestanding code that runs in guest processes.
+ *
+ * Rules: no libc, no FP or vector registers, no writable data of its own (everything is on the
+ * alternate stack or in the page set), nothing secret, no pointer that a caller of another trust
+ * supplied.  A guest can jump to any of its instructions with any registers; the host filter, not
+ * this code, is what bounds that.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "platform/systrap/layout.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* The host kernel's signal frame, as far as it is used (arch/x86/include/uapi/asm/sigcontext.h). */
+struct stub_sigcontext {
+	uint64_t r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip;
+	uint64_t eflags;
+	uint16_t cs, gs, fs, ss;
+	uint64_t err, trapno, oldmask, cr2;
+	uint64_t fpstate;
+	uint64_t reserved[8];
+};
+
+struct stub_ucontext {
+	uint64_t flags, link;
+	uint64_t stack_sp;
+	uint32_t stack_flags, pad;
+	uint64_t stack_size;
+	struct stub_sigcontext mc;
+	uint64_t sigmask;
+};
+
+struct stub_siginfo {
+	int32_t signo, err, code, pad;
+	uint64_t addr; /* faults: si_addr; SIGSYS: si_call_addr */
+	int32_t syscall;
+	uint32_t arch;
+};
+
+_Static_assert(sizeof(struct stub_sigcontext) == 256, "host ABI");
+_Static_assert(offsetof(struct stub_ucontext, mc) == 40, "host ABI");
+
+struct stub_timespec {
+	int64_t sec, nsec;
+};
+
+/* entry.S */
+HIDDEN long stub_syscall(long a, long b, long c, long d, long e, long f, long nr);
+/* futex(uaddr, op, val, timeout, uaddr2, val3) unless *intr is set; -EINTR when it was. */
+HIDDEN long stub_futex_wait(uint64_t uaddr, long op, long val, const struct stub_timespec *ts,
+			    uint64_t val3, const uint32_t *intr);
+HIDDEN extern const char stub_wait_begin[], stub_wait_call[], stub_wait_abort[];
+/* Accesses to guest memory: 0, or -EFAULT by way of stub_access_fault. */
+HIDDEN long stub_load64(uint64_t addr, uint64_t *out);
+HIDDEN long stub_load32(uint64_t addr, uint32_t *out);
+HIDDEN long stub_cmpxchg32(uint64_t addr, uint32_t expect, uint32_t desired, uint32_t *seen);
+HIDDEN extern const char stub_access_begin[], stub_access_end[], stub_access_fault[];
+/* clone(2) of a thread that starts on the stack `sp` with stub_thread_main(uc). */
+HIDDEN long stub_clone_thread(uint64_t flags, uint64_t sp, uint32_t *tid,
+			      struct stub_ucontext *uc);
+HIDDEN extern const char stub_text_end[];
+
+/* stub.c */
+HIDDEN void stub_handler(int sig, struct stub_siginfo *si, struct stub_ucontext *uc);
+HIDDEN void stub_thread_main(struct stub_ucontext *uc);
+HIDDEN void stub_enter_main(struct st_pageset *ps);
+HIDDEN _Noreturn void stub_first_trap(void);
+
+/* After ST_CMD_RUN_DIRECT; 1 when guest code may run. */
+HIDDEN int stub_run_direct(struct st_pageset *ps, struct stub_ucontext *uc);
+
+/* command.c: waits for commands and runs them; returns when guest code is to run. */
+HIDDEN void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc);
+HIDDEN void stub_post_event(struct st_pageset *ps);
+HIDDEN void stub_post_reply(struct st_pageset *ps, long r);
+
+/* direct.c: performs the frame's call in the host when it is one that may be.  1: done, rax is
+ * set; 0: not such a call; 2: it was, and an interrupt came: rax is set or, with *aborted, not. */
+HIDDEN int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *aborted,
+			    int64_t *deadline);
+
+#define STUB_CALL(nr, a, b, c, d, e, f)                                                            \
+	stub_syscall((long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f), (nr))
+
+static inline struct st_pageset *stub_pageset(void)
+{
+	uint64_t sp;
+
+	__asm__ volatile("mov %%rsp, %0" : "=r"(sp));
+	return (struct st_pageset *)ST_SET_OF_SP(sp);
+}

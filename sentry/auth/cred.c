@@ -1,0 +1,151 @@
+#include "sentry/auth/cred.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The capabilities that follow the file-system user id. */
+#define CAP_FS_SET                                                                                 \
+	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_DAC_READ_SEARCH) |           \
+	 CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_FSETID) | CAP_BIT(CAP_LINUX_IMMUTABLE) |                \
+	 CAP_BIT(CAP_MKNOD) | CAP_BIT(CAP_MAC_OVERRIDE))
+
+struct cred *cred_new_root(void)
+{
+	struct cred *c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	ref_init(&c->ref, 1);
+	c->cap_permitted = c->cap_effective = c->cap_bounding = CAP_FULL;
+	return c;
+}
+
+struct cred *cred_dup(const struct cred *c)
+{
+	struct cred *n = malloc(sizeof(*n));
+	if (!n)
+		return NULL;
+	*n = *c;
+	ref_init(&n->ref, 1);
+	n->groups = NULL;
+	n->ngroups = 0;
+	if (cred_set_groups(n, c->groups, c->ngroups)) {
+		free(n);
+		return NULL;
+	}
+	return n;
+}
+
+struct cred *cred_get(struct cred *c)
+{
+	ref_get(&c->ref);
+	return c;
+}
+
+void cred_put(struct cred *c)
+{
+	if (!c || !ref_put(&c->ref))
+		return;
+	free(c->groups);
+	free(c);
+}
+
+static int compare_gid(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	return (x > y) - (x < y);
+}
+
+int cred_set_groups(struct cred *c, const uint32_t *groups, size_t n)
+{
+	uint32_t *copy = NULL;
+
+	if (n) {
+		copy = malloc(n * sizeof(*copy));
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, groups, n * sizeof(*copy));
+		qsort(copy, n, sizeof(*copy), compare_gid);
+	}
+	free(c->groups);
+	c->groups = copy;
+	c->ngroups = n;
+	return 0;
+}
+
+static bool in_supplementary(const struct cred *c, uint32_t gid)
+{
+	return c->ngroups && bsearch(&gid, c->groups, c->ngroups, sizeof(gid), compare_gid);
+}
+
+bool cred_in_group(const struct cred *c, uint32_t gid)
+{
+	return c->fsgid == gid || in_supplementary(c, gid);
+}
+
+bool cred_in_egroup(const struct cred *c, uint32_t gid)
+{
+	return c->egid == gid || in_supplementary(c, gid);
+}
+
+static bool any_uid_root(const struct cred *c)
+{
+	return c->uid == 0 || c->euid == 0 || c->suid == 0;
+}
+
+void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old)
+{
+	if (new->securebits & SECBIT_NO_SETUID_FIXUP)
+		return;
+	if (any_uid_root(old) && !any_uid_root(new)) {
+		if (!(new->securebits & SECBIT_KEEP_CAPS))
+			new->cap_permitted = new->cap_effective = 0;
+		/* Kept or not: programs that know nothing of ambient ones expect exec to drop all. */
+		new->cap_ambient = 0;
+	}
+	if (old->euid == 0 && new->euid != 0)
+		new->cap_effective = 0;
+	if (old->euid != 0 && new->euid == 0)
+		new->cap_effective = new->cap_permitted;
+}
+
+void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old)
+{
+	if (new->securebits & SECBIT_NO_SETUID_FIXUP)
+		return;
+	if (old->fsuid == 0 && new->fsuid != 0)
+		new->cap_effective &= ~CAP_FS_SET;
+	if (old->fsuid != 0 && new->fsuid == 0)
+		new->cap_effective |= new->cap_permitted & CAP_FS_SET;
+}
+
+void cred_fix_caps_for_exec(struct cred *new, const struct cred *old)
+{
+	bool root_file = false; /* a file that behaves as if it had all capabilities, effective */
+
+	/* Without file capabilities a program gains nothing, except from user id 0. */
+	new->cap_permitted = 0;
+	if (!(old->securebits & SECBIT_NOROOT)) {
+		if (new->euid == 0 || new->uid == 0)
+			new->cap_permitted = old->cap_bounding | old->cap_inheritable;
+		root_file = new->euid == 0;
+	}
+
+	/* As for a set-id program: ambient capabilities do not go with a changed identity. */
+	if (new->euid != old->uid || new->egid != old->gid)
+		new->cap_ambient = 0;
+	new->suid = new->fsuid = new->euid;
+	new->sgid = new->fsgid = new->egid;
+
+	new->cap_permitted |= new->cap_ambient;
+	new->cap_effective = root_file ? new->cap_permitted : new->cap_ambient;
+	new->securebits &= ~SECBIT_KEEP_CAPS;
+}
+
+void cred_limit_exec_gain(struct cred *new, const struct cred *old)
+{
+	new->cap_permitted &= old->cap_permitted | new->cap_ambient;
+	new->cap_effective &= new->cap_permitted;
+}

@@ -1,0 +1,9 @@
+/* eventfd(2): a 64-bit counter behind a descriptor. */
+#pragma once
+
+#include "sentry/lib/compiler.h"
+
+struct file;
+
+/* flags: EFD_SEMAPHORE, EFD_NONBLOCK. */
+int eventfd_create_file(unsigned count, int flags, struct file **out) MUST_CHECK;

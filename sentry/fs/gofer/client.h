@@ -1,0 +1,142 @@
+/* client.h - the inside of goferfs: connection, inodes, descriptor cache.  See goferfs.h. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "gofer/proto.h"
+#include "sentry/fs/gofer/goferfs.h"
+#include "sentry/lib/list.h"
+#include "sentry/lib/rbtree.h"
+#include "sentry/vfs/vfs.h"
+
+struct gofer_conn {
+	ref_t ref;
+	int fd; /* immutable */
+	struct goferfs_hooks hooks;
+	_Atomic bool dead;
+	struct mutex lock; /* lc_gofer: one request and its reply at a time */
+	uint32_t next_id;
+	struct mutex close_lock; /* lc_leaf: node ids to be closed */
+	uint64_t *closing;
+	size_t nclosing, closing_room;
+	struct mutex fd_lock;	  /* lc_leaf: pins and the list of cached descriptors */
+	struct list_head fd_lru; /* of gofer_inode, longest unused first */
+	unsigned nfd_lru;
+};
+
+struct gofer_sb {
+	struct super_block sb;
+	struct gofer_conn *conn;
+	unsigned flags;
+	struct mutex tree_lock; /* lc_leaf */
+	struct rb_root inodes;	/* by host device and inode number; they hold no reference */
+	uint64_t devs[16];	/* host devices seen, in order; tree_lock */
+	unsigned ndevs;
+};
+
+struct gofer_inode {
+	struct inode in;
+	struct rb_node tree;
+	bool in_tree;		     /* tree_lock */
+	uint64_t node;		     /* immutable, as the next two */
+	uint64_t host_dev, host_ino;
+	_Atomic int ro_fd, rw_fd;    /* -1: none.  Set under data_lock; stable while pinned */
+	unsigned pins;		     /* fd_lock: open files and calls that use the descriptors */
+	struct list_head lru;	     /* fd_lock; queued when unpinned and with descriptors */
+	_Atomic bool stale;	     /* attributes have to be asked for again */
+	_Atomic bool written_by_map; /* mapped shared and writable: the host changes its times */
+	_Atomic int64_t checked;     /* shared mode: when the attributes were right (monotonic ns) */
+	uint32_t blksize;	     /* in.lock, as the next two */
+	uint64_t attributes, attributes_mask;
+	char *target;		     /* symlinks: set once under in.lock, then immutable */
+	size_t target_len;
+};
+
+#define GOFERFS_WINDOW_NS 100000 /* see goferfs.h */
+#define FD_CACHE_MAX 1024
+
+static inline struct gofer_inode *gi_of(const struct inode *in)
+{
+	return container_of(in, struct gofer_inode, in);
+}
+static inline struct gofer_sb *gsb_of(const struct super_block *sb)
+{
+	return container_of(sb, struct gofer_sb, sb);
+}
+static inline struct gofer_conn *gi_conn(const struct gofer_inode *gi)
+{
+	return gsb_of(gi->in.sb)->conn;
+}
+static inline bool gi_shared(const struct gofer_inode *gi)
+{
+	return gsb_of(gi->in.sb)->flags & GOFERFS_SHARED;
+}
+
+/* ---- conn.c ---- */
+struct rpc {
+	uint16_t op;
+	const void *fixed;
+	size_t fixed_len;
+	struct iovec var[3]; /* variable parts, in order; unused ones have length 0 */
+	void *rep;	     /* where the reply's payload goes */
+	size_t rep_min, rep_max;
+	size_t rep_len;		/* out */
+	int fds[GOFER_FDS_MAX]; /* out; owned by the caller, who closes them on success only */
+	unsigned nfds;		/* out */
+};
+/* 0 with a reply of rep_min … rep_max bytes; the server's -errno; -EIO when it is dead. */
+int gofer_rpc(struct gofer_conn *c, struct rpc *r) MUST_CHECK;
+/* The peer broke the protocol: logs, ends the connection; returns -EIO. */
+int gofer_conn_fail(struct gofer_conn *c, const char *why);
+/* Has the server close a node, soon or (now) at once.  Never waits. */
+void gofer_close_node(struct gofer_conn *c, uint64_t node, bool now);
+void conn_block_begin(const struct gofer_conn *c);
+void conn_block_end(const struct gofer_conn *c);
+
+/* ---- inode.c ---- */
+extern const struct inode_ops gofer_file_iops, gofer_dir_iops, gofer_link_iops, gofer_other_iops;
+/* The inode for an entry (owned: its node is closed if the inode was known).  Target: of a symlink,
+ * or NULL.  Returns a reference through *out. */
+int gofer_inode_get(struct gofer_sb *gsb, const struct gofer_entry *e, const char *target,
+		    size_t target_len, struct inode **out) MUST_CHECK;
+/* Stores attributes: -EIO if they cannot be those of this file. */
+int gofer_set_attr(struct gofer_inode *gi, const struct gofer_attr *a) MUST_CHECK;
+/* Asks again if need be. */
+int gofer_refresh(struct gofer_inode *gi) MUST_CHECK;
+uint64_t gofer_present_ino(struct gofer_sb *gsb, uint64_t dev, uint64_t ino);
+int64_t gofer_now(void);
+void gofer_node_was_checked(struct gofer_inode *gi);
+
+/* ---- fdcache.c ---- */
+void gofer_pin(struct gofer_inode *gi);
+void gofer_unpin(struct gofer_inode *gi);
+/* Pinned: makes sure of descriptors (GOFER_OPEN_READ, GOFER_OPEN_WRITE). */
+int gofer_need_fds(struct gofer_inode *gi, unsigned what) MUST_CHECK;
+int gofer_io_fd(const struct gofer_inode *gi); /* pinned: what reads can go through, or -1 */
+/* Checks a descriptor against the file and the access mode wanted; closes it if it is wrong. */
+int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode) MUST_CHECK;
+/* A read-write descriptor that came with the creation; consumed. */
+void gofer_adopt_fd(struct gofer_inode *gi, int fd);
+void gofer_drop_fds(struct gofer_inode *gi); /* the inode goes */
+
+/* ---- dir.c, readdir.c, file.c, xattr.c ---- */
+int gofer_lookup(struct inode *dir, struct dentry *d);
+int gofer_revalidate(struct dentry *d, bool fast);
+int gofer_create(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);
+int gofer_mkdir(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);
+int gofer_mknod(struct inode *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
+		const struct cred *c);
+int gofer_symlink(struct inode *dir, struct dentry *d, const char *target, const struct cred *c);
+int gofer_link(struct inode *dir, struct dentry *d, struct inode *target);
+int gofer_unlink(struct inode *dir, struct dentry *d);
+int gofer_rmdir(struct inode *dir, struct dentry *d);
+int gofer_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir,
+		 struct dentry *newd, unsigned flags);
+int gofer_open_dir(struct inode *in, struct dentry *d, struct file *f);
+int gofer_open_file(struct inode *in, struct dentry *d, struct file *f);
+ssize_t gofer_getxattr(struct inode *in, const char *name, void *buf, size_t size);
+int gofer_setxattr(struct inode *in, const char *name, const void *v, size_t n, int flags);
+ssize_t gofer_listxattr(struct inode *in, char *buf, size_t size);
+int gofer_removexattr(struct inode *in, const char *name);

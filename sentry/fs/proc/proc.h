@@ -1,0 +1,14 @@
+/*
+ * proc.h - procfs: what programs read about the kernel, about tasks, and about themselves.
+ * Source: proc(5).
+ *
+ * Names are looked up anew each time (no dentry cache); a file keeps its task referenced while it
+ * is open, and answers ESRCH once that is gone.
+ */
+#pragma once
+
+#include "sentry/vfs/vfs.h"
+
+/* Reads what is copied from the host (/proc/cpuinfo).  Before confinement. */
+void procfs_capture_host(void);
+int procfs_mount(struct super_block **out) MUST_CHECK;

@@ -1,0 +1,229 @@
+/* The super block and the files that are not about one task. */
+#include "sentry/fs/proc/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/run.h"
+#include "sentry/kernel/version.h"
+#include "sentry/lib/log.h"
+
+#define PROC_SUPER_MAGIC 0x9fa0
+
+const char *proc_cpuinfo;
+
+void procfs_capture_host(void)
+{
+	size_t room = 64 << 10, n = 0;
+	char *buf = malloc(room);
+	int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+
+	while (buf && fd >= 0 && n < room - 1) {
+		ssize_t r = read(fd, buf + n, room - 1 - n);
+		if (r <= 0)
+			break;
+		n += (size_t)r;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (n == 0) {
+		free(buf);
+		log_warn("the host's /proc/cpuinfo cannot be read: the sandbox will have none");
+		return;
+	}
+	buf[n] = 0;
+	char *exact = realloc(buf, n + 1);
+	proc_cpuinfo = exact ? exact : buf;
+}
+
+static int show_cpuinfo(struct text *out, void *arg)
+{
+	(void)arg;
+	if (proc_cpuinfo)
+		text_puts(out, proc_cpuinfo);
+	return 0;
+}
+
+static int show_version(struct text *out, void *arg)
+{
+	(void)arg;
+	text_printf(out, "Linux version %s (runsc@sandbox) (gcc) %s\n", KERNEL_RELEASE,
+		    KERNEL_VERSION);
+	return 0;
+}
+
+static int show_uptime(struct text *out, void *arg)
+{
+	int64_t up = (time_boottime() - kernel->boot_boottime) / (NSEC_PER_SEC / 100);
+
+	(void)arg;
+	text_printf(out, "%lld.%02lld 0.00\n", (long long)up / 100, (long long)up % 100);
+	return 0;
+}
+
+static int show_meminfo(struct text *out, void *arg)
+{
+	struct sysinfo si;
+
+	(void)arg;
+	if (sysinfo(&si))
+		return -ENOSYS;
+	uint64_t unit = si.mem_unit ? si.mem_unit : 1;
+	uint64_t total = si.totalram * unit >> 10, free_kb = si.freeram * unit >> 10;
+	uint64_t buffers = si.bufferram * unit >> 10;
+	const struct {
+		const char *name;
+		uint64_t kb;
+	} rows[] = {
+		{"MemTotal", total},
+		{"MemFree", free_kb},
+		{"MemAvailable", MIN(free_kb + buffers, total)},
+		{"Buffers", buffers},
+		{"Cached", 0},
+		{"SwapCached", 0},
+		{"Active", (total - free_kb) / 2},
+		{"Inactive", (total - free_kb) / 2},
+		{"SwapTotal", si.totalswap * unit >> 10},
+		{"SwapFree", si.freeswap * unit >> 10},
+		{"Dirty", 0},
+		{"Writeback", 0},
+		{"AnonPages", total - free_kb},
+		{"Mapped", 0},
+		{"Shmem", si.sharedram * unit >> 10},
+		{"CommitLimit", total / 2},
+		{"Committed_AS", total - free_kb},
+		{"VmallocTotal", 34359738367ULL},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		text_printf(out, "%s:", rows[i].name);
+		text_pad(out, 16);
+		text_printf(out, "%8llu kB\n", (unsigned long long)rows[i].kb);
+	}
+	text_puts(out, "HugePages_Total:       0\nHugePages_Free:        0\n"
+		       "Hugepagesize:       2048 kB\n");
+	return 0;
+}
+
+static int show_loadavg(struct text *out, void *arg)
+{
+	struct sysinfo si;
+	unsigned long l[3];
+
+	(void)arg;
+	if (sysinfo(&si))
+		return -ENOSYS;
+	for (int i = 0; i < 3; i++)
+		l[i] = (si.loads[i] * 100 + (1UL << 15)) >> 16;
+	text_printf(out, "%lu.%02lu %lu.%02lu %lu.%02lu 1/%d %llu\n", l[0] / 100, l[0] % 100,
+		    l[1] / 100, l[1] % 100, l[2] / 100, l[2] % 100, atomic_load(&kernel->ntasks),
+		    (unsigned long long)atomic_load(&kernel->nforks) + 1);
+	return 0;
+}
+
+static int show_stat(struct text *out, void *arg)
+{
+	(void)arg;
+	text_puts(out, "cpu  0 0 0 0 0 0 0 0 0 0\n");
+	for (unsigned i = 0; i < kernel->ncpus; i++)
+		text_printf(out, "cpu%u 0 0 0 0 0 0 0 0 0 0\n", i);
+	text_printf(out,
+		    "intr 0\nctxt 0\nbtime %lld\nprocesses %llu\nprocs_running 1\n"
+		    "procs_blocked 0\nsoftirq 0\n",
+		    (long long)(kernel->boot_time / NSEC_PER_SEC),
+		    (unsigned long long)atomic_load(&kernel->nforks) + 1);
+	return 0;
+}
+
+static int show_filesystems(struct text *out, void *arg)
+{
+	(void)arg;
+	text_puts(out,
+		  "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\toverlay\n");
+	return 0;
+}
+
+static int show_cmdline(struct text *out, void *arg)
+{
+	(void)arg;
+	text_puts(out, "quiet\n");
+	return 0;
+}
+
+static int show_devices(struct text *out, void *arg)
+{
+	(void)arg;
+	text_puts(out, "Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n");
+	return 0;
+}
+
+static int show_swaps(struct text *out, void *arg)
+{
+	(void)arg;
+	text_puts(out, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n");
+	return 0;
+}
+
+static int show_empty(struct text *out, void *arg)
+{
+	(void)out, (void)arg;
+	return 0;
+}
+
+#define FILE_OPS(name) static const struct synth_file_ops name##_ops = {.show = show_##name}
+FILE_OPS(cpuinfo);
+FILE_OPS(version);
+FILE_OPS(uptime);
+FILE_OPS(meminfo);
+FILE_OPS(loadavg);
+FILE_OPS(stat);
+FILE_OPS(filesystems);
+FILE_OPS(cmdline);
+FILE_OPS(devices);
+FILE_OPS(swaps);
+FILE_OPS(empty);
+
+int proc_add_global(struct inode *root)
+{
+	static const struct synth_table table[] = {
+		{"cmdline", 0444, &cmdline_ops, NULL},
+		{"cpuinfo", 0444, &cpuinfo_ops, NULL},
+		{"devices", 0444, &devices_ops, NULL},
+		{"filesystems", 0444, &filesystems_ops, NULL},
+		{"loadavg", 0444, &loadavg_ops, NULL},
+		{"meminfo", 0444, &meminfo_ops, NULL},
+		{"modules", 0444, &empty_ops, NULL},
+		{"stat", 0444, &stat_ops, NULL},
+		{"swaps", 0444, &swaps_ops, NULL},
+		{"uptime", 0444, &uptime_ops, NULL},
+		{"version", 0444, &version_ops, NULL},
+		{NULL, 0, NULL, NULL},
+	};
+	return synth_add_table(root, table);
+}
+
+int procfs_mount(struct super_block **out)
+{
+	struct super_block *sb;
+	int err = synth_super_new("proc", PROC_SUPER_MAGIC, SYNTH_NO_DCACHE | SYNTH_FIXED_ATTRS,
+				  &proc_root_ops, NULL, &sb);
+	if (err)
+		return err;
+	struct inode *root = sb->root->inode;
+	if ((err = proc_add_global(root)) || (err = proc_add_sys(root)) ||
+	    (err = synth_add(root, "self", synth_link_new(sb, 0777, &proc_self_ops, NULL))) ||
+	    (err = synth_add(root, "thread-self",
+			     synth_link_new(sb, 0777, &proc_thread_self_ops, NULL))) ||
+	    (err = synth_add(root, "mounts", synth_symlink_new(sb, "self/mounts"))) ||
+	    (err = synth_add(root, "net", synth_symlink_new(sb, "self/net")))) {
+		super_put(sb);
+		return err;
+	}
+	*out = sb;
+	return 0;
+}

@@ -1,0 +1,250 @@
+/* /proc/PID/stat, status and limits. */
+#include <stdio.h>
+#include <string.h>
+
+#include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/run.h"
+#include "sentry/kernel/tty.h"
+
+/* What both files show, taken under the locks once. */
+struct snapshot {
+	char comm[16];
+	char state;
+	int tid, tgid, ppid, pgid, sid, tty_pgid, nthreads, nice, policy, priority, exit_signal;
+	bool has_tty, no_new_privs;
+	int64_t start_time, cutime, cstime;
+	sigset_k pending, shared_pending, blocked, ignored, caught;
+	struct cred *cred; /* reference */
+	struct mm *mm;	   /* reference or NULL */
+	uint64_t as_limit;
+};
+
+static void snapshot_take(struct task *t, struct snapshot *s)
+{
+	struct thread_group *tg = t->tg;
+
+	memset(s, 0, sizeof(*s));
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(s->comm, t->comm, sizeof(s->comm));
+	s->comm[15] = 0;
+	s->state = task_state_letter(t);
+	s->tid = t->tid;
+	s->tgid = tg->tgid;
+	s->ppid = tg->parent ? tg->parent->tgid : 0;
+	s->pgid = tg->pgid;
+	s->sid = tg->session->sid;
+	s->has_tty = tg->session->tty != NULL;
+	s->tty_pgid = s->has_tty ? tg->session->tty->fg_pgid : -1;
+	s->nthreads = MAX(tg->nthreads, 1);
+	s->nice = t->nice;
+	s->policy = t->sched_policy;
+	s->priority = t->sched_priority;
+	s->exit_signal = tg->exit_signal;
+	s->no_new_privs = t->no_new_privs;
+	s->start_time = t->start_time - kernel->boot_boottime;
+	s->cutime = tg->child_utime;
+	s->cstime = tg->child_stime;
+	s->cred = cred_get(t->cred);
+	s->mm = t->mm ? mm_get(t->mm) : NULL;
+	s->as_limit = tg->rlimit[RLIMIT_RSS].cur;
+	mutex_lock(&tg->siglock, &lc_signal);
+	s->pending = t->pending.set;
+	s->shared_pending = tg->pending.set;
+	s->blocked = t->mask;
+	for (int i = 0; i < LINUX_NSIG; i++) {
+		uint64_t h = tg->sighand->action[i].handler;
+		if (h == 1)
+			s->ignored |= SIG_BIT(i + 1);
+		else if (h > 1)
+			s->caught |= SIG_BIT(i + 1);
+	}
+	mutex_unlock(&tg->siglock, &lc_signal);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+}
+
+static void snapshot_drop(struct snapshot *s)
+{
+	cred_put(s->cred);
+	mm_put(s->mm);
+}
+
+#define TICKS(ns) ((unsigned long long)((ns) / (NSEC_PER_SEC / 100)))
+
+static int show_stat(struct text *out, void *task)
+{
+	struct task *t = task;
+	struct snapshot s;
+
+	snapshot_take(t, &s);
+	int64_t cpu = thread_group_cpu_time(t->tg);
+	struct mm *mm = s.mm;
+	uint64_t rss = mm ? mm_resident_pages(mm) : 0;
+	text_printf(out, "%d (%s) %c %d %d %d %d %d %u 0 0 0 0 %llu %llu %llu %llu ", s.tid, s.comm,
+		    s.state, s.ppid, s.pgid, s.sid, s.has_tty ? 34816 : 0, s.tty_pgid, 4194304u,
+		    TICKS(cpu), 0ULL, TICKS(s.cutime), TICKS(s.cstime));
+	text_printf(out, "%d %d %d 0 %llu %llu %lld %llu ",
+		    s.policy == 1 || s.policy == 2 ? -1 - s.priority : 20 + s.nice, s.nice,
+		    s.nthreads, TICKS(s.start_time),
+		    mm ? (unsigned long long)mm->total_pages << PAGE_SHIFT : 0ULL, (long long)rss,
+		    (unsigned long long)s.as_limit);
+	text_printf(out, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 %d 0 %d %d 0 0 0 ",
+		    mm ? (unsigned long long)mm->code_start : 0ULL,
+		    mm ? (unsigned long long)mm->code_end : 0ULL,
+		    mm ? (unsigned long long)mm->stack_top : 0ULL,
+		    (unsigned long long)(s.pending & 0x7fffffff),
+		    (unsigned long long)(s.blocked & 0x7fffffff),
+		    (unsigned long long)(s.ignored & 0x7fffffff),
+		    (unsigned long long)(s.caught & 0x7fffffff), s.exit_signal, s.priority,
+		    s.policy);
+	text_printf(out, "%llu %llu %llu %llu %llu %llu %llu 0\n",
+		    mm ? (unsigned long long)mm->data_start : 0ULL,
+		    mm ? (unsigned long long)mm->data_end : 0ULL,
+		    mm ? (unsigned long long)mm->brk_start : 0ULL,
+		    mm ? (unsigned long long)mm->arg_start : 0ULL,
+		    mm ? (unsigned long long)mm->arg_end : 0ULL,
+		    mm ? (unsigned long long)mm->env_start : 0ULL,
+		    mm ? (unsigned long long)mm->env_end : 0ULL);
+	snapshot_drop(&s);
+	return 0;
+}
+
+static const char *state_name(char c)
+{
+	switch (c) {
+	case 'S':
+		return "sleeping";
+	case 'D':
+		return "disk sleep";
+	case 'T':
+		return "stopped";
+	case 'Z':
+		return "zombie";
+	case 'X':
+		return "dead";
+	default:
+		return "running";
+	}
+}
+
+static void put_memory(struct text *out, struct mm *mm)
+{
+	unsigned long long rss = mm_resident_pages(mm) * (PAGE_SIZE / 1024);
+	const struct {
+		const char *name;
+		unsigned long long kb;
+	} rows[] = {
+		{"VmPeak", mm->total_pages * 4},
+		{"VmSize", mm->total_pages * 4},
+		{"VmLck", mm->locked_pages * 4},
+		{"VmPin", 0},
+		{"VmHWM", rss},
+		{"VmRSS", rss},
+		{"RssAnon", rss},
+		{"RssFile", 0},
+		{"RssShmem", 0},
+		{"VmData", mm->data_pages * 4},
+		{"VmStk", mm->stack_pages * 4},
+		{"VmExe", (mm->code_end - mm->code_start) >> 10},
+		{"VmLib", 0},
+		{"VmPTE", 0},
+		{"VmSwap", 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		text_printf(out, "%s:\t%8llu kB\n", rows[i].name, rows[i].kb);
+}
+
+static int show_status(struct text *out, void *task)
+{
+	struct task *t = task;
+	struct snapshot s;
+
+	snapshot_take(t, &s);
+	const struct cred *c = s.cred;
+	text_printf(out, "Name:\t%s\n", s.comm);
+	text_printf(out,
+		    "Umask:\t0022\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\n"
+		    "TracerPid:\t0\n",
+		    s.state, state_name(s.state), s.tgid, s.tid, s.ppid);
+	text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t",
+		    c->uid, c->euid, c->suid, c->fsuid, c->gid, c->egid, c->sgid, c->fsgid);
+	for (size_t i = 0; i < c->ngroups; i++)
+		text_printf(out, "%u ", c->groups[i]);
+	text_printf(out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", s.tgid, s.tid,
+		    s.pgid, s.sid);
+	if (s.mm)
+		put_memory(out, s.mm);
+	text_printf(out, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t0/95000\n",
+		    s.nthreads);
+	text_printf(out,
+		    "SigPnd:\t%016llx\nShdPnd:\t%016llx\nSigBlk:\t%016llx\nSigIgn:\t%016llx\n"
+		    "SigCgt:\t%016llx\n",
+		    (unsigned long long)s.pending, (unsigned long long)s.shared_pending,
+		    (unsigned long long)s.blocked, (unsigned long long)s.ignored,
+		    (unsigned long long)s.caught);
+	text_printf(out,
+		    "CapInh:\t%016llx\nCapPrm:\t%016llx\nCapEff:\t%016llx\nCapBnd:\t%016llx\n"
+		    "CapAmb:\t%016llx\n",
+		    (unsigned long long)c->cap_inheritable, (unsigned long long)c->cap_permitted,
+		    (unsigned long long)c->cap_effective, (unsigned long long)c->cap_bounding,
+		    (unsigned long long)c->cap_ambient);
+	unsigned long long cpus = kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
+	text_printf(out,
+		    "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n"
+		    "Speculation_Store_Bypass:\tvulnerable\nCpus_allowed:\t%llx\n"
+		    "Cpus_allowed_list:\t0-%u\nMems_allowed:\t1\nMems_allowed_list:\t0\n"
+		    "voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+		    s.no_new_privs, cpus, kernel->ncpus - 1);
+	snapshot_drop(&s);
+	return 0;
+}
+
+static int show_limits(struct text *out, void *task)
+{
+	static const struct {
+		const char *name, *unit;
+	} rows[RLIM_NLIMITS] = {
+		[RLIMIT_CPU] = {"Max cpu time", "seconds"},
+		[RLIMIT_FSIZE] = {"Max file size", "bytes"},
+		[RLIMIT_DATA] = {"Max data size", "bytes"},
+		[RLIMIT_STACK] = {"Max stack size", "bytes"},
+		[RLIMIT_CORE] = {"Max core file size", "bytes"},
+		[RLIMIT_RSS] = {"Max resident set", "bytes"},
+		[RLIMIT_NPROC] = {"Max processes", "processes"},
+		[RLIMIT_NOFILE] = {"Max open files", "files"},
+		[RLIMIT_MEMLOCK] = {"Max locked memory", "bytes"},
+		[RLIMIT_AS] = {"Max address space", "bytes"},
+		[RLIMIT_LOCKS] = {"Max file locks", "locks"},
+		[RLIMIT_SIGPENDING] = {"Max pending signals", "signals"},
+		[RLIMIT_MSGQUEUE] = {"Max msgqueue size", "bytes"},
+		[RLIMIT_NICE] = {"Max nice priority", ""},
+		[RLIMIT_RTPRIO] = {"Max realtime priority", ""},
+		[RLIMIT_RTTIME] = {"Max realtime timeout", "us"},
+	};
+	struct krlimit limit[RLIM_NLIMITS];
+	struct task *t = task;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(limit, t->tg->rlimit, sizeof(limit));
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	text_puts(
+		out,
+		"Limit                     Soft Limit           Hard Limit           Units     \n");
+	for (int i = 0; i < RLIM_NLIMITS; i++) {
+		text_printf(out, "%-25s ", rows[i].name);
+		const uint64_t v[2] = {limit[i].cur, limit[i].max};
+		for (int j = 0; j < 2; j++) {
+			if (v[j] == RLIM_K_INFINITY)
+				text_printf(out, "%-20s ", "unlimited");
+			else
+				text_printf(out, "%-20llu ", (unsigned long long)v[j]);
+		}
+		text_printf(out, "%-10s\n", rows[i].unit);
+	}
+	return 0;
+}
+
+#define COMMON .common.free_arg = proc_task_free
+const struct synth_file_ops proc_stat_ops = {COMMON, .show = show_stat};
+const struct synth_file_ops proc_status_ops = {COMMON, .show = show_status};
+const struct synth_file_ops proc_limits_ops = {COMMON, .show = show_limits};

@@ -1,0 +1,168 @@
+/* /proc/sys: values that programs read; the writable ones say so in their mode. */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/run.h"
+#include "sentry/kernel/version.h"
+
+static int show_constant(struct text *out, void *arg)
+{
+	text_puts(out, arg);
+	text_putc(out, '\n');
+	return 0;
+}
+
+static int show_name(struct text *out, void *arg)
+{
+	char name[65];
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(name, arg, sizeof(name));
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	text_printf(out, "%s\n", name);
+	return 0;
+}
+
+static ssize_t write_name(struct file *f, const char *buf, size_t n, void *arg)
+{
+	size_t len = strcspn(buf, "\n");
+
+	(void)f;
+	if (len > 64)
+		return -EINVAL;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memset(arg, 0, 65);
+	memcpy(arg, buf, len);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return (ssize_t)n;
+}
+
+static int random_uuid(struct text *out, const uint8_t seed[16])
+{
+	uint8_t b[16];
+
+	memcpy(b, seed, sizeof(b));
+	b[6] = (b[6] & 0x0f) | 0x40; /* version 4, RFC 4122 */
+	b[8] = (b[8] & 0x3f) | 0x80;
+	for (int i = 0; i < 16; i++)
+		text_printf(out, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
+	text_putc(out, '\n');
+	return 0;
+}
+
+static int show_uuid(struct text *out, void *arg)
+{
+	uint8_t b[16];
+
+	(void)arg;
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		return -EIO;
+	return random_uuid(out, b);
+}
+
+static uint8_t boot_id[16];
+
+static int show_boot_id(struct text *out, void *arg)
+{
+	(void)arg;
+	return random_uuid(out, boot_id);
+}
+
+static const struct synth_file_ops constant_ops = {.show = show_constant};
+static const struct synth_file_ops name_ops = {.show = show_name, .write = write_name};
+static const struct synth_file_ops uuid_ops = {.show = show_uuid};
+static const struct synth_file_ops boot_id_ops = {.show = show_boot_id};
+
+struct sysctl {
+	const char *name, *value;
+};
+
+static const struct sysctl kernel_values[] = {
+	{"cap_last_cap", "40"},
+	{"core_pattern", "core"},
+	{"msgmax", "8192"},
+	{"msgmnb", "16384"},
+	{"msgmni", "32000"},
+	{"ngroups_max", "65536"},
+	{"osrelease", KERNEL_RELEASE},
+	{"ostype", "Linux"},
+	{"overflowgid", "65534"},
+	{"overflowuid", "65534"},
+	{"pid_max", "4194304"},
+	{"randomize_va_space", "2"},
+	{"sem", "32000\t1024000000\t500\t32000"},
+	{"shmall", "18446744073692774399"},
+	{"shmmax", "18446744073692774399"},
+	{"shmmni", "4096"},
+	{"threads-max", "65536"},
+	{"version", KERNEL_VERSION},
+	{NULL, NULL},
+};
+static const struct sysctl random_values[] = {
+	{"entropy_avail", "256"},
+	{"poolsize", "256"},
+	{NULL, NULL},
+};
+static const struct sysctl fs_values[] = {
+	{"aio-max-nr", "65536"},
+	{"aio-nr", "0"},
+	{"file-max", "1048576"},
+	{"file-nr", "0\t0\t1048576"},
+	{"nr_open", "1048576"},
+	{"pipe-max-size", "1048576"},
+	{"protected_hardlinks", "1"},
+	{"protected_symlinks", "1"},
+	{NULL, NULL},
+};
+static const struct sysctl vm_values[] = {
+	{"max_map_count", "65530"}, {"mmap_min_addr", "65536"}, {"overcommit_memory", "0"},
+	{"overcommit_ratio", "50"}, {"swappiness", "60"},	{NULL, NULL},
+};
+static const struct sysctl net_core_values[] = {{"somaxconn", "4096"}, {NULL, NULL}};
+static const struct sysctl net_unix_values[] = {{"max_dgram_qlen", "512"}, {NULL, NULL}};
+static const struct sysctl no_values[] = {{NULL, NULL}};
+
+/* A directory with these values; *dir is borrowed from it. */
+static int add_values(struct inode *parent, const char *name, const struct sysctl *v,
+		      struct inode **dir)
+{
+	int err = synth_add_dir(parent, name, 0555, dir);
+
+	for (; !err && v->name; v++)
+		err = synth_add(*dir, v->name,
+				synth_file_new(parent->sb, 0444, &constant_ops,
+					       (void *)(uintptr_t)v->value));
+	return err;
+}
+
+int proc_add_sys(struct inode *root)
+{
+	struct inode *sys, *kern, *random, *net, *dir;
+	const struct synth_table names[] = {
+		{"hostname", 0644, &name_ops, kernel->hostname},
+		{"domainname", 0644, &name_ops, kernel->domainname},
+		{NULL, 0, NULL, NULL},
+	};
+	static const struct synth_table ids[] = {
+		{"boot_id", 0444, &boot_id_ops, NULL},
+		{"uuid", 0444, &uuid_ops, NULL},
+		{NULL, 0, NULL, NULL},
+	};
+	int err;
+
+	if (getrandom(boot_id, sizeof(boot_id), 0) != sizeof(boot_id))
+		return -EIO;
+	if ((err = synth_add_dir(root, "sys", 0555, &sys)) ||
+	    (err = add_values(sys, "kernel", kernel_values, &kern)) ||
+	    (err = synth_add_table(kern, names)) ||
+	    (err = add_values(kern, "random", random_values, &random)) ||
+	    (err = synth_add_table(random, ids)) ||
+	    (err = add_values(sys, "fs", fs_values, &dir)) ||
+	    (err = add_values(sys, "vm", vm_values, &dir)) ||
+	    (err = add_values(sys, "net", no_values, &net)) ||
+	    (err = add_values(net, "core", net_core_values, &dir)))
+		return err;
+	return add_values(net, "unix", net_unix_values, &dir);
+}

@@ -1,0 +1,248 @@
+/*
+ * execve(2).  The new program is loaded into a fresh address space while the old one is whole, so
+ * every failure of loading is an error that the caller sees; only then do the siblings die.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "sentry/kernel/run.h"
+#include "sentry/kernel/tty.h"
+#include "sentry/loader/loader.h"
+
+/* All other threads of the group end; this one takes the group's number.  -EINTR when the group is
+ * exiting (or another thread won the race to exec): the caller is about to die itself. */
+static int kill_siblings(struct task *t)
+{
+	struct thread_group *tg = t->tg;
+	struct task *none = NULL, *s;
+
+	if (!atomic_compare_exchange_strong(&tg->exec_task, &none, t))
+		return -EINTR;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	list_for_each (s, &tg->threads, thread_link)
+		if (s != t)
+			signal_kick(s);
+	while (tg->nthreads > 1) {
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+		if (task_park(t, TASK_UNINTERRUPTIBLE, TIME_NEVER) && atomic_load(&tg->exiting)) {
+			atomic_store(&tg->exec_task, NULL);
+			return -EINTR;
+		}
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	}
+	struct task *old = NULL;
+	if (tg->leader != t) {
+		old = tg->leader;
+		task_unhash(old);
+		atomic_store(&old->state, TASK_DEAD);
+		task_rehash(t, tg->tgid);
+		tg->leader = task_get(t);
+	}
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	task_put(old);
+	atomic_store(&tg->exec_task, NULL);
+	return 0;
+}
+
+static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
+{
+	struct mm *old_mm = t->mm;
+	struct p_thread *old_pt = t->pt;
+	bool shared = ref_read(&old_mm->ref) > 1;
+	int64_t used = shared ? 0 : thread_group_cpu_time(t->tg);
+
+	task_release_user(t);
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	t->mm = mm;
+	if (!shared)
+		t->tg->dead_utime = used;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	mutex_lock(&t->tg->siglock, &lc_signal);
+	t->pt = pt;
+	mutex_unlock(&t->tg->siglock, &lc_signal);
+	t->k->pf->ops->set_owner(pt, t);
+	t->um = (struct umem){.mm = mm, .th = pt};
+	t->k->pf->ops->thread_destroy(old_pt);
+	mm_put(old_mm);
+}
+
+static void set_exe(struct mm *mm, struct file *exe)
+{
+	mutex_lock(&mm->lock, &lc_mm);
+	mm->exe = exe;
+	mutex_unlock(&mm->lock, &lc_mm);
+}
+
+/* What the group's limits mean for an address space. */
+static void set_mm_rlimits(struct mm *mm, const struct krlimit *limits)
+{
+	static const int which[] = {RLIMIT_AS, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_MEMLOCK};
+
+	for (size_t i = 0; i < ARRAY_SIZE(which); i++)
+		mm_set_rlimit(mm, which[i], limits[which[i]].cur);
+}
+
+/* Descriptor tables shared with others are split before close-on-exec acts (execve(2)). */
+static int unshare_files(struct task *t)
+{
+	int err = 0;
+
+	if (!fdtable_is_shared(t->fds))
+		return 0;
+	struct fdtable *old = t->fds, *own = fdtable_dup(old, &err);
+	if (!own)
+		return err;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	t->fds = own;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	fdtable_put(old);
+	return 0;
+}
+
+static void start_registers(struct task *t, const struct loader_result *r)
+{
+	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
+
+	memset(regs, 0, sizeof(*regs));
+	regs->rip = r->entry;
+	regs->rsp = r->stack;
+	regs->cs = ARCH_USER_CS;
+	regs->ss = ARCH_USER_DS;
+	regs->eflags = ARCH_EFLAGS_FIXED;
+	regs->orig_rax = ~0ULL;
+}
+
+int task_exec(struct task *t, const struct exec_args *a)
+{
+	struct loader_program prog;
+	struct loader_result res;
+	struct walk_env env;
+	struct p_thread *pt = NULL;
+	struct mm *mm = NULL;
+	struct cred *cred = NULL;
+
+	int err = task_walk_env(t, -100 /* AT_FDCWD */, "", &env);
+	if (err)
+		return err;
+	err = loader_prepare(&env, a, task_rlimit(t, RLIMIT_STACK), &prog);
+	walk_env_fini(&env);
+	if (err)
+		return err;
+	if (!(cred = cred_dup(t->cred))) {
+		err = -ENOMEM;
+		goto out;
+	}
+	cred_fix_caps_for_exec(cred, t->cred);
+	if (t->no_new_privs)
+		cred_limit_exec_gain(cred, t->cred);
+	if ((err = mm_create(t->k->pf, &mm, &pt)))
+		goto out;
+	set_mm_rlimits(mm, t->tg->rlimit);
+	if ((err = loader_load(&prog, mm, pt, cred, false, &res)))
+		goto out;
+	if ((err = unshare_files(t)) || (err = kill_siblings(t))) {
+		file_put(res.exe);
+		goto out;
+	}
+
+	/* Nothing fails from here on. */
+	set_exe(mm, res.exe);
+	switch_memory(t, mm, pt);
+	mm = NULL;
+	pt = NULL;
+	signal_exec(t);
+	fdtable_exec(t->fds);
+	task_set_cred(t, cred);
+	cred = NULL;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(t->comm, res.comm, sizeof(t->comm));
+	t->tg->did_exec = true;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	atomic_store(&t->mm->dumpable, 1);
+	task_vfork_done(t);
+	start_registers(t, &res);
+out:
+	if (pt)
+		t->k->pf->ops->thread_destroy(pt);
+	mm_put(mm);
+	cred_put(cred);
+	loader_program_fini(&prog);
+	return err;
+}
+
+int kernel_process_create(const struct process_args *a, struct thread_group **out)
+{
+	struct loader_program prog;
+	struct loader_result res = {0};
+	struct walk_env env = {.cred = a->cred};
+	struct p_thread *pt = NULL;
+	struct mm *mm = NULL;
+
+	mutex_lock(&a->fs->lock, &lc_fs);
+	env.root = path_get(a->fs->root);
+	env.start = path_get(a->fs->cwd);
+	mutex_unlock(&a->fs->lock, &lc_fs);
+	uint64_t stack_limit = a->rlimits ? a->rlimits[RLIMIT_STACK].cur : 8 << 20;
+	int err = loader_prepare(&env, &a->exec, stack_limit, &prog);
+	walk_env_fini(&env);
+	if (err)
+		return err;
+
+	struct thread_group *tg = thread_group_new(a->container);
+	struct task *t = tg ? task_new(tg) : NULL;
+	err = -ENOMEM;
+	if (!t || !(tg->sighand = sighand_new()) || !(tg->session = session_new(0)))
+		goto fail;
+	for (int i = 0; i < RLIM_NLIMITS; i++)
+		tg->rlimit[i] = a->rlimits ? a->rlimits[i]
+					   : (struct krlimit){RLIM_K_INFINITY, RLIM_K_INFINITY};
+	if ((err = mm_create(kernel->pf, &mm, &pt)))
+		goto fail;
+	set_mm_rlimits(mm, tg->rlimit);
+	if ((err = loader_load(&prog, mm, pt, a->cred, false, &res)))
+		goto fail;
+	set_exe(mm, res.exe);
+	t->mm = mm;
+	t->pt = pt;
+	kernel->pf->ops->set_owner(pt, t);
+	t->um = (struct umem){.mm = mm, .th = pt};
+	t->fds = fdtable_get(a->fds);
+	t->fs = fs_context_get(a->fs);
+	t->cred = cred_get(a->cred);
+	t->no_new_privs = a->no_new_privs;
+	atomic_store(&mm->dumpable, 1);
+	memcpy(t->comm, res.comm, sizeof(t->comm));
+	start_registers(t, &res);
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	err = task_link(t);
+	if (!err) {
+		tg->pgid = tg->tgid;
+		tg->session->sid = tg->tgid;
+	}
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (err)
+		goto fail_linked;
+	if (a->tty)
+		tty_attach(a->tty, tg);
+	loader_program_fini(&prog);
+	*out = tg; /* the reference of thread_group_new */
+	return 0;
+
+fail_linked:
+	fdtable_put(t->fds);
+	fs_context_put(t->fs);
+fail:
+	if (pt)
+		kernel->pf->ops->thread_destroy(pt);
+	mm_put(mm);
+	task_put(t);
+	thread_group_put(tg);
+	loader_program_fini(&prog);
+	return err;
+}
+
+void kernel_process_start(struct thread_group *tg)
+{
+	task_make_runnable(tg->leader);
+}

@@ -1,0 +1,399 @@
+/* The end of tasks and groups.  Source: exit(2), set_robust_list(2), credentials(7), wait(2). */
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+
+#include "sentry/kernel/run.h"
+#include "sentry/kernel/tty.h"
+#include "sentry/time/posix_timers.h"
+
+/* ---- what the guest's memory is told ---- */
+
+static void futex_wake_user(struct task *t, uint64_t addr)
+{
+	/* Not private: joiners may wait through a shared mapping, and libcs wait so for tids. */
+	struct p_memop op = {.kind = P_MEMOP_WAKE, .addr = addr, .len = 1};
+
+	if (t->k->pf->ops->mem(t->pt, &op, 1))
+		return; /* the process is gone: nobody waits in it */
+}
+
+#define ROBUST_LIMIT 2048
+
+static void robust_futex_died(struct task *t, uint64_t addr, bool pi, bool pending)
+{
+	uint32_t val, seen;
+
+	if (addr % 4 || copy_in_val(&t->um, &val, UADDR(addr)))
+		return;
+	for (int tries = 0; tries < 100; tries++) {
+		/* The owner died between unlocking and waking: wake on its behalf. */
+		if (pending && !pi && val == 0) {
+			futex_wake_user(t, addr);
+			return;
+		}
+		if ((val & FUTEX_TID_MASK) != (uint32_t)t->tid)
+			return;
+		uint32_t died = (val & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
+		if (t->k->pf->ops->cmpxchg32(t->pt, addr, val, died, &seen))
+			return;
+		if (seen == val) {
+			if (!pi && (val & FUTEX_WAITERS))
+				futex_wake_user(t, addr);
+			return;
+		}
+		val = seen;
+	}
+}
+
+/* The list is the guest's: entries may be anything, and go in a circle for ever. */
+static void robust_list_walk(struct task *t)
+{
+	struct {
+		uint64_t next;
+		int64_t futex_offset;
+		uint64_t pending;
+	} head;
+
+	if (uaddr_is_null(t->robust_list) || copy_in_val(&t->um, &head, t->robust_list))
+		return;
+	uint64_t entry = head.next;
+	for (int i = 0; i < ROBUST_LIMIT && (entry & ~1ULL) != t->robust_list.v; i++) {
+		uint64_t next;
+		bool last = copy_in_val(&t->um, &next, UADDR(entry & ~1ULL));
+		if ((entry & ~1ULL) != (head.pending & ~1ULL))
+			robust_futex_died(t, (entry & ~1ULL) + (uint64_t)head.futex_offset,
+					  entry & 1, false);
+		if (last)
+			break;
+		entry = next;
+	}
+	if (head.pending)
+		robust_futex_died(t, (head.pending & ~1ULL) + (uint64_t)head.futex_offset,
+				  head.pending & 1, true);
+}
+
+void task_release_user(struct task *t)
+{
+	uint32_t zero = 0;
+
+	robust_list_walk(t);
+	t->robust_list = UADDR_NULL;
+	if (!uaddr_is_null(t->clear_child_tid) && ref_read(&t->mm->ref) > 1 &&
+	    !copy_out_val(&t->um, t->clear_child_tid, &zero))
+		futex_wake_user(t, t->clear_child_tid.v);
+	t->clear_child_tid = UADDR_NULL;
+}
+
+void task_vfork_done(struct task *t)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct task *parent = t->vfork_parent;
+	t->vfork_parent = NULL;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (!parent)
+		return;
+	atomic_store(&parent->vfork_done, true);
+	task_wake(parent);
+	task_put(parent);
+}
+
+/* ---- the tree ---- */
+
+static struct thread_group *new_parent_for_orphans(struct thread_group *tg)
+{
+	for (struct thread_group *p = tg->parent; p; p = p->parent)
+		if (p->child_subreaper && !p->zombie && !atomic_load(&p->exiting))
+			return p;
+	struct thread_group *init = tg->container->init;
+	return init != tg ? init : NULL;
+}
+
+/* Signals and notifications that the end of a group causes, gathered under lc_tasks, sent after. */
+#define NOTICE_MAX 64
+struct notice {
+	struct thread_group *tg; /* reference */
+	ksiginfo info;
+	bool children_changed;
+};
+struct notices {
+	int n;
+	struct notice list[NOTICE_MAX];
+};
+
+static void notice_add(struct notices *ns, struct thread_group *tg, const ksiginfo *info,
+		       bool children_changed)
+{
+	if (ns->n == NOTICE_MAX)
+		return;
+	struct notice *n = &ns->list[ns->n++];
+	n->tg = thread_group_get(tg);
+	n->children_changed = children_changed;
+	if (info)
+		n->info = *info;
+	else
+		n->info.si_signo = 0;
+}
+
+static void notices_send(struct notices *ns)
+{
+	for (int i = 0; i < ns->n; i++) {
+		struct notice *n = &ns->list[i];
+		if (n->info.si_signo)
+			(void)!signal_send_group(n->tg, &n->info);
+		if (n->children_changed)
+			waitq_notify(&n->tg->wait_children, POLLIN);
+		thread_group_put(n->tg);
+	}
+	ns->n = 0;
+}
+
+static void child_info(ksiginfo *info, struct thread_group *tg)
+{
+	int status = tg->wait_status;
+
+	memset(info, 0, sizeof(*info));
+	info->si_signo = tg->exit_signal;
+	info->si_pid = tg->tgid;
+	info->si_uid = tg->leader->cred->uid;
+	info->si_utime = tg->dead_utime / (NSEC_PER_SEC / 100);
+	info->si_stime = tg->dead_stime / (NSEC_PER_SEC / 100);
+	if ((status & 0x7f) == 0) {
+		info->si_code = CLD_EXITED;
+		info->si_status = status >> 8;
+	} else {
+		info->si_code = status & 0x80 ? CLD_DUMPED : CLD_KILLED;
+		info->si_status = status & 0x7f;
+	}
+}
+
+void thread_group_reap(struct thread_group *tg)
+{
+	struct thread_group *parent = tg->parent;
+
+	if (parent) {
+		parent->child_utime += tg->dead_utime + tg->child_utime;
+		parent->child_stime += tg->dead_stime + tg->child_stime;
+		parent->child_maxrss = MAX(parent->child_maxrss, tg->child_maxrss);
+	}
+	list_del(&tg->sibling);
+	list_del(&tg->link);
+	task_unhash(tg->leader);
+	atomic_store(&tg->leader->state, TASK_DEAD);
+}
+
+/* What becomes of a group that just turned zombie, or whose parent changed.  Returns true when it
+ * was reaped: the caller puts the tree's references. */
+static bool zombie_settle(struct thread_group *tg, struct notices *ns)
+{
+	struct thread_group *parent = tg->parent;
+	ksiginfo info;
+
+	if (parent) {
+		bool ignored = tg->exit_signal == SIGCHLD && sigchld_ignored(parent);
+		child_info(&info, tg);
+		notice_add(ns, parent, tg->exit_signal ? &info : NULL, true);
+		if (!ignored)
+			return false;
+	}
+	thread_group_reap(tg);
+	return true;
+}
+
+/* setpgid(2): a stopped group that becomes orphaned gets SIGHUP and SIGCONT. */
+static void orphaned_pgrp_check(int pgid, struct notices *ns)
+{
+	struct thread_group *tg;
+	bool stopped = false;
+	ksiginfo info;
+
+	if (!pgrp_is_orphaned(pgid))
+		return;
+	list_for_each (tg, &kernel->groups, link)
+		if (tg->pgid == pgid && tg->stop_state == STOP_STOPPED && !tg->zombie)
+			stopped = true;
+	if (!stopped)
+		return;
+	list_for_each (tg, &kernel->groups, link) {
+		if (tg->pgid != pgid || tg->zombie)
+			continue;
+		signal_info_kernel(&info, SIGHUP);
+		notice_add(ns, tg, &info, false);
+		signal_info_kernel(&info, SIGCONT);
+		notice_add(ns, tg, &info, false);
+	}
+}
+
+/* Hands the children on; returns them as a list of reaped groups to put. */
+static void reparent_children(struct thread_group *tg, struct notices *ns, struct list_head *dead)
+{
+	struct thread_group *heir = new_parent_for_orphans(tg), *c, *tmp;
+
+	list_for_each_safe (c, tmp, &tg->children, sibling) {
+		struct task *leader = c->leader;
+		list_del(&c->sibling);
+		c->parent = heir;
+		if (leader->pdeath_signal && !c->zombie) {
+			ksiginfo info;
+			signal_info_kernel(&info, leader->pdeath_signal);
+			notice_add(ns, c, &info, false);
+		}
+		if (heir)
+			list_add_tail(&c->sibling, &heir->children);
+		c->exit_signal = SIGCHLD;
+		if (c->zombie && zombie_settle(c, ns))
+			list_add_tail(&c->sibling, dead);
+		else if (c->pgid != tg->pgid)
+			orphaned_pgrp_check(c->pgid, ns);
+	}
+}
+
+static void put_tree_refs(struct thread_group *tg)
+{
+	struct task *leader = tg->leader;
+
+	tg->leader = NULL;
+	task_put(leader);
+	thread_group_put(tg);
+}
+
+/* The container's init ended: everybody else in it dies with it (pid_namespaces(7)). */
+static void container_kill_rest(struct thread_group *init)
+{
+	struct thread_group *tg;
+
+	for (int from = 0; (tg = thread_group_next(from)); thread_group_put(tg)) {
+		from = tg->tgid + 1;
+		if (tg != init && tg->container == init->container)
+			signal_group_exit(tg, SIGKILL);
+	}
+}
+
+static void thread_group_exited(struct task *t)
+{
+	struct thread_group *tg = t->tg, *d, *tmp;
+	struct notices ns;
+	struct list_head dead;
+	bool is_init = tg->container->init == tg;
+
+	ns.n = 0;
+	list_init(&dead);
+	posix_timers_exit(tg);
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	tg->wait_status = atomic_load(&tg->exiting) ? tg->group_exit_status : t->exit_status;
+	tg->zombie = true;
+	atomic_store(&tg->leader->state, TASK_ZOMBIE);
+	struct tty *tty = tg->session->sid == tg->tgid ? tg->session->tty : NULL;
+	if (tty) {
+		int fg = tty->fg_pgid;
+		ksiginfo info;
+		list_for_each (d, &kernel->groups, link) {
+			if (d->pgid != fg || d == tg || d->zombie)
+				continue;
+			signal_info_kernel(&info, SIGHUP);
+			notice_add(&ns, d, &info, false);
+			signal_info_kernel(&info, SIGCONT);
+			notice_add(&ns, d, &info, false);
+		}
+		tty->session = NULL;
+		tty->fg_pgid = 0;
+		tg->session->tty = NULL;
+	}
+	reparent_children(tg, &ns, &dead);
+	if (tg->parent && tg->parent->pgid != tg->pgid && tg->parent->session == tg->session)
+		orphaned_pgrp_check(tg->pgid, &ns);
+	bool reaped = zombie_settle(tg, &ns);
+	int status = tg->wait_status;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+
+	if (tty)
+		tty_put(tty);
+	list_for_each_safe (d, tmp, &dead, sibling) {
+		list_del(&d->sibling);
+		put_tree_refs(d);
+	}
+	notices_send(&ns);
+	waitq_notify(&tg->exit_waitq, POLLIN);
+	if (is_init) {
+		container_kill_rest(tg);
+		if (tg->container->init_exited)
+			tg->container->init_exited(tg->container, status);
+	}
+	if (reaped)
+		put_tree_refs(tg);
+}
+
+/* ---- one task ---- */
+
+static void forget_task(void *arg)
+{
+	task_put(arg);
+}
+
+static void leave_resources(struct task *t)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct fdtable *fds = t->fds;
+	struct fs_context *fs = t->fs;
+	struct mm *mm = t->mm;
+	bool last_user = ref_read(&mm->ref) == 1;
+	t->fds = NULL;
+	t->fs = NULL;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+
+	fdtable_put(fds);
+	fs_context_put(fs);
+	if (last_user) {
+		uint64_t rss = mm_resident_pages(mm);
+		int64_t used = thread_group_cpu_time(t->tg);
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+		t->tg->dead_utime = used;
+		t->tg->child_maxrss = MAX(t->tg->child_maxrss, rss);
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	}
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	t->mm = NULL;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	mutex_lock(&t->tg->siglock, &lc_signal);
+	struct p_thread *pt = t->pt;
+	t->pt = NULL;
+	mutex_unlock(&t->tg->siglock, &lc_signal);
+	t->k->pf->ops->thread_destroy(pt);
+	mm_put(mm);
+}
+
+void task_exit(struct task *t)
+{
+	struct thread_group *tg = t->tg;
+
+	task_release_user(t);
+	signal_task_exit(t);
+	leave_resources(t);
+	task_vfork_done(t);
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	mutex_lock(&tg->siglock, &lc_signal);
+	list_del(&t->thread_link);
+	mutex_unlock(&tg->siglock, &lc_signal);
+	bool last = --tg->nthreads == 0;
+	struct task *exec = atomic_load(&tg->exec_task);
+	if (exec)
+		task_get(exec);
+	if (t != tg->leader)
+		task_unhash(t);
+	atomic_store(&t->state, t == tg->leader ? TASK_ZOMBIE : TASK_DEAD);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (exec) {
+		task_wake(exec);
+		task_put(exec);
+	}
+	if (last)
+		thread_group_exited(t);
+	fiber_exit(&t->fiber, forget_task, t);
+}
+
+void task_exit_self(struct task *t, int wait_status)
+{
+	t->exit_status = wait_status;
+	t->exit_requested = true;
+}

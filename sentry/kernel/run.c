@@ -1,0 +1,114 @@
+/* The task loop: guest code, its event, the handler, signals, and again. */
+#include "sentry/kernel/run.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "sentry/lib/log.h"
+#include "syscalls/syscalls.h"
+
+/* Runs on the worker's stack, when the fiber's registers are saved. */
+static void enter_guest(void *arg)
+{
+	struct task *t = arg;
+	struct p_thread *pt = t->pt;
+	const struct platform_ops *ops = t->k->pf->ops;
+
+	atomic_store(&t->in_guest, true);
+	/* Whoever made a signal pending before that did not see us in the guest. */
+	if (signal_pending(t) || task_must_die(t))
+		ops->interrupt(pt);
+	ops->resume(pt);
+}
+
+static void run_syscall(struct task *t, const struct p_event *ev)
+{
+	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
+	uint64_t nr = regs->orig_rax;
+	const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
+
+	(void)ev;
+	t->nsyscalls++;
+	long ret = syscall_run(t, nr, a);
+	/* execve and rt_sigreturn replaced the registers and return what rax must be. */
+	regs = t->k->pf->ops->regs(t->pt);
+	regs->rax = (uint64_t)ret;
+	if (nr == SYS_execve || nr == SYS_execveat)
+		regs->orig_rax = ret == 0 ? ~0ULL : nr;
+}
+
+static void run_fault(struct task *t, const struct p_event *ev)
+{
+	ksiginfo info;
+	int code = ev->si_code;
+
+	if (ev->signo == SIGSEGV && code > 0 && code != SI_KERNEL) {
+		int segv = code;
+		if (mm_fault(t->mm, t->pt, ev->addr, ev->error_code & 2, &segv))
+			return;
+		code = segv;
+	}
+	memset(&info, 0, sizeof(info));
+	info.si_signo = ev->signo;
+	info.si_code = code;
+	info.si_addr = (void *)(uintptr_t)ev->addr;
+	t->fault_trapno = ev->trapno;
+	t->fault_error = ev->error_code;
+	t->fault_cr2 = ev->cr2;
+	signal_force(t, &info);
+}
+
+static bool is_restart(const struct arch_regs *regs)
+{
+	if ((int64_t)regs->orig_rax < 0)
+		return false;
+	switch (-(int64_t)regs->rax) {
+	case ERESTARTSYS:
+	case ERESTARTNOINTR:
+	case ERESTARTNOHAND:
+	case ERESTART_RESTARTBLOCK:
+		return true;
+	}
+	return false;
+}
+
+static void handle_event(struct task *t)
+{
+	const struct p_event *ev = t->k->pf->ops->event(t->pt);
+
+	switch (ev->kind) {
+	case P_EVENT_SYSCALL:
+		run_syscall(t, ev);
+		break;
+	case P_EVENT_SIGNAL:
+		t->k->pf->ops->regs(t->pt)->orig_rax = ~0ULL;
+		run_fault(t, ev);
+		break;
+	case P_EVENT_INTERRUPTED:
+		t->k->pf->ops->regs(t->pt)->orig_rax = ~0ULL;
+		break;
+	case P_EVENT_DEAD:
+		log_limited(LOG_WARN, "guest process %d was killed by the host (signal %d)",
+			    t->tg->tgid, ev->signo);
+		signal_group_exit(t->tg, SIGKILL);
+		break;
+	}
+}
+
+void task_main(void *arg)
+{
+	struct task *t = arg;
+
+	for (;;) {
+		if (t->exit_requested || task_must_die(t))
+			task_exit(t);
+		fiber_suspend(&t->fiber, enter_guest, t);
+		handle_event(t);
+		if (t->exit_requested || task_must_die(t))
+			task_exit(t);
+		if ((signal_pending(t) || is_restart(t->k->pf->ops->regs(t->pt))) &&
+		    !signal_deliver(t))
+			task_exit(t);
+	}
+}

@@ -1,0 +1,33 @@
+/* run.h - what the files of sentry/kernel share about running tasks, and nobody else needs. */
+#pragma once
+
+#include "sentry/kernel/task.h"
+
+/* Queues a task whose fiber is suspended; any thread. */
+void task_make_runnable(struct task *t);
+/* The task loop: entry of every task's fiber. */
+void task_main(void *arg);
+/* The whole group ends, or another thread's execve replaces it: leave as soon as possible. */
+bool task_must_die(const struct task *t);
+/* Ends the task on its own fiber. */
+_Noreturn void task_exit(struct task *t);
+
+/* A new task of `tg` (reference taken), not linked anywhere; NULL: no memory. */
+struct task *task_new(struct thread_group *tg);
+struct thread_group *thread_group_new(struct container *c);
+/* Gives the task a number and links it; a group's first task makes the group visible.
+ * -EAGAIN: no number left. */
+int task_link(struct task *t) REQUIRES(lc_tasks);
+void task_unhash(struct task *t) REQUIRES(lc_tasks);
+/* execve by a thread that is not the leader: it takes the leader's number. */
+void task_rehash(struct task *t, int tid) REQUIRES(lc_tasks);
+
+/* Tells robust futexes and clear_child_tid about the end of a thread or of its address space. */
+void task_release_user(struct task *t);
+void task_vfork_done(struct task *t);
+/* Removes a zombie for good; its numbers and times are accounted to the parent.  Returns with
+ * lc_tasks held; the caller puts the reference that the tree had, afterwards. */
+void thread_group_reap(struct thread_group *tg) REQUIRES(lc_tasks);
+struct session *session_new(int sid);
+struct session *session_get(struct session *s);
+void session_put(struct session *s);

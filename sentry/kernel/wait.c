@@ -1,0 +1,295 @@
+/* wait4(2), waitid(2), and what a parent learns of stops.  Source: wait(2). */
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/run.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+struct wait_query {
+	int type; /* P_ALL, P_PID, P_PGID */
+	int id;
+	int options;
+};
+
+/* One change of state, copied out of the tree. */
+struct wait_result {
+	struct thread_group *reaped; /* its tree references are ours to put */
+	int pid, code, status;	     /* CLD_*; status as siginfo has it */
+	int wait_status;	     /* … and as wait4 has it */
+	uint32_t uid;
+	struct rusage usage;
+};
+
+static bool selects(const struct wait_query *q, const struct thread_group *c)
+{
+	bool clone_child = c->exit_signal != SIGCHLD;
+
+	if (!(q->options & __WALL) && clone_child != !!(q->options & __WCLONE))
+		return false;
+	switch (q->type) {
+	case P_PID:
+		return c->tgid == q->id;
+	case P_PGID:
+		return c->pgid == q->id;
+	default:
+		return true;
+	}
+}
+
+static void ns_to_timeval(int64_t ns, struct timeval *tv)
+{
+	tv->tv_sec = ns / NSEC_PER_SEC;
+	tv->tv_usec = ns % NSEC_PER_SEC / 1000;
+}
+
+static void take_usage(struct thread_group *c, struct rusage *ru)
+{
+	memset(ru, 0, sizeof(*ru));
+	ns_to_timeval(c->dead_utime + c->child_utime, &ru->ru_utime);
+	ns_to_timeval(c->dead_stime + c->child_stime, &ru->ru_stime);
+	ru->ru_maxrss = (long)(c->child_maxrss * (PAGE_SIZE / 1024));
+}
+
+/* Under lc_tasks: does c have news that the query asks for?  Takes it unless WNOWAIT. */
+static bool take_news(const struct wait_query *q, struct thread_group *c, struct wait_result *r)
+{
+	bool keep = q->options & WNOWAIT, found = false;
+
+	if (c->zombie && (q->options & WEXITED)) {
+		int ws = c->wait_status;
+		r->wait_status = ws;
+		r->code = WIFEXITED(ws) ? CLD_EXITED : ws & 0x80 ? CLD_DUMPED : CLD_KILLED;
+		r->status = WIFEXITED(ws) ? WEXITSTATUS(ws) : WTERMSIG(ws);
+		found = true;
+	} else if (!c->zombie) {
+		mutex_lock(&c->siglock, &lc_signal);
+		if ((q->options & WSTOPPED) && c->stop_state == STOP_STOPPED &&
+		    c->stop_unreported) {
+			r->code = CLD_STOPPED;
+			r->status = c->stop_signo;
+			r->wait_status = c->stop_signo << 8 | 0x7f;
+			c->stop_unreported = keep;
+			found = true;
+		} else if ((q->options & WCONTINUED) && c->cont_unreported) {
+			r->code = CLD_CONTINUED;
+			r->status = SIGCONT;
+			r->wait_status = 0xffff;
+			c->cont_unreported = keep;
+			found = true;
+		}
+		mutex_unlock(&c->siglock, &lc_signal);
+	}
+	if (!found)
+		return false;
+	r->pid = c->tgid;
+	r->uid = c->leader->cred->uid;
+	take_usage(c, &r->usage);
+	r->reaped = NULL;
+	if (c->zombie && !keep) {
+		thread_group_reap(c);
+		r->reaped = c;
+	}
+	return true;
+}
+
+/* 1 found, 0 nothing yet, -ECHILD no such child. */
+static int scan_children(struct task *t, const struct wait_query *q, struct wait_result *r)
+{
+	struct thread_group *c;
+	int ret = -ECHILD;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	list_for_each (c, &t->tg->children, sibling) {
+		if (!selects(q, c))
+			continue;
+		ret = 0;
+		if (take_news(q, c, r)) {
+			ret = 1;
+			break;
+		}
+	}
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (ret == 1 && r->reaped) {
+		struct task *leader = r->reaped->leader;
+		r->reaped->leader = NULL;
+		task_put(leader);
+		thread_group_put(r->reaped);
+	}
+	return ret;
+}
+
+static int wait_for(struct task *t, const struct wait_query *q, struct wait_result *r)
+{
+	struct task_waiter tw;
+	int found;
+
+	task_waiter_init(&tw, t);
+	waitq_add(&t->tg->wait_children, &tw.w, POLLIN);
+	for (;;) {
+		found = scan_children(t, q, r);
+		if (found != 0 || (q->options & WNOHANG))
+			break;
+		if (task_park(t, TASK_SLEEPING, TIME_NEVER)) {
+			found = -ERESTARTSYS;
+			break;
+		}
+	}
+	waitq_remove(&tw.w);
+	return found;
+}
+
+long task_wait4(struct task *t, int pid, uaddr_t ustatus, int options, uaddr_t urusage)
+{
+	struct wait_query q = {.options = options | WEXITED};
+	struct wait_result r;
+
+	if (options & ~(WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | (int)__WALL))
+		return -EINVAL;
+	if (pid == -1) {
+		q.type = P_ALL;
+	} else if (pid > 0) {
+		q.type = P_PID;
+		q.id = pid;
+	} else {
+		if (pid == INT32_MIN)
+			return -ESRCH;
+		q.type = P_PGID;
+		q.id = pid ? -pid : t->tg->pgid;
+	}
+	int found = wait_for(t, &q, &r);
+	if (found <= 0)
+		return found;
+	int32_t status = r.wait_status;
+	if (!uaddr_is_null(ustatus) && copy_out_val(&t->um, ustatus, &status))
+		return -EFAULT;
+	if (!uaddr_is_null(urusage) && copy_out_val(&t->um, urusage, &r.usage))
+		return -EFAULT;
+	return r.pid;
+}
+
+static int pidfd_to_pid(struct task *t, int fd, int *pid, bool *nonblock)
+{
+	struct file *f = fdtable_file(t->fds, fd);
+
+	if (!f)
+		return -EBADF;
+	struct thread_group *tg = pidfd_group(f);
+	int err = tg ? 0 : -EBADF;
+	if (tg) {
+		*pid = tg->tgid;
+		*nonblock = atomic_load(&f->flags) & 04000 /* O_NONBLOCK */;
+	}
+	file_put(f);
+	return err;
+}
+
+long task_waitid(struct task *t, int type, int id, uaddr_t uinfo, int options, uaddr_t urusage)
+{
+	struct wait_query q = {.type = type, .id = id, .options = options};
+	struct wait_result r;
+	bool nonblock = false;
+	int err;
+
+	if (options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD |
+			__WCLONE | (int)__WALL))
+		return -EINVAL;
+	if (!(options & (WEXITED | WSTOPPED | WCONTINUED)))
+		return -EINVAL;
+	switch (type) {
+	case P_ALL:
+		break;
+	case P_PID:
+		if (id <= 0)
+			return -EINVAL;
+		break;
+	case P_PGID:
+		if (id < 0)
+			return -EINVAL;
+		if (id == 0)
+			q.id = t->tg->pgid;
+		break;
+	case P_PIDFD:
+		if (id < 0)
+			return -EINVAL;
+		if ((err = pidfd_to_pid(t, id, &q.id, &nonblock)))
+			return err;
+		q.type = P_PID;
+		if (nonblock)
+			q.options |= WNOHANG;
+		break;
+	default:
+		return -EINVAL;
+	}
+	int found = wait_for(t, &q, &r);
+	if (found < 0)
+		return found;
+	if (found == 0 && nonblock && !(options & WNOHANG))
+		return -EAGAIN;
+	if (!uaddr_is_null(uinfo)) {
+		/* The kernel writes the first fields only; all of them are zero without news. */
+		struct {
+			int32_t signo, err, code, pad, pid;
+			uint32_t uid;
+			int32_t status;
+		} info;
+		memset(&info, 0, sizeof(info));
+		if (found) {
+			info.signo = SIGCHLD;
+			info.code = r.code;
+			info.pid = r.pid;
+			info.uid = r.uid;
+			info.status = r.status;
+		}
+		if (copy_out_val(&t->um, uinfo, &info))
+			return -EFAULT;
+	}
+	if (found && !uaddr_is_null(urusage) && copy_out_val(&t->um, urusage, &r.usage))
+		return -EFAULT;
+	return 0;
+}
+
+void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo)
+{
+	ksiginfo info;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct thread_group *parent = tg->parent ? thread_group_get(tg->parent) : NULL;
+	uint32_t uid = tg->leader ? tg->leader->cred->uid : 0;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (!parent)
+		return;
+	mutex_lock(&parent->siglock, &lc_signal);
+	bool quiet = parent->sighand->action[SIGCHLD - 1].flags & SA_NOCLDSTOP;
+	mutex_unlock(&parent->siglock, &lc_signal);
+	if (!quiet) {
+		memset(&info, 0, sizeof(info));
+		info.si_signo = SIGCHLD;
+		info.si_code = cld_code;
+		info.si_pid = tg->tgid;
+		info.si_uid = uid;
+		info.si_status = signo;
+		(void)!signal_send_group(parent, &info);
+	}
+	waitq_notify(&parent->wait_children, POLLIN);
+	thread_group_put(parent);
+}
+
+void task_rusage(struct thread_group *tg, int who, struct rusage *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (who == RUSAGE_CHILDREN) {
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+		ns_to_timeval(tg->child_utime, &out->ru_utime);
+		ns_to_timeval(tg->child_stime, &out->ru_stime);
+		out->ru_maxrss = (long)(tg->child_maxrss * (PAGE_SIZE / 1024));
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+		return;
+	}
+	ns_to_timeval(thread_group_cpu_time(tg), &out->ru_utime);
+	ns_to_timeval(tg->dead_stime, &out->ru_stime);
+}

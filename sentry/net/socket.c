@@ -1,0 +1,175 @@
+#include "sentry/net/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "sentry/net/unix/unix.h"
+#include "sentry/time/ktimer.h"
+
+#define BUF_DEFAULT 212992u /* net.core.wmem_default */
+
+bool (*socket_current_ucred)(struct sock_ucred *out);
+
+static const struct net_family *const families[] = {&unix_family};
+static const struct file_ops socket_file_ops;
+
+int socket_create(int family, int type, int protocol, struct socket **out)
+{
+	if (family < 0 || family >= AF_MAX)
+		return -EAFNOSUPPORT;
+	if (type < 0 || type > SOCK_PACKET)
+		return -EINVAL;
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++)
+		if (families[i]->family == family)
+			return families[i]->create(type, protocol, out);
+	return -EAFNOSUPPORT;
+}
+
+void socket_init(struct socket *s, const struct socket_ops *ops, int family, int type, int protocol)
+{
+	s->ops = ops;
+	s->family = family;
+	s->type = type;
+	s->protocol = protocol;
+	waitq_init(&s->wq);
+	s->sndbuf = s->rcvbuf = BUF_DEFAULT;
+	s->sndtimeo = s->rcvtimeo = TIME_NEVER;
+	s->linger = -1;
+	s->rcvlowat = 1;
+}
+
+void socket_fini(struct socket *s)
+{
+	cred_put(s->peer_cred);
+	s->peer_cred = NULL;
+}
+
+void socket_discard(struct socket *s)
+{
+	if (s)
+		s->ops->closed(s);
+}
+
+struct socket *socket_of_file(const struct file *f)
+{
+	return f->ops == &socket_file_ops ? f->priv : NULL;
+}
+
+void sock_msg_fini(struct sock_msg *m)
+{
+	while (m->nfiles)
+		file_put(m->files[--m->nfiles]);
+}
+
+/* ---- as a file ---- */
+
+/*
+ * struct sock_msg has room for every file of SCM_RIGHTS: too large to clear for each read and
+ * write, so only the fields are set that count while nfiles is 0.
+ */
+static void plain_msg_init(struct sock_msg *m, struct file *f, struct uio *io)
+{
+	m->io = io;
+	m->flags = 0;
+	m->nonblock = f->flags & O_NONBLOCK;
+	m->name.len = 0;
+	m->has_creds = false;
+	m->nfiles = 0;
+	m->out_flags = 0;
+	m->full_len = 0;
+}
+
+static ssize_t sock_read(struct file *f, struct uio *io, int64_t *off)
+{
+	struct socket *s = f->priv;
+	struct sock_msg m;
+
+	(void)off;
+	plain_msg_init(&m, f, io);
+	ssize_t n = s->ops->recvmsg(s, &m);
+	sock_msg_fini(&m);
+	return n;
+}
+
+static ssize_t sock_write(struct file *f, struct uio *io, int64_t *off)
+{
+	struct socket *s = f->priv;
+	struct sock_msg m;
+
+	(void)off;
+	plain_msg_init(&m, f, io);
+	return s->ops->sendmsg(s, &m, NULL);
+}
+
+static uint32_t sock_poll(struct file *f)
+{
+	struct socket *s = f->priv;
+	uint32_t ev = s->ops->poll(s);
+
+	if (s->error)
+		ev |= POLLERR;
+	return ev;
+}
+
+static struct waitq *sock_waitq(struct file *f)
+{
+	return &((struct socket *)f->priv)->wq;
+}
+
+static long sock_ioctl(struct file *f, struct task *t, unsigned cmd, uint64_t arg)
+{
+	struct socket *s = f->priv;
+
+	switch (cmd) {
+	case FIONREAD:
+	case SIOCOUTQ: {
+		long n = s->ops->queue_len ? s->ops->queue_len(s, cmd == SIOCOUTQ) : -ENOTTY;
+		if (n < 0)
+			return n;
+		int v = (int)n;
+		return copy_out_val(task_umem(t), UADDR(arg), &v);
+	}
+	default:
+		return -ENOTTY;
+	}
+}
+
+static int64_t sock_io_timeout(struct file *f, bool write)
+{
+	struct socket *s = f->priv;
+
+	return write ? s->sndtimeo : s->rcvtimeo;
+}
+
+static void sock_release(struct file *f)
+{
+	struct socket *s = f->priv;
+
+	s->ops->closed(s);
+}
+
+static const struct file_ops socket_file_ops = {
+	.read = sock_read,
+	.write = sock_write,
+	.stream = true,
+	.poll = sock_poll,
+	.waitq = sock_waitq,
+	.ioctl = sock_ioctl,
+	.io_timeout = sock_io_timeout,
+	.release = sock_release,
+};
+
+int socket_file_new(struct socket *s, int flags, struct file **out)
+{
+	struct inode *in = anon_inode_new(S_IFSOCK | 0777, NULL, NULL);
+	int err = in ? file_new_anon(in, "socket:[%lu]", &socket_file_ops, s,
+				     O_RDWR | (flags & SOCK_NONBLOCK), out)
+		     : -ENOMEM;
+	if (err)
+		socket_discard(s);
+	return err;
+}

@@ -1,0 +1,15 @@
+/*
+ * AF_UNIX inside the sandbox.  Source: unix(7).
+ *
+ * Abstract names are the sandbox's own and path names belong to socket inodes of the guest's file
+ * systems: nothing reaches a socket of the host.
+ */
+#pragma once
+
+#include "sentry/net/socket.h"
+
+extern const struct net_family unix_family;
+
+/* net.unix.max_dgram_qlen and net.core.somaxconn, as /proc/sys shows them. */
+#define UNIX_MAX_DGRAM_QLEN 10
+#define UNIX_SOMAXCONN 4096

@@ -1,0 +1,118 @@
+/* internal.h - what the files of sentry/vfs share with each other and nobody else. */
+#pragma once
+
+#include <errno.h>
+
+#include "sentry/vfs/file.h"
+#include "sentry/vfs/vfs.h"
+
+#define MAY_EXEC 1
+#define MAY_WRITE 2
+#define MAY_READ 4
+
+/* ---- dentry.c ---- */
+extern struct mutex dcache_lock; /* lc_dcache */
+
+uint32_t name_hash(const char *name, size_t len);
+/* A negative, unhashed dentry with one reference.  NULL: no memory.  Takes references to parent
+ * (NULL: a root of its own) and a pin of sb. */
+struct dentry *dentry_alloc(struct super_block *sb, struct dentry *parent, const char *name,
+			    size_t len);
+/* References from zero upwards are only taken under lc_dcache. */
+struct dentry *dentry_get_locked(struct dentry *d) REQUIRES(lc_dcache);
+/* Borrowed; NULL: not cached. */
+struct dentry *dcache_find(struct dentry *dir, const char *name, size_t len,
+			   uint32_t hash) REQUIRES(lc_dcache);
+void dentry_unhash_locked(struct dentry *d) REQUIRES(lc_dcache);
+/* Moves d to where `target` is (name and parent), and unhashes target; or swaps the two. */
+void dentry_move(struct dentry *d, struct dentry *target, bool exchange);
+/* Is a an ancestor of d, or d itself? */
+bool dentry_is_ancestor(struct dentry *a, struct dentry *d) REQUIRES(lc_dcache);
+/* Unhashes d and drops what is cached below it, as far as nobody uses it. */
+void dentry_invalidate(struct dentry *d);
+/* All of a super block's unreferenced dentries; the root's reference too. */
+void dcache_drop_super(struct super_block *sb);
+
+/* d's inode, for holders of a reference only (a lookup elsewhere may just be setting it). */
+static inline struct inode *dentry_inode(const struct dentry *d)
+{
+	return __atomic_load_n(&d->inode, __ATOMIC_ACQUIRE);
+}
+
+/* ---- super.c ---- */
+static inline void super_pin(struct super_block *sb)
+{
+	atomic_fetch_add_explicit(&sb->pins, 1, memory_order_relaxed);
+}
+void super_unpin(struct super_block *sb);
+
+/* ---- mount.c ---- */
+/* The topmost mount on (m, d), borrowed, or NULL. */
+struct mount *mount_find(struct mount *m, struct dentry *d) REQUIRES(lc_dcache);
+
+/* ---- locks of directories ---- */
+enum dir_lock_kind { DIR_FIRST, DIR_SECOND, DIR_VICTIM };
+void dir_lock(struct inode *dir, enum dir_lock_kind kind);
+void dir_unlock(struct inode *dir, enum dir_lock_kind kind);
+/* dentry_lookup with dir locked by the caller. */
+int dentry_lookup_locked(struct dentry *dir, const char *name, size_t len,
+			 struct dentry **out) MUST_CHECK;
+
+/* ---- namei.c ---- */
+struct link_hold {
+	struct inode *in;
+	char *buf;
+};
+
+/*
+ * A walk in progress.  `cur` is borrowed: kept alive by env, by `hold`, or by lc_dcache while that
+ * is held.  `rest` is what is left of the name; `stack` the remainders after symlinks.
+ */
+struct walk {
+	const struct walk_env *env;
+	unsigned flags;
+	struct path root;
+	struct path cur;
+	struct path hold; /* references, or NULLs */
+	struct dentry *stale; /* a reference to put when the lock is left */
+	const char *rest;
+	const char *last; /* set by walk_to_parent: the last component */
+	size_t last_len;
+	bool trailing; /* slashes followed the last component */
+	bool locked;   /* lc_dcache is held */
+	int depth, nlinks, nholds;
+	const char *stack[VFS_SYMLINK_MAX];
+	struct link_hold holds[VFS_SYMLINK_MAX];
+};
+
+int walk_start(struct walk *w, const struct walk_env *env, const char *name,
+	       unsigned flags) MUST_CHECK;
+/* Resolves up to the last component; cur is its directory, and held by references. */
+int walk_to_parent(struct walk *w) MUST_CHECK;
+/* The last component of a walk_to_parent turned out to be the symlink d: goes on with its target,
+ * for another walk_to_parent; or, for magic links, sets *jumped and cur is the result. */
+int walk_follow_last(struct walk *w, struct dentry *d, bool *jumped) MUST_CHECK;
+void walk_end(struct walk *w);
+static inline bool walk_last_is_dot(const struct walk *w)
+{
+	return w->last[0] == '.' &&
+	       (w->last_len == 1 || (w->last_len == 2 && w->last[1] == '.'));
+}
+/* Crosses mounts on top of p; consumes and returns references.  -EXDEV */
+int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
+
+/* ---- vfs_create.c ---- */
+/* May c make entries in dir, and does dir live?  EROFS, EACCES, ENOENT */
+int may_create(struct path dir, const struct cred *c) MUST_CHECK;
+/* May c remove the entry d of dir?  sticky bit, EROFS, EBUSY … isdir: rmdir */
+int may_delete(struct path dir, struct dentry *d, bool isdir, const struct cred *c) MUST_CHECK;
+/* Looks the last component of a walk up, mounts not crossed. */
+int walk_lookup_last(struct walk *w, struct dentry **out) MUST_CHECK;
+
+/* ---- flock.c ---- */
+void flock_list_free(struct flock_list *l);
+/* All locks that belong to an open file description. */
+void flock_release_file(struct file *f);
+
+/* ---- anon.c ---- */
+bool dentry_is_anon(const struct dentry *d);

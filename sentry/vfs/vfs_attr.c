@@ -1,0 +1,187 @@
+/* Attributes of files: stat(2), chmod(2), chown(2), utimensat(2), truncate(2), readlink(2), statfs(2). */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+
+#include "sentry/vfs/internal.h"
+
+#define LINUX_ST_VALID 0x20
+
+int vfs_getattr(struct path p, struct kstat *st)
+{
+	struct inode *in = dentry_inode(p.dentry);
+
+	if (in->ops->getattr) {
+		*st = (struct kstat){0};
+		int err = in->ops->getattr(in, st);
+		if (err)
+			return err;
+		if (!st->dev)
+			st->dev = in->sb->dev;
+	} else {
+		inode_fill_stat(in, st);
+	}
+	st->mount_id = (uint64_t)p.mnt->id;
+	st->attributes_mask |= STATX_ATTR_MOUNT_ROOT;
+	if (p.dentry == p.mnt->root)
+		st->attributes |= STATX_ATTR_MOUNT_ROOT;
+	return 0;
+}
+
+/* Performs a change that has been judged. */
+static int change(struct inode *in, const struct iattr *a)
+{
+	if (in->ops->setattr)
+		return in->ops->setattr(in, a);
+	if (a->valid & ATTR_SIZE) {
+		mutex_lock(&in->lock, &lc_inode);
+		in->size = a->size;
+		mutex_unlock(&in->lock, &lc_inode);
+	}
+	inode_apply_attr(in, a);
+	return 0;
+}
+
+/* The permission bits without what a change of owner or contents takes away from an executable. */
+static uint32_t mode_without_privs(const struct inode *in, const struct cred *c)
+{
+	uint32_t mode = in->mode & 07777;
+
+	mode &= ~(uint32_t)S_ISUID;
+	if (mode & S_IXGRP || (!cred_in_group(c, in->gid) && !cred_capable(c, CAP_FSETID)))
+		mode &= ~(uint32_t)S_ISGID;
+	return mode;
+}
+
+static int may_chown(const struct inode *in, const struct iattr *a, const struct cred *c)
+{
+	bool owner = in->uid == c->fsuid;
+
+	if (cred_capable(c, CAP_CHOWN))
+		return 0;
+	if (a->valid & ATTR_UID && !(owner && a->uid == in->uid))
+		return -EPERM;
+	if (a->valid & ATTR_GID && !(owner && (a->gid == in->gid || cred_in_group(c, a->gid))))
+		return -EPERM;
+	return 0;
+}
+
+int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	struct iattr want = *a;
+	int err;
+
+	if (in->sb->readonly || p.mnt->flags & MS_RDONLY)
+		return -EROFS;
+	if ((want.valid & (ATTR_UID | ATTR_GID)) && (err = may_chown(in, &want, c)))
+		return err;
+	if (want.valid & ATTR_MODE) {
+		if (!inode_owner_or_capable(in, c))
+			return -EPERM;
+		uint32_t gid = want.valid & ATTR_GID ? want.gid : in->gid;
+		if (!cred_in_group(c, gid) && !cred_capable(c, CAP_FSETID))
+			want.mode &= ~(uint32_t)S_ISGID;
+	}
+	if (want.valid & (ATTR_ATIME | ATTR_MTIME) && !inode_owner_or_capable(in, c)) {
+		/* Anyone who may write may set both to now. */
+		const unsigned now = ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_NOW | ATTR_MTIME_NOW;
+		if ((want.valid & now) != now)
+			return -EPERM;
+		if ((err = inode_permission(in, MAY_WRITE, c)))
+			return err;
+	}
+	if (want.valid & (ATTR_UID | ATTR_GID) && !inode_is_dir(in) &&
+	    in->mode & (S_ISUID | S_ISGID) && !(want.valid & ATTR_MODE)) {
+		want.mode = mode_without_privs(in, c);
+		if (want.mode != (in->mode & 07777))
+			want.valid |= ATTR_MODE;
+	}
+	return change(in, &want);
+}
+
+int inode_remove_privs(struct inode *in, const struct cred *c)
+{
+	if (!S_ISREG(in->mode) || !(in->mode & (S_ISUID | S_ISGID)) || cred_capable(c, CAP_FSETID))
+		return 0;
+	struct iattr a = {.valid = ATTR_MODE, .mode = mode_without_privs(in, c)};
+	return a.mode == (in->mode & 07777) ? 0 : change(in, &a);
+}
+
+int inode_truncate(struct inode *in, uint64_t size, const struct cred *c)
+{
+	if (inode_is_dir(in))
+		return -EISDIR;
+	if (!S_ISREG(in->mode))
+		return -EINVAL;
+	struct iattr a = {
+		.valid = ATTR_SIZE | ATTR_MTIME | ATTR_MTIME_NOW,
+		.size = size,
+	};
+	if (in->mode & (S_ISUID | S_ISGID) && !cred_capable(c, CAP_FSETID)) {
+		a.mode = mode_without_privs(in, c);
+		a.valid |= ATTR_MODE;
+	}
+	return change(in, &a);
+}
+
+int vfs_truncate(struct path p, uint64_t size, const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+
+	if (inode_is_dir(in))
+		return -EISDIR;
+	if (!S_ISREG(in->mode))
+		return -EINVAL;
+	int err = path_permission(p, MAY_WRITE, c);
+	return err ? err : inode_truncate(in, size, c);
+}
+
+ssize_t vfs_readlink(struct path p, char *buf, size_t size)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	const char *link = in->link;
+
+	if (link) {
+		size_t n = MIN(strlen(link), size);
+		memcpy(buf, link, n);
+		return (ssize_t)n;
+	}
+	return in->ops->readlink ? in->ops->readlink(in, buf, size) : -EINVAL;
+}
+
+int vfs_statfs(struct path p, struct kstatfs *st)
+{
+	struct super_block *sb = p.dentry->sb;
+	static const struct {
+		unsigned ms, st;
+	} flags[] = {
+		{MS_RDONLY, ST_RDONLY},	  {MS_NOSUID, ST_NOSUID},
+		{MS_NODEV, ST_NODEV},	  {MS_NOEXEC, ST_NOEXEC},
+		{MS_NOATIME, ST_NOATIME}, {MS_NODIRATIME, ST_NODIRATIME},
+		{MS_RELATIME, ST_RELATIME},
+	};
+
+	*st = (struct kstatfs){
+		.type = sb->magic,
+		.bsize = PAGE_SIZE,
+		.frsize = PAGE_SIZE,
+		.namelen = VFS_NAME_MAX,
+		.fsid = sb->dev,
+	};
+	if (sb->ops->statfs) {
+		int err = sb->ops->statfs(sb, st);
+		if (err)
+			return err;
+	}
+	st->flags |= LINUX_ST_VALID;
+	if (sb->readonly)
+		st->flags |= ST_RDONLY;
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+		if (p.mnt->flags & flags[i].ms)
+			st->flags |= flags[i].st;
+	return 0;
+}

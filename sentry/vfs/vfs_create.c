@@ -1,0 +1,331 @@
+/* Making names: mkdir(2), mknod(2), symlink(2), link(2), and the low-level forms under them. */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/mount.h>
+
+#include "sentry/vfs/internal.h"
+
+#define NAME_RETRIES 32
+
+/* ---- locks of directories ---- */
+
+static struct lock_class *dir_class(const struct inode *dir, enum dir_lock_kind kind)
+{
+	static struct lock_class *const classes[2][3] = {
+		{&lc_inode_dir, &lc_inode_dir2, &lc_inode_dir3},
+		{&lc_layer_dir, &lc_layer_dir2, &lc_layer_dir3},
+	};
+	return classes[dir->sb->layer][kind];
+}
+
+void dir_lock(struct inode *dir, enum dir_lock_kind kind) NO_LOCK_ANALYSIS
+{
+	mutex_lock(&dir->dir_lock, dir_class(dir, kind));
+}
+
+void dir_unlock(struct inode *dir, enum dir_lock_kind kind) NO_LOCK_ANALYSIS
+{
+	mutex_unlock(&dir->dir_lock, dir_class(dir, kind));
+}
+
+/* ---- low-level forms ---- */
+
+/*
+ * Locks the directory for making d in it.  -EEXIST when somebody else made it meanwhile, -ESTALE
+ * when d is not the name's dentry any more, -ENOENT in a removed directory.
+ */
+static int create_begin(struct dentry *dir, struct dentry *d)
+{
+	struct inode *in = dentry_inode(dir);
+	int err = 0;
+
+	dir_lock(in, DIR_FIRST);
+	if (in->dead)
+		err = -ENOENT;
+	else if (dentry_inode(d))
+		err = -EEXIST;
+	else if (!d->hashed || d->parent != dir)
+		err = -ESTALE;
+	if (err)
+		dir_unlock(in, DIR_FIRST);
+	return err;
+}
+
+static void create_end(struct dentry *dir)
+{
+	dir_unlock(dentry_inode(dir), DIR_FIRST);
+}
+
+/* Whose a new file becomes: in a set-group-ID directory, its group's. */
+struct new_owner {
+	const struct cred *c;
+	struct cred *own;
+};
+
+static int new_owner_init(struct new_owner *o, const struct inode *dir, uint32_t *mode,
+			  const struct cred *c)
+{
+	*o = (struct new_owner){c, NULL};
+	if (!(dir->mode & S_ISGID))
+		return 0;
+	if (S_ISDIR(*mode))
+		*mode |= S_ISGID;
+	else if ((*mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
+		 !cred_in_group(c, dir->gid) && !cred_capable(c, CAP_FSETID))
+		*mode &= ~(uint32_t)S_ISGID;
+	if (dir->gid == c->fsgid)
+		return 0;
+	o->own = cred_dup(c);
+	if (!o->own)
+		return -ENOMEM;
+	o->own->fsgid = dir->gid;
+	o->c = o->own;
+	return 0;
+}
+
+int vfs_do_create(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c)
+{
+	struct inode *in = dentry_inode(dir);
+	struct new_owner o;
+	int err = new_owner_init(&o, in, &mode, c);
+
+	if (!err && !(err = create_begin(dir, d))) {
+		err = in->ops->create ? in->ops->create(in, d, mode, o.c) : -EROFS;
+		create_end(dir);
+	}
+	cred_put(o.own);
+	return err;
+}
+
+int vfs_do_mkdir(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c)
+{
+	struct inode *in = dentry_inode(dir);
+	struct new_owner o;
+
+	mode = S_IFDIR | (mode & 07777);
+	int err = new_owner_init(&o, in, &mode, c);
+	if (!err && !(err = create_begin(dir, d))) {
+		err = in->ops->mkdir ? in->ops->mkdir(in, d, mode, o.c) : -EPERM;
+		create_end(dir);
+	}
+	cred_put(o.own);
+	return err;
+}
+
+int vfs_do_mknod(struct dentry *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
+		 const struct cred *c)
+{
+	struct inode *in = dentry_inode(dir);
+	struct new_owner o;
+	int err = new_owner_init(&o, in, &mode, c);
+
+	if (!err && !(err = create_begin(dir, d))) {
+		err = in->ops->mknod ? in->ops->mknod(in, d, mode, rdev, o.c) : -EPERM;
+		create_end(dir);
+	}
+	cred_put(o.own);
+	return err;
+}
+
+int vfs_do_symlink(struct dentry *dir, struct dentry *d, const char *target, const struct cred *c)
+{
+	struct inode *in = dentry_inode(dir);
+	uint32_t mode = S_IFLNK | 0777;
+	struct new_owner o;
+	int err = new_owner_init(&o, in, &mode, c);
+
+	if (!err && !(err = create_begin(dir, d))) {
+		err = in->ops->symlink ? in->ops->symlink(in, d, target, o.c) : -EPERM;
+		create_end(dir);
+	}
+	cred_put(o.own);
+	return err;
+}
+
+int vfs_do_link(struct inode *target, struct dentry *dir, struct dentry *d)
+{
+	struct inode *in = dentry_inode(dir);
+	int err = create_begin(dir, d);
+
+	if (err)
+		return err;
+	if (target->nlink == 0 && !target->linkable)
+		err = -ENOENT;
+	else if (!in->ops->link)
+		err = -EPERM;
+	else
+		err = in->ops->link(in, d, target);
+	if (!err)
+		target->linkable = false;
+	create_end(dir);
+	return err;
+}
+
+/* ---- calls on names ---- */
+
+int may_create(struct path dir, const struct cred *c)
+{
+	struct inode *in = dentry_inode(dir.dentry);
+
+	if (in->dead)
+		return -ENOENT;
+	return path_permission(dir, MAY_WRITE | MAY_EXEC, c);
+}
+
+/* Walks to where a name is to be made: w->cur is the directory, *out the negative dentry. */
+static int find_place(struct walk *w, const struct walk_env *env, const char *name, bool is_dir,
+		      struct dentry **out)
+{
+	struct dentry *d;
+	int err = walk_start(w, env, name, 0);
+
+	if (!err)
+		err = walk_to_parent(w);
+	if (err)
+		return err;
+	if (!w->last || walk_last_is_dot(w))
+		return -EEXIST;
+	if ((err = walk_lookup_last(w, &d)))
+		return err;
+	if (dentry_inode(d))
+		err = -EEXIST;
+	else if (w->trailing && !is_dir)
+		err = -ENOENT;
+	else
+		err = may_create(w->cur, env->cred);
+	if (err) {
+		dentry_put(d);
+		return err;
+	}
+	*out = d;
+	return 0;
+}
+
+static int mkdir_once(const struct walk_env *env, const char *name, uint32_t mode)
+{
+	struct walk w;
+	struct dentry *d;
+	int err = find_place(&w, env, name, true, &d);
+
+	if (!err) {
+		err = vfs_do_mkdir(w.cur.dentry, d, mode, env->cred);
+		dentry_put(d);
+	}
+	walk_end(&w);
+	return err;
+}
+
+int vfs_mkdir(const struct walk_env *env, const char *name, uint32_t mode)
+{
+	int err = -ESTALE;
+
+	for (int i = 0; i < NAME_RETRIES && err == -ESTALE; i++)
+		err = mkdir_once(env, name, mode & (07777 & ~(S_ISUID | S_ISGID)));
+	return err;
+}
+
+static int mknod_once(const struct walk_env *env, const char *name, uint32_t mode, uint64_t rdev,
+		      struct path *created)
+{
+	struct walk w;
+	struct dentry *d;
+	int err = find_place(&w, env, name, false, &d);
+
+	if (!err) {
+		if (S_ISREG(mode))
+			err = vfs_do_create(w.cur.dentry, d, mode, env->cred);
+		else if ((S_ISCHR(mode) || S_ISBLK(mode)) && !cred_capable(env->cred, CAP_MKNOD))
+			err = -EPERM;
+		else
+			err = vfs_do_mknod(w.cur.dentry, d, mode, rdev, env->cred);
+		if (!err && created)
+			*created = path_get((struct path){w.cur.mnt, d});
+		dentry_put(d);
+	}
+	walk_end(&w);
+	return err;
+}
+
+int vfs_mknod(const struct walk_env *env, const char *name, uint32_t mode, uint64_t rdev,
+	      struct path *created)
+{
+	int err = -ESTALE;
+
+	switch (mode & S_IFMT) {
+	case 0:
+		mode |= S_IFREG;
+		break;
+	case S_IFREG:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		break;
+	case S_IFDIR:
+		return -EPERM;
+	default:
+		return -EINVAL;
+	}
+	for (int i = 0; i < NAME_RETRIES && err == -ESTALE; i++)
+		err = mknod_once(env, name, mode, rdev, created);
+	return err;
+}
+
+static int symlink_once(const struct walk_env *env, const char *target, const char *name)
+{
+	struct walk w;
+	struct dentry *d;
+	int err = find_place(&w, env, name, false, &d);
+
+	if (!err) {
+		err = vfs_do_symlink(w.cur.dentry, d, target, env->cred);
+		dentry_put(d);
+	}
+	walk_end(&w);
+	return err;
+}
+
+int vfs_symlink(const struct walk_env *env, const char *target, const char *name)
+{
+	int err = -ESTALE;
+
+	if (!target[0])
+		return -ENOENT;
+	for (int i = 0; i < NAME_RETRIES && err == -ESTALE; i++)
+		err = symlink_once(env, target, name);
+	return err;
+}
+
+static int link_once(struct path old, const struct walk_env *env, const char *name)
+{
+	struct inode *target = dentry_inode(old.dentry);
+	struct walk w;
+	struct dentry *d;
+	int err = find_place(&w, env, name, false, &d);
+
+	if (!err) {
+		if (old.mnt != w.cur.mnt)
+			err = -EXDEV;
+		else if (inode_is_dir(target))
+			err = -EPERM;
+		else
+			err = vfs_do_link(target, w.cur.dentry, d);
+		dentry_put(d);
+	}
+	walk_end(&w);
+	return err;
+}
+
+int vfs_link(const struct walk_env *oldenv, const char *oldname, const struct walk_env *newenv,
+	     const char *newname, unsigned walk_flags)
+{
+	CLEANUP_PATH struct path old = {NULL, NULL};
+	int err = path_walk(oldenv, oldname, walk_flags, &old);
+
+	if (err)
+		return err;
+	err = -ESTALE;
+	for (int i = 0; i < NAME_RETRIES && err == -ESTALE; i++)
+		err = link_once(old, newenv, newname);
+	return err;
+}

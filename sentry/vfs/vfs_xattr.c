@@ -1,0 +1,130 @@
+/* Extended attributes: the rules of xattr(7) before the file system is asked. */
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "sentry/vfs/internal.h"
+
+static bool has_prefix(const char *name, const char *prefix)
+{
+	return !strncmp(name, prefix, strlen(prefix));
+}
+
+static int name_check(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n == 0 || n > XATTR_NAME_MAX)
+		return -ERANGE;
+	if (has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
+	    has_prefix(name, "security.") || has_prefix(name, "system."))
+		return 0;
+	return -EOPNOTSUPP;
+}
+
+/* May c read (MAY_READ) or change (MAY_WRITE) the attribute? */
+static int xattr_permission(struct path p, const char *name, int mask, const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	int denied = mask & MAY_WRITE ? -EPERM : -ENODATA;
+	int err = name_check(name);
+
+	if (err)
+		return err;
+	if (mask & MAY_WRITE && (in->sb->readonly || p.mnt->flags & MS_RDONLY))
+		return -EROFS;
+	if (has_prefix(name, "trusted."))
+		return cred_capable(c, CAP_SYS_ADMIN) ? 0 : denied;
+	if (has_prefix(name, "security.")) {
+		if (!(mask & MAY_WRITE))
+			return 0;
+		int cap = !strcmp(name, "security.capability") ? CAP_SETFCAP : CAP_SYS_ADMIN;
+		return cred_capable(c, cap) ? 0 : -EPERM;
+	}
+	if (has_prefix(name, "system."))
+		return !(mask & MAY_WRITE) || inode_owner_or_capable(in, c) ? 0 : -EPERM;
+	if (!S_ISREG(in->mode) && !inode_is_dir(in))
+		return denied;
+	if (inode_is_dir(in) && in->mode & S_ISVTX && mask & MAY_WRITE &&
+	    !inode_owner_or_capable(in, c))
+		return -EPERM;
+	return inode_permission(in, mask, c);
+}
+
+ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size,
+		     const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	int err = xattr_permission(p, name, MAY_READ, c);
+
+	if (err)
+		return err;
+	return in->ops->getxattr ? in->ops->getxattr(in, name, buf, size) : -EOPNOTSUPP;
+}
+
+int vfs_setxattr(struct path p, const char *name, const void *v, size_t n, int flags,
+		 const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	int err = xattr_permission(p, name, MAY_WRITE, c);
+
+	if (err)
+		return err;
+	return in->ops->setxattr ? in->ops->setxattr(in, name, v, n, flags) : -EOPNOTSUPP;
+}
+
+/* Leaves out "trusted." names; returns the new length. */
+static size_t hide_trusted(char *list, size_t n)
+{
+	size_t out = 0;
+
+	for (size_t i = 0; i < n;) {
+		size_t len = strnlen(list + i, n - i) + 1;
+		if (!has_prefix(list + i, "trusted.")) {
+			memmove(list + out, list + i, MIN(len, n - i));
+			out += MIN(len, n - i);
+		}
+		i += len;
+	}
+	return out;
+}
+
+ssize_t vfs_listxattr(struct path p, char *buf, size_t size, const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+
+	if (!in->ops->listxattr)
+		return 0;
+	if (cred_capable(c, CAP_SYS_ADMIN))
+		return in->ops->listxattr(in, buf, size);
+	/* The size that is asked for must not count hidden names. */
+	ssize_t n = in->ops->listxattr(in, NULL, 0);
+	if (n <= 0)
+		return n;
+	char *all = malloc((size_t)n);
+	if (!all)
+		return -ENOMEM;
+	n = in->ops->listxattr(in, all, (size_t)n);
+	if (n > 0) {
+		n = (ssize_t)hide_trusted(all, (size_t)n);
+		if (size && (size_t)n > size)
+			n = -ERANGE;
+		else if (size)
+			memcpy(buf, all, (size_t)n);
+	}
+	free(all);
+	return n;
+}
+
+int vfs_removexattr(struct path p, const char *name, const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	int err = xattr_permission(p, name, MAY_WRITE, c);
+
+	if (err)
+		return err;
+	return in->ops->removexattr ? in->ops->removexattr(in, name) : -EOPNOTSUPP;
+}

@@ -1,0 +1,89 @@
+/* What kernel this is, how much of everything it has, and randomness. */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+
+#include "sentry/kernel/run.h"
+#include "sentry/kernel/version.h"
+#include "syscalls/syscalls.h"
+
+#define CAP_NR_SYS_ADMIN 21
+
+long sys_uname(struct task *t, uaddr_t buf)
+{
+	struct utsname u;
+
+	memset(&u, 0, sizeof(u));
+	strcpy(u.sysname, "Linux");
+	strcpy(u.release, KERNEL_RELEASE);
+	strcpy(u.version, KERNEL_VERSION);
+	strcpy(u.machine, "x86_64");
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(u.nodename, kernel->hostname, sizeof(u.nodename));
+	memcpy(u.domainname, kernel->domainname, sizeof(u.domainname));
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return copy_out_val(&t->um, buf, &u);
+}
+
+static long set_name(struct task *t, char dst[65], uaddr_t name, int len)
+{
+	char buf[65];
+
+	if (!task_capable(t, CAP_NR_SYS_ADMIN))
+		return -EPERM;
+	if (len < 0 || len > 64)
+		return -EINVAL;
+	memset(buf, 0, sizeof(buf));
+	if (copy_in(&t->um, buf, name, (size_t)len))
+		return -EFAULT;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(dst, buf, sizeof(buf));
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return 0;
+}
+
+long sys_sethostname(struct task *t, uaddr_t name, int len)
+{
+	return set_name(t, kernel->hostname, name, len);
+}
+
+long sys_setdomainname(struct task *t, uaddr_t name, int len)
+{
+	return set_name(t, kernel->domainname, name, len);
+}
+
+long sys_sysinfo(struct task *t, uaddr_t out)
+{
+	struct sysinfo si;
+
+	/* Memory and load are the host's: guests' pages are its pages. */
+	if (sysinfo(&si))
+		return -ENOSYS;
+	si.uptime = (time_boottime() - (kernel->boot_boottime)) / NSEC_PER_SEC;
+	si.procs = (unsigned short)atomic_load(&kernel->ntasks);
+	return copy_out_val(&t->um, out, &si);
+}
+
+long sys_getrandom(struct task *t, uaddr_t buf, uint64_t count, unsigned flags)
+{
+	char chunk[1024];
+	uint64_t done = 0;
+
+	if (flags & ~(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE) ||
+	    (flags & (GRND_RANDOM | GRND_INSECURE)) == (GRND_RANDOM | GRND_INSECURE))
+		return -EINVAL;
+	count = MIN(count, (uint64_t)INT32_MAX);
+	while (done < count) {
+		size_t n = MIN(count - done, sizeof(chunk));
+		if (getrandom(chunk, n, 0) != (ssize_t)n)
+			return done ? (long)done : -EAGAIN;
+		if (copy_out(&t->um, uaddr_add(buf, done), chunk, n))
+			return done ? (long)done : -EFAULT;
+		done += n;
+		if (signal_pending(t) && done < count)
+			break;
+	}
+	return (long)done;
+}

@@ -1,0 +1,212 @@
+/* prctl(2), arch_prctl(2), personality(2). */
+#include <asm/prctl.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+
+#include "sentry/kernel/run.h"
+#include "syscalls/syscalls.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#endif
+#define CAP_NR_SETPCAP 8
+
+static long set_name(struct task *t, uint64_t addr)
+{
+	char name[16];
+	ssize_t n = copy_in_str(&t->um, name, UADDR(addr), sizeof(name));
+
+	if (n == -ENAMETOOLONG)
+		name[15] = 0;
+	else if (n < 0)
+		return n;
+	else
+		memset(name + n, 0, sizeof(name) - (size_t)n);
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	memcpy(t->comm, name, sizeof(name));
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return 0;
+}
+
+static long change_cred(struct task *t, void (*change)(struct cred *c, uint64_t arg), uint64_t arg)
+{
+	struct cred *c = cred_dup(t->cred);
+
+	if (!c)
+		return -ENOMEM;
+	change(c, arg);
+	task_set_cred(t, c);
+	return 0;
+}
+
+static void drop_bounding(struct cred *c, uint64_t cap)
+{
+	c->cap_bounding &= ~CAP_BIT(cap);
+}
+
+static void set_securebits(struct cred *c, uint64_t bits)
+{
+	c->securebits = (uint32_t)bits;
+}
+
+static void set_ambient(struct cred *c, uint64_t caps)
+{
+	c->cap_ambient = caps;
+}
+
+#define SECBIT_KEEP_CAPS (1u << 4)
+#define SECBIT_KEEP_CAPS_LOCKED (1u << 5)
+#define SECBIT_NO_CAP_AMBIENT_RAISE (1u << 6)
+#define SECBIT_LOCKS 0xaau
+#define SECBIT_ALL 0xffu
+
+static long prctl_securebits(struct task *t, uint64_t bits)
+{
+	uint32_t old = t->cred->securebits;
+
+	if ((bits & ~(uint64_t)SECBIT_ALL) || ((old & SECBIT_LOCKS) & ~bits) ||
+	    (((old & SECBIT_LOCKS) >> 1) & (old ^ bits)) || !task_capable(t, CAP_NR_SETPCAP))
+		return -EPERM;
+	return change_cred(t, set_securebits, bits);
+}
+
+static long prctl_ambient(struct task *t, uint64_t op, uint64_t cap)
+{
+	struct cred *c = t->cred;
+
+	if (op == PR_CAP_AMBIENT_CLEAR_ALL)
+		return cap ? -EINVAL : change_cred(t, set_ambient, 0);
+	if (cap > CAP_LAST)
+		return -EINVAL;
+	switch (op) {
+	case PR_CAP_AMBIENT_IS_SET:
+		return !!(c->cap_ambient & CAP_BIT(cap));
+	case PR_CAP_AMBIENT_RAISE:
+		if (!(c->cap_permitted & c->cap_inheritable & CAP_BIT(cap)) ||
+		    (c->securebits & SECBIT_NO_CAP_AMBIENT_RAISE))
+			return -EPERM;
+		return change_cred(t, set_ambient, c->cap_ambient | CAP_BIT(cap));
+	case PR_CAP_AMBIENT_LOWER:
+		return change_cred(t, set_ambient, c->cap_ambient & ~CAP_BIT(cap));
+	}
+	return -EINVAL;
+}
+
+long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
+{
+	int32_t v;
+
+	switch (option) {
+	case PR_SET_NAME:
+		return set_name(t, a2);
+	case PR_GET_NAME:
+		return copy_out(&t->um, UADDR(a2), t->comm, sizeof(t->comm));
+	case PR_SET_PDEATHSIG:
+		if (a2 > LINUX_NSIG)
+			return -EINVAL;
+		t->pdeath_signal = (int)a2;
+		return 0;
+	case PR_GET_PDEATHSIG:
+		v = t->pdeath_signal;
+		return copy_out_val(&t->um, UADDR(a2), &v);
+	case PR_GET_DUMPABLE:
+		return atomic_load(&t->mm->dumpable);
+	case PR_SET_DUMPABLE:
+		if (a2 > 1)
+			return -EINVAL;
+		atomic_store(&t->mm->dumpable, (int)a2);
+		return 0;
+	case PR_GET_KEEPCAPS:
+		return !!(t->cred->securebits & SECBIT_KEEP_CAPS);
+	case PR_SET_KEEPCAPS:
+		if (a2 > 1)
+			return -EINVAL;
+		if (t->cred->securebits & SECBIT_KEEP_CAPS_LOCKED)
+			return -EPERM;
+		return change_cred(t, set_securebits,
+				   a2 ? t->cred->securebits | SECBIT_KEEP_CAPS
+				      : t->cred->securebits & ~SECBIT_KEEP_CAPS);
+	case PR_GET_SECUREBITS:
+		return t->cred->securebits;
+	case PR_SET_SECUREBITS:
+		return prctl_securebits(t, a2);
+	case PR_CAPBSET_READ:
+		return a2 > CAP_LAST ? -EINVAL : !!(t->cred->cap_bounding & CAP_BIT(a2));
+	case PR_CAPBSET_DROP:
+		if (!task_capable(t, CAP_NR_SETPCAP))
+			return -EPERM;
+		return a2 > CAP_LAST ? -EINVAL : change_cred(t, drop_bounding, a2);
+	case PR_CAP_AMBIENT:
+		return a4 || a5 ? -EINVAL : prctl_ambient(t, a2, a3);
+	case PR_SET_NO_NEW_PRIVS:
+		if (a2 != 1 || a3 || a4 || a5)
+			return -EINVAL;
+		t->no_new_privs = true;
+		return 0;
+	case PR_GET_NO_NEW_PRIVS:
+		return a2 || a3 || a4 || a5 ? -EINVAL : t->no_new_privs;
+	case PR_SET_CHILD_SUBREAPER:
+		t->tg->child_subreaper = a2 != 0;
+		return 0;
+	case PR_GET_CHILD_SUBREAPER:
+		v = t->tg->child_subreaper;
+		return copy_out_val(&t->um, UADDR(a2), &v);
+	case PR_GET_TIMERSLACK:
+		return (long)t->timer_slack;
+	case PR_SET_TIMERSLACK:
+		t->timer_slack = (int64_t)a2 <= 0 ? 50000 : a2;
+		return 0;
+	case PR_GET_TIMING:
+		return PR_TIMING_STATISTICAL;
+	case PR_SET_TIMING:
+		return a2 == PR_TIMING_STATISTICAL ? 0 : -EINVAL;
+	case PR_GET_SECCOMP:
+		return 0;
+	case PR_GET_TSC:
+		v = PR_TSC_ENABLE;
+		return copy_out_val(&t->um, UADDR(a2), &v);
+	case PR_GET_TID_ADDRESS:
+		return copy_out_val(&t->um, UADDR(a2), &t->clear_child_tid.v);
+	case PR_SET_VMA:
+		/* Names of anonymous mappings: a kernel may be built without them. */
+		return -EINVAL;
+	}
+	return -EINVAL;
+}
+
+long sys_arch_prctl(struct task *t, int code, uint64_t addr)
+{
+	const struct platform_ops *ops = t->k->pf->ops;
+	struct arch_regs *regs = ops->regs(t->pt);
+
+	switch (code) {
+	case ARCH_SET_FS:
+	case ARCH_SET_GS:
+		if (addr >= ops->limits(t->k->pf)->task_size)
+			return -EPERM;
+		if (code == ARCH_SET_FS)
+			regs->fs_base = addr;
+		else
+			regs->gs_base = addr;
+		return 0;
+	case ARCH_GET_FS:
+		return copy_out_val(&t->um, UADDR(addr), &regs->fs_base);
+	case ARCH_GET_GS:
+		return copy_out_val(&t->um, UADDR(addr), &regs->gs_base);
+	}
+	return -EINVAL;
+}
+
+long sys_personality(struct task *t, unsigned persona)
+{
+	unsigned old = t->personality;
+
+	if (persona == 0xffffffff)
+		return old;
+	if ((persona & PER_MASK) != PER_LINUX)
+		return -EINVAL;
+	t->personality = persona;
+	return old;
+}

@@ -1,0 +1,356 @@
+/*
+ * Scheduling parameters.  They are checked as Linux does, remembered and shown; the host is not
+ * told (a container has no right to them there).  Source: sched(7).
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "sentry/kernel/run.h"
+#include "syscalls/syscalls.h"
+
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
+#endif
+#define CAP_NR_SYS_NICE 23
+
+/* Calls fn on the task with this tid (0: the caller), under lc_tasks. */
+static long with_task(struct task *t, int tid,
+		      long (*fn)(struct task *caller, struct task *o, void *), void *arg)
+{
+	if (tid < 0)
+		return -EINVAL;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct task *o = tid ? task_lookup(tid) : t;
+	long ret = o ? fn(t, o, arg) : -ESRCH;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return ret;
+}
+
+static bool may_change(const struct task *t, const struct task *o)
+{
+	return t->cred->euid == o->cred->euid || t->cred->euid == o->cred->uid ||
+	       task_capable(t, CAP_NR_SYS_NICE);
+}
+
+static bool is_rt(int policy)
+{
+	return policy == SCHED_FIFO || policy == SCHED_RR;
+}
+
+struct sched_change {
+	int policy; /* -1: keep */
+	int prio;
+	bool has_nice;
+	int nice;
+};
+
+static long change_sched(struct task *t, struct task *o, void *arg)
+{
+	const struct sched_change *c = arg;
+	int policy = c->policy < 0 ? o->sched_policy : c->policy & ~SCHED_RESET_ON_FORK;
+
+	switch (policy) {
+	case SCHED_OTHER:
+	case SCHED_BATCH:
+	case SCHED_IDLE:
+		if (c->prio != 0)
+			return -EINVAL;
+		break;
+	case SCHED_FIFO:
+	case SCHED_RR:
+		if (c->prio < 1 || c->prio > 99)
+			return -EINVAL;
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (!may_change(t, o))
+		return -EPERM;
+	if (is_rt(policy) && !task_capable(t, CAP_NR_SYS_NICE) &&
+	    (uint64_t)c->prio > task_rlimit(t, RLIMIT_RTPRIO))
+		return -EPERM;
+	o->sched_policy = policy;
+	o->sched_priority = c->prio;
+	if (c->has_nice && !is_rt(policy))
+		o->nice = c->nice;
+	return 0;
+}
+
+static long get_policy(struct task *t, struct task *o, void *arg)
+{
+	(void)t, (void)arg;
+	return o->sched_policy;
+}
+
+static long get_prio(struct task *t, struct task *o, void *arg)
+{
+	(void)t;
+	*(int32_t *)arg = o->sched_priority;
+	return 0;
+}
+
+long sys_sched_setscheduler(struct task *t, int pid, int policy, uaddr_t param)
+{
+	struct sched_change c = {.policy = policy};
+	int32_t prio;
+
+	if (policy < 0 || uaddr_is_null(param))
+		return -EINVAL;
+	if (copy_in_val(&t->um, &prio, param))
+		return -EFAULT;
+	c.prio = prio;
+	return with_task(t, pid, change_sched, &c);
+}
+
+long sys_sched_setparam(struct task *t, int pid, uaddr_t param)
+{
+	struct sched_change c = {.policy = -1};
+	int32_t prio;
+
+	if (uaddr_is_null(param))
+		return -EINVAL;
+	if (copy_in_val(&t->um, &prio, param))
+		return -EFAULT;
+	c.prio = prio;
+	return with_task(t, pid, change_sched, &c);
+}
+
+long sys_sched_getscheduler(struct task *t, int pid)
+{
+	return with_task(t, pid, get_policy, NULL);
+}
+
+long sys_sched_getparam(struct task *t, int pid, uaddr_t param)
+{
+	int32_t prio;
+
+	if (uaddr_is_null(param))
+		return -EINVAL;
+	long ret = with_task(t, pid, get_prio, &prio);
+	if (ret)
+		return ret;
+	return copy_out_val(&t->um, param, &prio);
+}
+
+static bool policy_known(int policy)
+{
+	return policy >= 0 && policy <= SCHED_DEADLINE && policy != 4;
+}
+
+long sys_sched_get_priority_max(struct task *t, int policy)
+{
+	(void)t;
+	return !policy_known(policy) ? -EINVAL : is_rt(policy) ? 99 : 0;
+}
+
+long sys_sched_get_priority_min(struct task *t, int policy)
+{
+	(void)t;
+	return !policy_known(policy) ? -EINVAL : is_rt(policy) ? 1 : 0;
+}
+
+long sys_sched_rr_get_interval(struct task *t, int pid, uaddr_t interval)
+{
+	long policy = with_task(t, pid, get_policy, NULL);
+
+	if (policy < 0)
+		return policy;
+	struct timespec ts = {0, policy == SCHED_RR	? 100000000
+				 : policy == SCHED_FIFO ? 0
+							: 4000000};
+	return copy_out_val(&t->um, interval, &ts);
+}
+
+struct linux_sched_attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+	uint32_t util_min, util_max;
+};
+_Static_assert(sizeof(struct linux_sched_attr) == 56, "sched_setattr(2)");
+
+long sys_sched_setattr(struct task *t, int pid, uaddr_t uattr, unsigned flags)
+{
+	struct linux_sched_attr a;
+	uint32_t size;
+
+	if (uaddr_is_null(uattr) || flags)
+		return -EINVAL;
+	if (copy_in_val(&t->um, &size, uattr))
+		return -EFAULT;
+	if (size == 0)
+		size = 48;
+	if (size < 48 || size > PAGE_SIZE)
+		return -E2BIG;
+	memset(&a, 0, sizeof(a));
+	if (copy_in(&t->um, &a, uattr, MIN(size, (uint32_t)sizeof(a))))
+		return -EFAULT;
+	if (a.nice < -20 || a.nice > 19)
+		return -EINVAL;
+	struct sched_change c = {
+		.policy = (int)a.policy, .prio = (int)a.priority, .has_nice = true, .nice = a.nice};
+	return with_task(t, pid, change_sched, &c);
+}
+
+static long get_attr(struct task *t, struct task *o, void *arg)
+{
+	struct linux_sched_attr *a = arg;
+
+	(void)t;
+	a->policy = (uint32_t)o->sched_policy;
+	a->nice = o->nice;
+	a->priority = (uint32_t)o->sched_priority;
+	return 0;
+}
+
+long sys_sched_getattr(struct task *t, int pid, uaddr_t uattr, unsigned size, unsigned flags)
+{
+	struct linux_sched_attr a;
+
+	if (uaddr_is_null(uattr) || size < 48 || size > PAGE_SIZE || flags)
+		return -EINVAL;
+	memset(&a, 0, sizeof(a));
+	long ret = with_task(t, pid, get_attr, &a);
+	if (ret)
+		return ret;
+	a.size = MIN(size, (unsigned)sizeof(a));
+	return copy_out(&t->um, uattr, &a, a.size);
+}
+
+static uint64_t online_mask(void)
+{
+	return kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
+}
+
+static long set_affinity(struct task *t, struct task *o, void *arg)
+{
+	uint64_t mask = *(uint64_t *)arg & online_mask();
+
+	if (!may_change(t, o))
+		return -EPERM;
+	if (!mask)
+		return -EINVAL;
+	o->cpu_affinity = mask;
+	return 0;
+}
+
+static long get_affinity(struct task *t, struct task *o, void *arg)
+{
+	(void)t;
+	*(uint64_t *)arg = o->cpu_affinity & online_mask();
+	return 0;
+}
+
+long sys_sched_setaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
+{
+	uint64_t mask = 0;
+
+	if (copy_in(&t->um, &mask, umask, MIN(len, (unsigned)sizeof(mask))))
+		return -EFAULT;
+	return with_task(t, pid, set_affinity, &mask);
+}
+
+long sys_sched_getaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
+{
+	uint64_t mask;
+
+	if ((uint64_t)len * 8 < kernel->ncpus || len % 8)
+		return -EINVAL;
+	long ret = with_task(t, pid, get_affinity, &mask);
+	if (ret)
+		return ret;
+	if (copy_out_val(&t->um, umask, &mask))
+		return -EFAULT;
+	return sizeof(mask);
+}
+
+/* ---- nice values ---- */
+
+static bool prio_selects(const struct thread_group *tg, int which, int who, const struct task *t)
+{
+	switch (which) {
+	case PRIO_PROCESS:
+		return tg->tgid == (who ? who : t->tg->tgid);
+	case PRIO_PGRP:
+		return tg->pgid == (who ? who : t->tg->pgid);
+	default:
+		return tg->leader->cred->uid == (who ? (uint32_t)who : t->cred->uid);
+	}
+}
+
+long sys_getpriority(struct task *t, int which, int who)
+{
+	struct thread_group *tg;
+	long best = -ESRCH;
+
+	if (which < PRIO_PROCESS || which > PRIO_USER)
+		return -EINVAL;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct task *one = which == PRIO_PROCESS ? (who ? task_lookup(who) : t) : NULL;
+	if (one)
+		best = 20 - one->nice;
+	list_for_each (tg, &kernel->groups, link)
+		if (which != PRIO_PROCESS && !tg->zombie && prio_selects(tg, which, who, t))
+			best = MAX(best, 20L - tg->leader->nice);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return best;
+}
+
+static long set_nice(struct task *t, struct task *o, int nice)
+{
+	if (!may_change(t, o))
+		return -EPERM;
+	if (nice < o->nice && !task_capable(t, CAP_NR_SYS_NICE) &&
+	    (uint64_t)(20 - nice) > task_rlimit(t, RLIMIT_NICE))
+		return -EACCES;
+	o->nice = nice;
+	return 0;
+}
+
+long sys_setpriority(struct task *t, int which, int who, int prio)
+{
+	struct thread_group *tg;
+	struct task *o;
+	long ret = -ESRCH;
+
+	if (which < PRIO_PROCESS || which > PRIO_USER)
+		return -EINVAL;
+	prio = MAX(-20, MIN(19, prio));
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	if (which == PRIO_PROCESS) {
+		o = who ? task_lookup(who) : t;
+		if (o)
+			ret = set_nice(t, o, prio);
+	} else {
+		list_for_each (tg, &kernel->groups, link) {
+			if (tg->zombie || !prio_selects(tg, which, who, t))
+				continue;
+			if (ret == -ESRCH)
+				ret = 0;
+			list_for_each (o, &tg->threads, thread_link) {
+				long err = set_nice(t, o, prio);
+				if (err)
+					ret = err;
+			}
+		}
+	}
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return ret;
+}
+
+long sys_getcpu(struct task *t, uaddr_t cpu, uaddr_t node, uint64_t unused)
+{
+	/* Where this handler runs is as true as any answer by the time the guest reads it. */
+	uint32_t now = (uint32_t)MAX(sched_getcpu(), 0), zero = 0;
+
+	(void)unused;
+	if (!uaddr_is_null(cpu) && copy_out_val(&t->um, cpu, &now))
+		return -EFAULT;
+	if (!uaddr_is_null(node) && copy_out_val(&t->um, node, &zero))
+		return -EFAULT;
+	return 0;
+}
