@@ -91,3 +91,54 @@ clean:
 	rm -rf build
 
 -include $(OBJS:.o=.d)
+
+# ---- tests ----
+UNIT     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+COMPAT   := $(sort $(wildcard tests/compat/*.c))
+TCFLAGS  := -std=gnu11 -g -O1 -pthread -D_GNU_SOURCE -I. $(WARN)
+CHECK_LIBS = $(shell pkg-config --libs check)
+
+$(B)/librunsc.a: $(LIBOBJS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/tests/unit/%: tests/unit/%.c $(B)/librunsc.a
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< -Wl,--whole-archive $(B)/librunsc.a -Wl,--no-whole-archive $(CHECK_LIBS) $(LDLIBS)
+
+# Guest programs: built as users build theirs, not with our flags.
+$(B)/tests/compat: $(COMPAT) tests/compat/compat.h
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc $(TCFLAGS) -o $@ $(COMPAT) -lrt
+
+.PHONY: tests setup
+setup:
+	$(Q).ci/setup build test
+tests: $(B)/runsc $(UNIT:%=$(B)/tests/unit/%) $(B)/tests/compat
+
+# The set-up may install what pkg-config and the compiler need, so the build is a make of its own.
+check: setup
+	$(Q)$(MAKE) --no-print-directory all tests
+	$(Q)tests/run $(B) unit compat integration
+
+check-quick:
+	$(Q)$(MAKE) --no-print-directory all tests
+	$(Q)tests/run $(B) unit compat
+
+lint:
+	$(Q).ci/setup build lint
+	$(Q)tests/lint/run
+
+demo:
+	$(Q).ci/setup build
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)tests/demo
+
+install: all
+	install -D -m 755 build/runsc $(DESTDIR)$(PREFIX)/bin/runsc
+
+# ---- bench: PEER=/path/to/another/runsc adds a column ----
+$(B)/bench/ops: bench/ops.c
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc -O2 -std=gnu11 -D_GNU_SOURCE -pthread $(WARN) -o $@ $<
+bench: all $(B)/bench/ops
+	$(Q)bench/run build/runsc $(B)/bench/ops $(if $(PEER),--peer $(PEER)) $(OPS)

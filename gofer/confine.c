@@ -47,7 +47,8 @@ int confine_root(int fd_dir)
 
 int confine_privileges(void)
 {
-	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
+				   SECBIT_NO_CAP_AMBIENT_RAISE |
 				   SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2] = {
@@ -56,7 +57,8 @@ int confine_privileges(void)
 	};
 	struct rlimit nocore = {0, 0};
 
-	if (prctl(PR_SET_SECUREBITS, bits) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+	if (prctl(PR_SET_SECUREBITS, bits) ||
+	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
 		return -errno;
 	for (int cap = 0; cap < 64; cap++)
 		if ((cap > 31 || !(KEPT_CAPS & 1U << cap)) && prctl(PR_CAPBSET_DROP, cap) &&

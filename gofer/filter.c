@@ -43,11 +43,11 @@ static int add_rules(scmp_filter_ctx ctx, const struct rule *r, size_t n)
 static int add_plain(scmp_filter_ctx ctx)
 {
 	static const int plain[] = {
-		SYS_brk,	SYS_clock_gettime, SYS_close,	    SYS_exit_group,
-		SYS_fdatasync,	SYS_fstatfs,	   SYS_fsync,	    SYS_ftruncate,
-		SYS_getdents64, SYS_getpid,	   SYS_getxattr,    SYS_listxattr,
-		SYS_munmap,	SYS_readlinkat,	   SYS_removexattr, SYS_restart_syscall,
-		SYS_rt_sigreturn, SYS_setxattr,	   SYS_symlinkat,   SYS_syncfs,
+		SYS_brk,	  SYS_clock_gettime, SYS_close,	      SYS_exit_group,
+		SYS_fdatasync,	  SYS_fstatfs,	     SYS_fsync,	      SYS_ftruncate,
+		SYS_getdents64,	  SYS_getpid,	     SYS_getxattr,    SYS_listxattr,
+		SYS_munmap,	  SYS_readlinkat,    SYS_removexattr, SYS_restart_syscall,
+		SYS_rt_sigreturn, SYS_setxattr,	     SYS_symlinkat,   SYS_syncfs,
 	};
 	int err = 0;
 
@@ -61,7 +61,9 @@ static int add_checked(scmp_filter_ctx ctx, int conn_fd)
 	const struct rule rules[] = {
 		{SYS_recvmsg, 2, {IS(0, conn_fd), IS(2, MSG_CMSG_CLOEXEC)}},
 		{SYS_sendmsg, 2, {IS(0, conn_fd), IS(2, MSG_NOSIGNAL)}},
-		{SYS_openat, 2, {IS_CWD(0), HAS_NO(2, O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))}},
+		{SYS_openat,
+		 2,
+		 {IS_CWD(0), HAS_NO(2, O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))}},
 		{SYS_openat2,
 		 2,
 		 {SCMP_CMP(0, SCMP_CMP_LE, INT32_MAX),
@@ -75,7 +77,9 @@ static int add_checked(scmp_filter_ctx ctx, int conn_fd)
 		{SYS_mknodat, 1, {IS(2, S_IFSOCK)}},
 		{SYS_linkat, 2, {IS_CWD(0), IS(4, AT_SYMLINK_FOLLOW)}},
 		{SYS_unlinkat, 1, {HAS_NO(2, LOW32 & ~(uint64_t)AT_REMOVEDIR)}},
-		{SYS_renameat2, 1, {HAS_NO(4, LOW32 & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))}},
+		{SYS_renameat2,
+		 1,
+		 {HAS_NO(4, LOW32 & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE))}},
 		{SYS_lseek, 1, {IS(2, SEEK_SET)}},
 		{SYS_mmap,
 		 3,

@@ -37,10 +37,10 @@ struct gofer_attach {
 };
 
 struct gofer_config {
-	int conn_fd;  /* connected SOCK_SEQPACKET socket, consumed */
-	int log_fd;   /* -1: none */
-	int ready_fd; /* -1: none.  One byte is written, and it is closed, when requests will be
-			 answered; closed without a byte: failure (see the log) */
+	int conn_fd;   /* connected SOCK_SEQPACKET socket, consumed */
+	int log_fd;    /* -1: none */
+	int ready_fd;  /* -1: none.  One byte is written, and it is closed, when requests will be
+			  answered; closed without a byte: failure (see the log) */
 	bool host_uds; /* unix sockets of the host may be connected to and bound */
 	size_t nattach;
 	const struct gofer_attach *attach; /* number 0 is the root */

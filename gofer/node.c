@@ -61,7 +61,8 @@ static int grow(struct gofer_server *s)
 		return -ENOMEM;
 	s->nodes = p;
 	for (uint32_t i = want; i-- > s->nnodes;) {
-		p[i] = (struct node){.fd = -1, .gen = 1, .kind = NODE_FREE, .next_free = s->first_free};
+		p[i] = (struct node){
+			.fd = -1, .gen = 1, .kind = NODE_FREE, .next_free = s->first_free};
 		s->first_free = i;
 	}
 	s->nnodes = want;

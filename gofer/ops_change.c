@@ -122,8 +122,8 @@ HANDLER(op_setattr)
 	}
 	if (a->valid & GOFER_SET_MODE && (err = host_chmod(n->fd, a->mode)))
 		return err;
-	if (a->valid & (GOFER_SET_ATIME | GOFER_SET_MTIME | GOFER_SET_ATIME_NOW |
-			GOFER_SET_MTIME_NOW)) {
+	if (a->valid &
+	    (GOFER_SET_ATIME | GOFER_SET_MTIME | GOFER_SET_ATIME_NOW | GOFER_SET_MTIME_NOW)) {
 		struct timespec ts[2] = {
 			time_to_set(a, GOFER_SET_ATIME, GOFER_SET_ATIME_NOW, a->atime),
 			time_to_set(a, GOFER_SET_MTIME, GOFER_SET_MTIME_NOW, a->mtime),

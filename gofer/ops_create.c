@@ -27,7 +27,7 @@
 struct new_name {
 	int dir; /* borrowed from the node */
 	uint16_t attach;
-	bool setgid; /* of the directory */
+	bool setgid;   /* of the directory */
 	time_t before; /* when the request came */
 	char name[GOFER_NAME_LEN + 1];
 };

@@ -45,28 +45,28 @@ struct gofer_hdr {
 enum gofer_op {
 	GOFER_ATTACH = 1, /* gofer_attach_req → gofer_attach_rep */
 	GOFER_WALK,	  /* gofer_walk_req, names → gofer_walk_rep, entries, link target */
-	GOFER_OPEN,	  /* gofer_open_req → gofer_open_rep, FDs: read-only first, then read-write */
-	GOFER_CREATE,	  /* gofer_name_req → gofer_entry, one read-write FD */
-	GOFER_MKDIR,	  /* gofer_name_req → gofer_entry */
-	GOFER_MKNOD,	  /* gofer_name_req (mode: S_IFREG, S_IFIFO, S_IFSOCK) → gofer_entry */
-	GOFER_SYMLINK,	  /* gofer_name_req, name, target → gofer_entry */
-	GOFER_LINK,	  /* gofer_link_req, name → gofer_attr of the target */
-	GOFER_UNLINK,	  /* gofer_unlink_req, name → nothing */
-	GOFER_RENAME,	  /* gofer_rename_req, old name, new name → nothing */
-	GOFER_READLINK,	  /* gofer_node_req → the target's bytes */
-	GOFER_GETATTR,	  /* gofer_node_req → gofer_attr */
-	GOFER_SETATTR,	  /* gofer_setattr_req → gofer_attr */
-	GOFER_READDIR,	  /* gofer_readdir_req → gofer_readdir_rep, records */
-	GOFER_STATFS,	  /* gofer_node_req → gofer_statfs_rep */
-	GOFER_FSYNC,	  /* gofer_fsync_req → nothing */
-	GOFER_SYNCFS,	  /* gofer_node_req → nothing */
-	GOFER_GETXATTR,	  /* gofer_xattr_req, name → the value's bytes */
-	GOFER_SETXATTR,	  /* gofer_xattr_req, name, value → nothing */
-	GOFER_LISTXATTR,  /* gofer_xattr_req → NUL-terminated names */
+	GOFER_OPEN,   /* gofer_open_req → gofer_open_rep, FDs: read-only first, then read-write */
+	GOFER_CREATE, /* gofer_name_req → gofer_entry, one read-write FD */
+	GOFER_MKDIR,  /* gofer_name_req → gofer_entry */
+	GOFER_MKNOD,  /* gofer_name_req (mode: S_IFREG, S_IFIFO, S_IFSOCK) → gofer_entry */
+	GOFER_SYMLINK,	   /* gofer_name_req, name, target → gofer_entry */
+	GOFER_LINK,	   /* gofer_link_req, name → gofer_attr of the target */
+	GOFER_UNLINK,	   /* gofer_unlink_req, name → nothing */
+	GOFER_RENAME,	   /* gofer_rename_req, old name, new name → nothing */
+	GOFER_READLINK,	   /* gofer_node_req → the target's bytes */
+	GOFER_GETATTR,	   /* gofer_node_req → gofer_attr */
+	GOFER_SETATTR,	   /* gofer_setattr_req → gofer_attr */
+	GOFER_READDIR,	   /* gofer_readdir_req → gofer_readdir_rep, records */
+	GOFER_STATFS,	   /* gofer_node_req → gofer_statfs_rep */
+	GOFER_FSYNC,	   /* gofer_fsync_req → nothing */
+	GOFER_SYNCFS,	   /* gofer_node_req → nothing */
+	GOFER_GETXATTR,	   /* gofer_xattr_req, name → the value's bytes */
+	GOFER_SETXATTR,	   /* gofer_xattr_req, name, value → nothing */
+	GOFER_LISTXATTR,   /* gofer_xattr_req → NUL-terminated names */
 	GOFER_REMOVEXATTR, /* gofer_xattr_req, name → nothing */
-	GOFER_CONNECT,	  /* gofer_connect_req → nothing, one connected socket */
-	GOFER_BIND,	  /* gofer_name_req (flags: socket type) → gofer_entry, one bound socket */
-	GOFER_CLOSE,	  /* gofer_close_req, ids → no reply */
+	GOFER_CONNECT,	   /* gofer_connect_req → nothing, one connected socket */
+	GOFER_BIND,  /* gofer_name_req (flags: socket type) → gofer_entry, one bound socket */
+	GOFER_CLOSE, /* gofer_close_req, ids → no reply */
 	GOFER_OPS
 };
 
@@ -76,11 +76,13 @@ struct gofer_time {
 	uint32_t pad;
 };
 
-/* What statx(2) reports, STATX_BASIC_STATS and STATX_BTIME (zero where the file system has none). */
+/* What statx(2) reports, STATX_BASIC_STATS and STATX_BTIME (zero where the file system has none).
+ */
 struct gofer_attr {
 	uint32_t mode, nlink, uid, gid;
 	uint64_t ino, size, blocks;
-	uint32_t dev_major, dev_minor; /* of the host file system: one attach point may have several */
+	uint32_t dev_major,
+		dev_minor; /* of the host file system: one attach point may have several */
 	uint32_t rdev_major, rdev_minor;
 	uint32_t blksize;
 	uint32_t has_btime;
@@ -249,8 +251,8 @@ struct gofer_fsync_req {
 /* Only names that begin with "user." pass; others are answered with EOPNOTSUPP. */
 struct gofer_xattr_req {
 	uint64_t node;
-	uint32_t size;	/* SET: the value's length.  GET, LIST: room for the answer; with 0 the reply
-			   is the length alone, a uint32_t */
+	uint32_t size; /* SET: the value's length.  GET, LIST: room for the answer; with 0 the reply
+			  is the length alone, a uint32_t */
 	uint32_t flags; /* SET: XATTR_CREATE, XATTR_REPLACE */
 	uint16_t name_len;
 	uint16_t pad[3];

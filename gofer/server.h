@@ -75,8 +75,8 @@ struct gofer_tail {
 };
 
 struct gofer_reply {
-	uint8_t *buf; /* GOFER_MSG_MAX bytes, header included */
-	size_t len;   /* header included; 0: no reply */
+	uint8_t *buf;		/* GOFER_MSG_MAX bytes, header included */
+	size_t len;		/* header included; 0: no reply */
 	int fds[GOFER_FDS_MAX]; /* owned by the reply */
 	unsigned nfds;
 };
@@ -112,7 +112,7 @@ void node_close(struct gofer_server *s, uint64_t id); /* unknown ids are ignored
 struct fd_name {
 	char s[12];
 };
-struct fd_name fd_name(int fd); /* relative to fd_dir */
+struct fd_name fd_name(int fd);			       /* relative to fd_dir */
 int host_lookup(int dir, const char *name) MUST_CHECK; /* O_PATH descriptor or -errno */
 /* Opens what the O_PATH descriptor fd names; flags: O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY. */
 int host_reopen(int fd, int flags) MUST_CHECK;
@@ -121,8 +121,8 @@ int host_chmod(int fd, uint32_t mode) MUST_CHECK;
 int host_chown(int fd, uint32_t uid, uint32_t gid) MUST_CHECK; /* UINT32_MAX: leave */
 
 /* ---- handlers ---- */
-#define HANDLER(name)                                                                              \
-	int name(struct gofer_server *s, const union gofer_req *rq, struct gofer_tail *tail,       \
+#define HANDLER(name)                                                                        \
+	int name(struct gofer_server *s, const union gofer_req *rq, struct gofer_tail *tail, \
 		 struct gofer_reply *rep)
 HANDLER(op_attach);
 HANDLER(op_walk);

@@ -10,21 +10,21 @@ int client_recv(int fd, json_t **reply, struct err *e)
 	const char *why = NULL;
 	char *text;
 	size_t len;
-	int ok = 0;
+	int ok = 0, fatal = 0;
 
 	int err = control_recv(fd, &text, &len);
 	if (err)
 		return err_errno(e, err, "reading from the sandbox");
 	json_t *j = json_loadb(text, len, 0, NULL);
 	free(text);
-	if (!j || json_unpack(j, "{s:b, s?s}", "ok", &ok, "error", &why)) {
+	if (!j || json_unpack(j, "{s:b, s?s, s?b}", "ok", &ok, "error", &why, "fatal", &fatal)) {
 		json_decref(j);
 		return err_set(e, -EPROTO, "the sandbox sent something that is no answer");
 	}
 	if (!ok) {
 		err_set(e, -EINVAL, "%s", why ? why : "the sandbox refused");
 		json_decref(j);
-		return -EINVAL;
+		return fatal ? -ESHUTDOWN : -EINVAL;
 	}
 	*reply = j;
 	return 0;

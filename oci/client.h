@@ -5,7 +5,8 @@
 
 #include "oci/err.h"
 
-/* One frame: the object, when it says "ok".  -ECONNRESET: the sandbox is gone; -EINTR. */
+/* One frame: the object, when it says "ok".  -EINVAL: refused; -ESHUTDOWN: the sandbox ends for
+ * the reason given; -ECONNRESET: it is gone; -EINTR. */
 int client_recv(int fd, json_t **reply, struct err *e) MUST_CHECK;
 /* Sends `request` (consumed) with descriptors, and waits for the answer. */
 int client_call(int fd, json_t *request, const int *fds, int nfds, json_t **reply,

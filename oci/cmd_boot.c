@@ -1,7 +1,7 @@
 /*
  * `runsc boot`: the sentry's process, from the exec to the kernel.  Internal; see ns.h and boot.h.
  *
- * The order matters.  Ids first, since that clears "dumpable"; then everything that needs
+ * The order matters.  What needs the host's files; then the ids, since that clears "dumpable"; then everything that needs
  * capabilities (procfs, empty root); then none are left, neither here nor in the zygote that
  * boot_prepare() forks, so that its guests stay readable for us; then "not dumpable" for the
  * sentry alone, and the filter.
@@ -65,10 +65,12 @@ static int shut_in(struct boot_config *c, struct err *e)
 {
 	char old_score[16] = "0";
 
-	int err = ns_take_ids(e);
-	if (err)
-		return err;
 	raise_nofile();
+	int err = boot_begin(c); /* still with the ids that own the standard streams */
+	if (err)
+		return err_errno(e, err, "starting the sentry");
+	if ((err = ns_take_ids(e)))
+		return err;
 	if ((err = ns_private_mounts(e)))
 		return err;
 	c->proc_fd = ns_proc_open(e);

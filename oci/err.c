@@ -23,7 +23,8 @@ int err_wrap(struct err *e, int code, const char *fmt, ...)
 	int n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 	va_end(ap);
 	if (n >= 0 && n < (int)sizeof(e->msg))
-		snprintf(e->msg + n, sizeof(e->msg) - (size_t)n, ": %s", old);
+		snprintf(e->msg + n, sizeof(e->msg) - (size_t)n, ": %.*s",
+			 (int)sizeof(e->msg) - n - 3, old);
 	return code;
 }
 

@@ -66,6 +66,14 @@ static int send_request(int control, json_t *request, struct err *e)
 	return err ? err_errno(e, err, "asking the sandbox") : 0;
 }
 
+/* What a terminal sends is for whoever is in its foreground; the rest for the process. */
+static const char *mode(const struct signalfd_siginfo *si, int pid)
+{
+	if (si->ssi_code == SI_KERNEL || si->ssi_signo == SIGWINCH)
+		return "fg";
+	return pid ? "pid" : "init";
+}
+
 int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, struct err *e)
 {
 	sigset_t set;
@@ -87,7 +95,7 @@ int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, st
 		if (p[1].revents & POLLIN && read(sig, &si, sizeof(si)) == sizeof(si)) {
 			err = send_request(control,
 					   json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal",
-						     "mode", pid ? "pid" : "init", "pid", pid,
+						     "mode", mode(&si, pid), "pid", pid,
 						     "signo", (int)si.ssi_signo),
 					   e);
 			if (err)

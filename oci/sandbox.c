@@ -126,6 +126,7 @@ static void describe(const struct spec *spec, const struct sandbox_options *o,
 	c->log_json = strcmp(config.log_format, "text") != 0 && !*config.debug_log;
 	c->debug = config.debug;
 	c->foreground = o->foreground;
+	c->own_tty = o->own_tty;
 }
 
 static int await_created(struct sandbox *s, const char *id, struct err *e)

@@ -15,6 +15,7 @@ struct sandbox_options {
 	int control_fd;		 /* listening socket, or -1; borrowed */
 	int stdio[3];		 /* borrowed */
 	bool root_overlay;	 /* keep changes of the root in memory */
+	bool own_tty;		 /* stdio is a terminal of the sandbox's own */
 	bool foreground;	 /* the sandbox ends with this process */
 };
 

@@ -57,7 +57,9 @@ struct p_event {
 	 * EINTR, and must not expect the platform to have had any other effect.
 	 */
 	bool host_wait_aborted;
-	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none.  Valid when aborted. */
+	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none.  Valid when aborted.
+	 * A thread that is made to execute the same call again (rip back at the instruction, same
+	 * arguments) waits until that time, however often it is restarted. */
 	int64_t host_wait_deadline;
 };
 
@@ -132,6 +134,7 @@ struct platform_ops {
 	 * included, need no event any more but must still be destroyed; copies fail with -ESRCH. */
 	void (*aspace_kill)(struct p_aspace *as);
 	pid_t (*host_pid)(struct p_aspace *as); /* in the sentry's PID namespace; for procfs */
+	pid_t (*host_tid)(struct p_thread *th); /* its host thread, as host_pid; NULL member: unknown */
 
 	/* ---- running ---- */
 	void (*resume)(struct p_thread *th);
@@ -147,6 +150,15 @@ struct platform_ops {
 	void (*set_owner)(struct p_thread *th, void *owner);
 	void *(*owner)(struct p_thread *th);
 	bool (*in_host_wait)(struct p_thread *th); /* running, but asleep in a passed-through futex */
+	/*
+	 * Whether the platform may answer calls by itself (futex, sched_yield, membarrier, rseq);
+	 * on at first, inherited by fork and thread_create, taken at the next resume.  Off: every
+	 * call is reported - for threads that are traced, filtered, or shown by --strace.
+	 */
+	void (*set_direct)(struct p_thread *th, bool on);
+	/* For a thread stopped at such a call (orig_rax and registers as reported): resumes it by
+	 * performing the call in the host.  One that cannot be passed on is reported again. */
+	void (*resume_direct)(struct p_thread *th);
 
 	/* ---- memory ---- */
 	/* Runs a batch on a stopped thread of the address space; returns 0, or the first error. */

@@ -7,9 +7,9 @@
 #include <string.h>
 
 /* The capabilities that follow the file-system user id. */
-#define CAP_FS_SET                                                                                 \
-	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_DAC_READ_SEARCH) |           \
-	 CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_FSETID) | CAP_BIT(CAP_LINUX_IMMUTABLE) |                \
+#define CAP_FS_SET                                                                       \
+	(CAP_BIT(CAP_CHOWN) | CAP_BIT(CAP_DAC_OVERRIDE) | CAP_BIT(CAP_DAC_READ_SEARCH) | \
+	 CAP_BIT(CAP_FOWNER) | CAP_BIT(CAP_FSETID) | CAP_BIT(CAP_LINUX_IMMUTABLE) |      \
 	 CAP_BIT(CAP_MKNOD) | CAP_BIT(CAP_MAC_OVERRIDE))
 
 struct cred *cred_new_root(void)
@@ -100,9 +100,10 @@ void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old)
 	if (new->securebits & SECBIT_NO_SETUID_FIXUP)
 		return;
 	if (any_uid_root(old) && !any_uid_root(new)) {
-		if (!(new->securebits & SECBIT_KEEP_CAPS))
+		if (!(new->securebits &SECBIT_KEEP_CAPS))
 			new->cap_permitted = new->cap_effective = 0;
-		/* Kept or not: programs that know nothing of ambient ones expect exec to drop all. */
+		/* Kept or not: programs that know nothing of ambient ones expect exec to drop all.
+		 */
 		new->cap_ambient = 0;
 	}
 	if (old->euid == 0 && new->euid != 0)
@@ -118,7 +119,7 @@ void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old)
 	if (old->fsuid == 0 && new->fsuid != 0)
 		new->cap_effective &= ~CAP_FS_SET;
 	if (old->fsuid != 0 && new->fsuid == 0)
-		new->cap_effective |= new->cap_permitted & CAP_FS_SET;
+		new->cap_effective |= new->cap_permitted &CAP_FS_SET;
 }
 
 void cred_fix_caps_for_exec(struct cred *new, const struct cred *old)

@@ -4,7 +4,8 @@
  *
  * Called in the sentry process by `runsc boot`, in this order, each step from the state that the
  * one before left:
- *	boot_prepare   still able to fork: platform zygote, memory settings
+ *	boot_begin     the host's files still in sight: crash handler, what is copied from the host
+ *	boot_prepare   still able to fork: platform zygote
  *	(oci/ drops what is left of privileges; boot_confine installs the seccomp filter)
  *	boot_run       serves until the container ends; returns its wait status
  */
@@ -69,9 +70,11 @@ struct boot_config {
 	 */
 	int owner_fd;
 	bool log_json, debug;
+	bool own_tty;	 /* process.terminal: its signals come to the sentry (console socket) */
 	bool foreground; /* dies with the process that started it */
 };
 
+int boot_begin(struct boot_config *c) MUST_CHECK;
 int boot_prepare(const struct boot_config *c) MUST_CHECK;
 int boot_confine(const struct boot_config *c) MUST_CHECK;
 int boot_run(const struct boot_config *c) MUST_CHECK;
@@ -87,13 +90,15 @@ int boot_config_decode(const char *text, size_t len, struct boot_config **out) M
  * ---- control protocol (frame.c, control.c) ----
  *
  * One frame is a 32-bit little-endian length and that many bytes of JSON, an object; descriptors
- * travel with its first byte.  A request has a "cmd" and gets one frame in answer, in order:
- * {"ok":true,…} or {"ok":false,"error":"…"}.
+ * travel with its first byte.  A request has a "cmd" and gets one frame in answer:
+ * {"ok":true,…} or {"ok":false,"error":"…"}, the latter with "fatal":true when the sandbox ends
+ * because of it.  Only "wait" is answered out of order.
  *
  *	start                        runs the created process
  *	exec    process, 3 FDs       {"pid"}: a further process; its stdio are the descriptors
  *	wait    pid (0: container)   {"status"}: wait status, when it has ended
- *	signal  signo, mode (init, all, pid, pgid), pid
+ *	signal  signo, mode (init, all, pid, pgid, fg), pid; fg: the foreground process group of
+ *	        the terminal of process `pid` (0: the container's)
  *	ps                           {"processes":[{uid,pid,ppid,pgid,c,tty,stime,time,cmd}]}
  *	state                        {"status":"created"|"running"|"stopped"}
  *	stacks                       {"text"}

@@ -127,7 +127,7 @@ char *boot_config_encode(const struct boot_config *c)
 	}
 	return dump(json_pack(
 		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i], s:b, "
-		"s:b, s:s, s:i, s:b, s:b, s:b}",
+		"s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
 		"platform", c->platform, "id", c->container_id, "hostname", c->hostname,
 		"domainname", c->domainname, "rootSource", c->root_source, "rootOverlay",
 		c->root_overlay, "rootReadonly", c->root_readonly, "mounts", mounts, "masked",
@@ -136,7 +136,7 @@ char *boot_config_encode(const struct boot_config *c)
 		pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
 		c->panic_fd, c->log_fd, c->owner_fd, "strace", c->strace, "patching",
 		c->systrap_patching, "straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us,
-		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground));
+		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty", c->own_tty));
 }
 
 /* A NULL-terminated vector in one allocation with its strings. */
@@ -298,7 +298,7 @@ static int unpack_mounts(json_t *a, struct boot_config *c)
 int boot_config_decode(const char *text, size_t len, struct boot_config **out)
 {
 	json_t *mounts, *masked, *readonly, *process;
-	int root_overlay, root_ro, strace, patching, log_json, debug, foreground;
+	int root_overlay, root_ro, strace, patching, log_json, debug, foreground, own_tty;
 	json_error_t je;
 
 	struct boot_config *c = calloc(1, sizeof(*c));
@@ -312,7 +312,7 @@ int boot_config_decode(const char *text, size_t len, struct boot_config **out)
 	if (!json_unpack_ex(
 		    j, &je, 0,
 		    "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i], s:b, "
-		    "s:b, s:s, s:i, s:b, s:b, s:b}",
+		    "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
 		    "platform", &c->platform, "id", &c->container_id, "hostname", &c->hostname,
 		    "domainname", &c->domainname, "rootSource", &c->root_source, "rootOverlay",
 		    &root_overlay, "rootReadonly", &root_ro, "mounts", &mounts, "masked", &masked,
@@ -320,7 +320,7 @@ int boot_config_decode(const char *text, size_t len, struct boot_config **out)
 		    &c->gofer_fd, &c->proc_fd, &c->panic_fd, &c->log_fd, &c->owner_fd, "strace",
 		    &strace, "patching", &patching, "straceSyscalls", &c->strace_syscalls, "spinUs",
 		    &c->spin_us, "logJson", &log_json, "debug", &debug, "foreground",
-		    &foreground)) {
+		    &foreground, "ownTty", &own_tty)) {
 		c->root_overlay = root_overlay;
 		c->root_readonly = root_ro;
 		c->strace = strace;
@@ -328,6 +328,7 @@ int boot_config_decode(const char *text, size_t len, struct boot_config **out)
 		c->log_json = log_json;
 		c->debug = debug;
 		c->foreground = foreground;
+		c->own_tty = own_tty;
 		err = unpack_mounts(mounts, c);
 		if (!err)
 			err = unpack_strings(masked, &c->masked_paths, NULL);

@@ -38,6 +38,8 @@ int fdtable_set_cloexec(struct fdtable *t, int fd, bool on) MUST_CHECK;
 void fdtable_exec(struct fdtable *t); /* closes all that are close-on-exec */
 /* The lowest open number ≥ from, or -1: for /proc/PID/fd. */
 int fdtable_next(struct fdtable *t, int from);
+/* All open numbers are below this: what select(2) cuts its sets to. */
+unsigned fdtable_size(struct fdtable *t);
 
 struct fs_context {
 	ref_t ref;

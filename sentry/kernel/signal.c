@@ -1,4 +1,5 @@
-/* Queues, masks and actions.  Sending is in signal_send.c, the way to handlers in signal_deliver.c. */
+/* Queues, masks and actions.  Sending is in signal_send.c, the way to handlers in signal_deliver.c.
+ */
 #include "sentry/kernel/signal.h"
 
 #include <errno.h>
@@ -14,8 +15,8 @@
 /* What sigaction(2) keeps of sa_flags; unknown bits read back as zero. */
 #define LINUX_SA_RESTORER 0x04000000
 #define LINUX_SA_EXPOSE_TAGBITS 0x00000800
-#define SA_KNOWN                                                                                   \
-	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | LINUX_SA_EXPOSE_TAGBITS | LINUX_SA_RESTORER |  \
+#define SA_KNOWN                                                                                  \
+	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | LINUX_SA_EXPOSE_TAGBITS | LINUX_SA_RESTORER | \
 	 SA_ONSTACK | SA_RESTART | SA_NODEFER | (uint32_t)SA_RESETHAND)
 
 /* ---- queues ---- */
@@ -36,16 +37,22 @@ static void entry_free(struct sigqueue *e)
 	free(e);
 }
 
-static void queue_discard(struct sigqueue_head *q, sigset_k set)
+/* Under siglock, but for queues of what nobody can reach any more: those hold no timers. */
+static void queue_discard(struct sigqueue_head *q, sigset_k set) NO_LOCK_ANALYSIS
 {
 	struct sigqueue *e, *tmp;
 
 	if (!(q->set & set))
 		return;
 	q->set &= ~set;
-	list_for_each_safe(e, tmp, &q->list, node)
-		if (SIG_BIT(e->info.si_signo) & set)
-			entry_free(e);
+	list_for_each_safe (e, tmp, &q->list, node) {
+		struct posix_timer *timer = e->timer;
+		if (!(SIG_BIT(e->info.si_signo) & set))
+			continue;
+		entry_free(e);
+		if (timer)
+			posix_timer_discarded(timer);
+	}
 }
 
 void sigqueue_flush(struct sigqueue_head *q)
@@ -58,15 +65,18 @@ void signal_discard(struct thread_group *tg, sigset_k set)
 	struct task *t;
 
 	queue_discard(&tg->pending, set);
-	list_for_each(t, &tg->threads, thread_link)
+	list_for_each (t, &tg->threads, thread_link)
 		queue_discard(&t->pending, set);
 }
+
+/* The limit is counted by process, where Linux counts by user; "unlimited" ends somewhere. */
+#define SIGPENDING_MAX (1U << 17)
 
 bool sigqueue_charge(struct thread_group *tg)
 {
 	uint64_t limit = __atomic_load_n(&tg->rlimit[RLIMIT_SIGPENDING].cur, __ATOMIC_RELAXED);
 
-	if (atomic_fetch_add(&tg->nsigqueued, 1) < limit)
+	if (atomic_fetch_add(&tg->nsigqueued, 1) < MIN(limit, SIGPENDING_MAX))
 		return true;
 	atomic_fetch_sub(&tg->nsigqueued, 1);
 	return false;
@@ -86,7 +96,7 @@ void sigqueue_remove_timer(struct sigqueue *e)
 		return;
 	list_del(&e->node);
 	e->on = NULL;
-	list_for_each(other, &q->list, node)
+	list_for_each (other, &q->list, node)
 		if (other->info.si_signo == e->info.si_signo)
 			return;
 	q->set &= ~SIG_BIT(e->info.si_signo);
@@ -110,7 +120,7 @@ static int queue_take(struct sigqueue_head *q, sigset_k want, ksiginfo *info,
 	*timer = NULL;
 	if (!signo)
 		return 0;
-	list_for_each(e, &q->list, node) {
+	list_for_each (e, &q->list, node) {
 		if (e->info.si_signo != signo)
 			continue;
 		if (found) {
@@ -138,16 +148,15 @@ int signal_dequeue_locked(struct task *t, sigset_k want, ksiginfo *info)
 {
 	struct thread_group *tg = t->tg;
 	struct posix_timer *timer;
-	int signo;
 
-	do {
-		signo = queue_take(&t->pending, want, info, &timer);
-		if (!signo) {
-			signo = queue_take(&tg->pending, want, info, &timer);
-			if (signo == SIGALRM)
-				itimer_real_dequeued(tg);
-		}
-	} while (signo && timer && !posix_timer_dequeued(timer, info));
+	int signo = queue_take(&t->pending, want, info, &timer);
+	if (!signo) {
+		signo = queue_take(&tg->pending, want, info, &timer);
+		if (signo == SIGALRM)
+			itimer_real_dequeued(tg);
+	}
+	if (timer)
+		posix_timer_dequeued(timer, info);
 	signal_recalc(t);
 	return signo;
 }
@@ -274,8 +283,10 @@ int ksigaction_set(struct task *t, int signo, const struct ksigaction *new, stru
 		/* POSIX: what becomes ignored is no longer pending, blocked or not. */
 		if (ksigaction_ignores(a, signo)) {
 			signal_discard(tg, SIG_BIT(signo));
+			if (signo == SIGALRM)
+				itimer_real_dequeued(tg);
 			struct task *s;
-			list_for_each(s, &tg->threads, thread_link)
+			list_for_each (s, &tg->threads, thread_link)
 				signal_recalc(s);
 		}
 	}
@@ -300,6 +311,7 @@ void signal_exec(struct task *t)
 	struct sighand *own = NULL, *shared = NULL;
 
 	posix_timers_exec(tg);
+	cpu_limit_changed(tg);
 	if (ref_read(&tg->sighand->ref) > 1)
 		own = sighand_dup(tg->sighand);
 	mutex_lock(&tg->siglock, &lc_signal);
@@ -317,7 +329,7 @@ void signal_exec(struct task *t)
 	signal_recalc(t);
 	mutex_unlock(&tg->siglock, &lc_signal);
 	sighand_put(shared);
-	t->altstack = (struct sigaltstack_k){.flags = SS_DISABLE};
+	t->altstack.sp = t->altstack.size = 0;
 	t->restart_fn = NULL;
 }
 
@@ -327,7 +339,6 @@ void signal_thread_group_fini(struct thread_group *tg)
 }
 
 /* ---- sigaltstack(2) ---- */
-
 
 static bool on_altstack(const struct task *t, uint64_t rsp)
 {

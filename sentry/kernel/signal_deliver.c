@@ -23,7 +23,7 @@ static bool stop_complete(struct thread_group *tg) REQUIRES(lc_signal)
 
 	if (tg->stop_state != STOP_PENDING)
 		return false;
-	list_for_each(t, &tg->threads, thread_link)
+	list_for_each (t, &tg->threads, thread_link)
 		if (!t->stopped && !t->sig_exiting)
 			return false;
 	tg->stop_state = STOP_STOPPED;
@@ -39,7 +39,7 @@ static void stop_begin(struct thread_group *tg, int signo) REQUIRES(lc_signal)
 	tg->stop_state = STOP_PENDING;
 	tg->stop_signo = signo;
 	tg->stop_notify = 0;
-	list_for_each(t, &tg->threads, thread_link)
+	list_for_each (t, &tg->threads, thread_link)
 		signal_kick_locked(t);
 }
 
@@ -111,7 +111,7 @@ static enum next act_on(struct task *t, struct delivery *d) REQUIRES(lc_signal)
 	}
 	if (ksigaction_ignores(a, d->signo))
 		return NEXT_NONE;
-	if (signal_unkillable(tg) && !(bit & SIG_SET_KERNEL_ONLY))
+	if (signal_protected(tg, &d->info))
 		return NEXT_NONE;
 	if (bit & SIG_SET_STOP) {
 		tg->stop_dequeued = true;

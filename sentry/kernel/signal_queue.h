@@ -12,8 +12,8 @@ struct posix_timer;
 #define SIG_SET_KERNEL_ONLY (SIG_BIT(SIGKILL) | SIG_BIT(SIGSTOP))
 #define SIG_SET_STOP (SIG_BIT(SIGSTOP) | SIG_BIT(SIGTSTP) | SIG_BIT(SIGTTIN) | SIG_BIT(SIGTTOU))
 #define SIG_SET_IGNORE (SIG_BIT(SIGCONT) | SIG_BIT(SIGCHLD) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGURG))
-#define SIG_SET_SYNC                                                                               \
-	(SIG_BIT(SIGSEGV) | SIG_BIT(SIGBUS) | SIG_BIT(SIGILL) | SIG_BIT(SIGTRAP) |                 \
+#define SIG_SET_SYNC                                                               \
+	(SIG_BIT(SIGSEGV) | SIG_BIT(SIGBUS) | SIG_BIT(SIGILL) | SIG_BIT(SIGTRAP) | \
 	 SIG_BIT(SIGFPE) | SIG_BIT(SIGSYS))
 /* The kernel's first real-time signal; libcs keep the first two to themselves. */
 #define LINUX_SIGRTMIN 32
@@ -52,7 +52,8 @@ enum signal_sent { SIGNAL_QUEUED, SIGNAL_IGNORED };
 int signal_send_locked(struct thread_group *tg, struct task *t, const ksiginfo *info,
 		       struct sigqueue *own) REQUIRES(lc_signal);
 void signal_group_exit_locked(struct thread_group *tg, int wait_status) REQUIRES(lc_signal);
-bool signal_unkillable(const struct thread_group *tg);
+/* Does this signal, without a handler, do nothing to this group? */
+bool signal_protected(const struct thread_group *tg, const ksiginfo *info);
 
 static inline struct linux_stack signal_altstack(const struct task *t)
 {

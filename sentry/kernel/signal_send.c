@@ -55,7 +55,7 @@ static void kick_one_of(struct thread_group *tg, int signo) REQUIRES(lc_signal)
 {
 	struct task *t, *best = NULL;
 
-	list_for_each(t, &tg->threads, thread_link) {
+	list_for_each (t, &tg->threads, thread_link) {
 		if (!wants(t, SIG_BIT(signo)))
 			continue;
 		if (!best)
@@ -76,7 +76,7 @@ void signal_retarget(struct task *t, sigset_k set)
 	set &= t->tg->pending.set;
 	if (!set)
 		return;
-	list_for_each(s, &t->tg->threads, thread_link) {
+	list_for_each (s, &t->tg->threads, thread_link) {
 		if (s == t || !wants(s, set))
 			continue;
 		signal_kick_locked(s);
@@ -88,15 +88,22 @@ void signal_retarget(struct task *t, sigset_k set)
 
 /* ---- what a signal does by being sent ---- */
 
-bool signal_unkillable(const struct thread_group *tg)
+static bool signal_unkillable(const struct thread_group *tg)
 {
 	return __atomic_load_n(&tg->container->init, __ATOMIC_RELAXED) == tg && !tg->killable_init;
 }
 
-/* Only what comes from outside the container may kill its init: siginfo of guests names them. */
-static bool from_outside(const ksiginfo *info)
+/*
+ * The init of a container is protected from signals that it has no handler for, as the init of a
+ * PID namespace is (pid_namespaces(7)); the kernel's own SIGKILL and SIGSTOP get through.  So does
+ * whatever the operator sends from outside, where Linux would want a handler for all but these two:
+ * `runsc kill` means it.  Siginfo of guests names them, so that a pid of 0 is nobody inside.
+ */
+bool signal_protected(const struct thread_group *tg, const ksiginfo *info)
 {
-	return info->si_code == SI_KERNEL || (info->si_code == SI_USER && info->si_pid == 0);
+	if (!signal_unkillable(tg) || (info->si_code == SI_USER && info->si_pid == 0))
+		return false;
+	return info->si_code != SI_KERNEL || !(SIG_BIT(info->si_signo) & SIG_SET_KERNEL_ONLY);
 }
 
 static bool sig_ignored(const struct thread_group *tg, const struct task *t, const ksiginfo *info)
@@ -106,8 +113,7 @@ static bool sig_ignored(const struct thread_group *tg, const struct task *t, con
 
 	if (t->mask & bit)
 		return false;
-	if (a->handler == LINUX_SIG_DFL && signal_unkillable(tg) &&
-	    !(from_outside(info) && (bit & SIG_SET_KERNEL_ONLY)))
+	if (a->handler == LINUX_SIG_DFL && signal_protected(tg, info))
 		return true;
 	return ksigaction_ignores(a, info->si_signo);
 }
@@ -126,7 +132,7 @@ static void group_continue(struct thread_group *tg) REQUIRES(lc_signal)
 	tg->stop_state = STOP_NONE;
 	tg->stop_unreported = false;
 	tg->cont_unreported = true;
-	list_for_each(t, &tg->threads, thread_link)
+	list_for_each (t, &tg->threads, thread_link)
 		signal_kick_locked(t);
 }
 
@@ -139,7 +145,7 @@ void signal_group_exit_locked(struct thread_group *tg, int wait_status)
 	tg->group_exit_status = wait_status;
 	tg->stop_state = STOP_NONE;
 	atomic_store(&tg->exiting, true);
-	list_for_each(t, &tg->threads, thread_link)
+	list_for_each (t, &tg->threads, thread_link)
 		signal_kick_locked(t);
 }
 
@@ -282,7 +288,7 @@ int signal_send_pgrp(int pgid, const ksiginfo *info)
 	int ret = -ESRCH;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	list_for_each(tg, &kernel->groups, link) {
+	list_for_each (tg, &kernel->groups, link) {
 		if (tg->pgid != pgid)
 			continue;
 		(void)signal_send_group(tg, info);
@@ -307,7 +313,7 @@ int signal_kill_pgrp(const struct task *sender, int pgid, const ksiginfo *info)
 	int ret = -ESRCH;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	list_for_each(tg, &kernel->groups, link) {
+	list_for_each (tg, &kernel->groups, link) {
 		if (tg->pgid != pgid)
 			continue;
 		ret = kill_one(sender, tg, info);
@@ -324,7 +330,7 @@ int signal_kill_all(const struct task *sender, const ksiginfo *info)
 	int ret = -ESRCH;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	list_for_each(tg, &kernel->groups, link) {
+	list_for_each (tg, &kernel->groups, link) {
 		if (tg == sender->tg || tg->container != sender->tg->container ||
 		    tg == tg->container->init)
 			continue;

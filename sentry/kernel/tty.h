@@ -13,6 +13,9 @@ struct tty {
 	struct session *session; /* whose controlling terminal it is; borrowed; NULL: none */
 	int fg_pgid;		 /* foreground process group; 0: none */
 	struct file *file;	 /* what opening /dev/tty opens anew; borrowed from the owner */
+	/* Makes f, the opened file of a device node (/dev/tty, /dev/console, /dev/pts/N), a file of
+	 * this terminal: sets ops and priv.  Required. */
+	int (*open)(struct tty *tty, struct file *f);
 	void (*free)(struct tty *tty);
 };
 
@@ -27,4 +30,8 @@ int tty_check_background(struct tty *tty, struct task *t, int signo);
 void tty_signal_foreground(struct tty *tty, int signo);
 /* Makes it the controlling terminal of a session leader's session at start-up. */
 void tty_attach(struct tty *tty, struct thread_group *leader);
+/* The controlling terminal of the task's session, a reference; NULL: none (/dev/tty: ENXIO). */
+struct tty *tty_of_task(struct task *t);
+/* The line went: SIGHUP and SIGCONT to the session's leader and the foreground group. */
+void tty_hangup(struct tty *tty);
 #define ENOIOCTLCMD 515

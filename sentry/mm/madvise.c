@@ -203,6 +203,8 @@ int mm_advise(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len, i
 	if (kind == ADVICE_UNKNOWN)
 		return -EINVAL;
 	int err = mm_check_range(addr, len, -EINVAL, &end);
+	if (!err && len && end == addr)
+		return -EINVAL;
 	if (err || end == addr)
 		return err;
 	if (kind == ADVICE_POISON)

@@ -138,6 +138,7 @@ static void copy_layout(struct mm *child, struct mm *parent)
 	child->brk = parent->brk;
 	child->mmap_top = parent->mmap_top;
 	child->stack_top = parent->stack_top;
+	child->start_stack = parent->start_stack;
 	child->code_start = parent->code_start;
 	child->code_end = parent->code_end;
 	child->data_start = parent->data_start;
@@ -316,10 +317,9 @@ int mm_check_range(uint64_t addr, uint64_t len, int overflow, uint64_t *end)
 {
 	if (addr & ~PAGE_MASK)
 		return -EINVAL;
-	uint64_t rounded = page_up(len);
-	if (rounded < len || addr + rounded < addr)
+	*end = addr + page_up(len);
+	if (*end < addr)
 		return overflow;
-	*end = addr + rounded;
 	return 0;
 }
 

@@ -69,6 +69,7 @@ struct mm {
 	uint64_t brk_start, brk;
 	uint64_t mmap_top;     /* top-down search starts here */
 	uint64_t stack_top;
+	uint64_t start_stack;  /* the first stack pointer, for /proc/PID/stat */
 	/* Set by the loader, shown by /proc and prctl(PR_SET_MM). */
 	uint64_t code_start, code_end, data_start, data_end, arg_start, arg_end, env_start, env_end;
 	uint64_t auxv[64];
@@ -109,8 +110,10 @@ struct mm_map_args {
  * loader calls it before the first map.
  */
 void mm_layout(struct mm *mm);
-/* The place that a map of len bytes would get; align is a power of two.  0: none. */
-uint64_t mm_find_gap(struct mm *mm, uint64_t len, uint64_t align);
+/* The place that a map of len bytes would get, below `below` (0: anywhere); align is a power of
+ * two.  0: none. */
+uint64_t mm_find_gap(struct mm *mm, uint64_t len, uint64_t align, uint64_t below);
+bool mm_range_free(struct mm *mm, uint64_t addr, uint64_t len);
 
 /* Returns the address through *out.  Checks everything that mmap(2) checks except the fd itself. */
 int mm_map(struct mm *mm, struct p_thread *th, const struct mm_map_args *a,

@@ -26,12 +26,14 @@
 	 MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT |                       \
 	 63U << MAP_HUGE_SHIFT)
 
+#define LINUX_MAP_DROPPABLE 0x08
+
 /* One map that is being made. */
 struct plan {
 	uint64_t start, end, off;
 	int prot, flags;   /* flags as vma.flags */
 	int host_fd;
-	bool shared, locked, populate, may_write, may_exec;
+	bool shared, locked, populate, may_write, may_exec, wipeonfork;
 	struct file *file; /* a reference, moved into the vma */
 	const char *name;
 };
@@ -88,6 +90,12 @@ static int check_anonymous(const struct mm_map_args *a, struct plan *p)
 		break;
 	case MAP_PRIVATE:
 		break;
+	case LINUX_MAP_DROPPABLE:
+		/* Private memory that a fork wipes; that pages may vanish is not promised. */
+		if (a->flags & (MAP_GROWSDOWN | MAP_HUGETLB | MAP_LOCKED))
+			return -EINVAL;
+		p->wipeonfork = true;
+		break;
 	default:
 		return -EINVAL;
 	}
@@ -132,7 +140,7 @@ static int plan_check(const struct mm *mm, const struct mm_map_args *a, struct p
 	uint64_t len = page_up(a->len);
 	if (!len || len > mm->task_size)
 		return -ENOMEM;
-	if (a->off + len < a->off)
+	if (a->file && (a->off > INT64_MAX || len > INT64_MAX - a->off))
 		return -EOVERFLOW;
 	if (a->flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
 		if (a->addr > mm->task_size - len)
@@ -161,12 +169,21 @@ uint64_t vma_choose(const struct mm *mm, uint64_t len, uint64_t align)
 	return addr ? addr : vma_gap_topdown(mm, len, align, mm->mmap_min, mm->task_size);
 }
 
-uint64_t mm_find_gap(struct mm *mm, uint64_t len, uint64_t align)
+uint64_t mm_find_gap(struct mm *mm, uint64_t len, uint64_t align, uint64_t below)
 {
 	mutex_lock(&mm->lock, &lc_mm);
-	uint64_t addr = vma_choose(mm, len, align);
+	uint64_t addr = below ? vma_gap_topdown(mm, len, align, mm->mmap_min, below)
+			      : vma_choose(mm, len, align);
 	mutex_unlock(&mm->lock, &lc_mm);
 	return addr;
+}
+
+bool mm_range_free(struct mm *mm, uint64_t addr, uint64_t len)
+{
+	mutex_lock(&mm->lock, &lc_mm);
+	bool is_free = addr + len >= addr && vma_range_free(mm, addr, len);
+	mutex_unlock(&mm->lock, &lc_mm);
+	return is_free;
 }
 
 /* mmap(2)'s choice of address; 0: none. */
@@ -251,6 +268,7 @@ static void plan_commit(struct mm *mm, struct plan *p, struct vma **dead)
 	v->locked = p->locked;
 	v->may_write = p->may_write;
 	v->may_exec = p->may_exec;
+	v->wipeonfork = p->wipeonfork;
 	v->file = steal(p->file);
 	v->off = p->off;
 	v->name = p->name;

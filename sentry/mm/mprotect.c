@@ -152,9 +152,6 @@ static int lock_locked(struct mm *mm, uint64_t start, uint64_t end, bool on, str
 int mm_lock_range(struct mm *mm, uint64_t addr, uint64_t len, bool on)
 {
 	uint64_t start = page_down(addr), end;
-
-	if (len + (addr - start) < len)
-		return -EINVAL;
 	int err = mm_check_range(start, len + (addr - start), -EINVAL, &end);
 	if (err || end == start)
 		return err;

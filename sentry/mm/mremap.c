@@ -86,7 +86,7 @@ static int unmap_range(struct mm *mm, struct p_thread *th, uint64_t start, uint6
 }
 
 /* Tries to lengthen the mapping where it is; -ENOMEM: no room there. */
-static int grow_in_place(struct mm *mm, struct p_thread *th, struct remap *r)
+static int grow_in_place(struct mm *mm, struct p_thread *th, struct remap *r, struct vma **dead)
 {
 	uint64_t end = r->old + r->new_len;
 
@@ -103,6 +103,7 @@ static int grow_in_place(struct mm *mm, struct p_thread *th, struct remap *r)
 		return err;
 	mutex_lock(&mm->lock, &lc_mm);
 	vma_resize(mm, r->v, r->v->start, end);
+	vma_merge_up(mm, r->v, dead);
 	mutex_unlock(&mm->lock, &lc_mm);
 	return 0;
 }
@@ -191,7 +192,7 @@ static int remap_locked(struct mm *mm, struct p_thread *th, struct remap *r, str
 	if (!(r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && r->old_len >= r->new_len) {
 		r->new_addr = r->old;
 		if (r->old_len == r->new_len)
-			return r->old_len > r->v->end - r->old ? -EFAULT : 0;
+			return 0;
 		return unmap_range(mm, th, r->old + r->new_len, r->old + r->old_len, dead);
 	}
 	if (r->flags & MREMAP_FIXED) {
@@ -206,7 +207,7 @@ static int remap_locked(struct mm *mm, struct p_thread *th, struct remap *r, str
 	if ((err = check_growth(mm, r)))
 		return err;
 	if (!(r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && r->old_len) {
-		err = grow_in_place(mm, th, r);
+		err = grow_in_place(mm, th, r, dead);
 		r->new_addr = r->old;
 		if (err != -ENOMEM || !(r->flags & MREMAP_MAYMOVE))
 			return err;
@@ -233,7 +234,7 @@ int mm_remap(struct mm *mm, struct p_thread *th, uint64_t old, uint64_t old_len,
 	if (old > mm->task_size || r.old_len > mm->task_size - old)
 		return -EFAULT;
 	if (r.new_len > mm->task_size)
-		return -ENOMEM;
+		return -EINVAL;
 
 	/* Only what is mapped again needs the host descriptor; it is asked for without locks. */
 	struct vma copy;

@@ -80,7 +80,8 @@ ssize_t copy_in_str(const struct umem *um, char *dst, uaddr_t src, size_t size)
 		if (at >= um->mm->task_size)
 			return -EFAULT;
 		/* Never across a page boundary: the next page may be missing and not needed. */
-		size_t n = MIN(MIN(chunk, size - done), (size_t)(PAGE_SIZE - (at & ~PAGE_MASK)));
+		size_t n = MIN(chunk, size - done);
+		n = MIN(n, (size_t)(PAGE_SIZE - (at & ~PAGE_MASK)));
 		size_t got = copy_in_partial(um, dst + done, UADDR(at), n);
 		const char *nul = memchr(dst + done, '\0', got);
 		if (nul)

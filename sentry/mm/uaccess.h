@@ -63,7 +63,9 @@ struct uio {
 	uint64_t left;	       /* bytes left in all */
 };
 
+#ifndef UIO_MAXIOV /* sys/uio.h has it too */
 #define UIO_MAXIOV 1024
+#endif
 
 void uio_init_user(struct uio *io, struct uio_seg *one, const struct umem *um, uaddr_t base,
 		   uint64_t len);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "sentry/lib/cleanup.h"
@@ -33,7 +32,8 @@ int uio_import(struct uio *io, struct uio_seg *segs, const struct umem *um, uadd
 {
 	uint64_t total = 0;
 
-	_Static_assert(sizeof(struct uio_seg) == sizeof(struct iovec), "same layout, read in place");
+	/* A struct uio_seg is laid out as a 64-bit struct iovec, so the array is read in place. */
+	_Static_assert(sizeof(struct uio_seg) == 16, "struct iovec");
 	if (n > UIO_MAXIOV)
 		return -EINVAL;
 	if (n && copy_in(um, segs, iov, n * sizeof(*segs)))
@@ -105,7 +105,8 @@ ssize_t uio_zero(struct uio *io, size_t n)
 	size_t done = 0;
 
 	while (done < n && io->left) {
-		size_t part = MIN(MIN(n - done, sizeof(zeros)), io->left);
+		size_t part = MIN(n - done, sizeof(zeros));
+		part = MIN(part, io->left);
 		ssize_t moved = uio_put(io, zeros, part);
 		if (moved < 0)
 			return done ? (ssize_t)done : moved;

@@ -243,6 +243,11 @@ static struct vma *merge_pair(struct mm *mm, struct vma *a, struct vma *b, struc
 	return a;
 }
 
+void vma_merge_up(struct mm *mm, struct vma *v, struct vma **dead)
+{
+	merge_pair(mm, v, vma_next(v), dead);
+}
+
 void vma_insert(struct mm *mm, struct vma *v)
 {
 	struct vma *dead = NULL;

@@ -79,6 +79,8 @@ void vma_link(struct mm *mm, struct vma *v);
 void vma_remove_range(struct mm *mm, uint64_t start, uint64_t end, struct vma **dead);
 /* Moves an end of a mapping; the new range must be free. */
 void vma_resize(struct mm *mm, struct vma *v, uint64_t start, uint64_t end);
+/* Merges v with the mapping above it, if they are alike now. */
+void vma_merge_up(struct mm *mm, struct vma *v, struct vma **dead);
 /* Calls fn on every mapping of [start, end), cut to the range, then merges what is alike.  Needs
  * 2 reserved nodes.  The dropped nodes go to *dead, as above. */
 void vma_change(struct mm *mm, uint64_t start, uint64_t end,
@@ -119,5 +121,6 @@ bool mm_may_expand(const struct mm *mm, uint64_t len, bool data);
 /* Heuristic overcommit (proc(5), vm.overcommit_memory 0): false when len is plainly too much. */
 bool mm_may_commit(uint64_t len);
 /* Checks of a page range given by a guest: aligned start, length rounded up into *end.
- * -EINVAL; `overflow` when it wraps. */
+ * -EINVAL; `overflow` when it wraps.  The length itself may wrap to 0 when it is rounded: an empty
+ * range, as Linux has it. */
 int mm_check_range(uint64_t addr, uint64_t len, int overflow, uint64_t *end) MUST_CHECK;

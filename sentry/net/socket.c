@@ -12,8 +12,6 @@
 
 #define BUF_DEFAULT 212992u /* net.core.wmem_default */
 
-bool (*socket_current_ucred)(struct sock_ucred *out);
-
 static const struct net_family *const families[] = {&unix_family};
 static const struct file_ops socket_file_ops;
 

@@ -52,8 +52,8 @@ struct sock_caller {
 /* One message on its way in or out.  Files are references, owned by the message. */
 struct sock_msg {
 	struct uio *io;
-	int flags;		/* MSG_* of the call */
-	bool nonblock;		/* O_NONBLOCK or MSG_DONTWAIT: the caller will not wait */
+	int flags;     /* MSG_* of the call */
+	bool nonblock; /* O_NONBLOCK or MSG_DONTWAIT: the caller will not wait */
 	/* send: where to (len 0: the connected peer).  receive: filled with the sender's name. */
 	struct sock_addr name;
 	/* Control data.  send: attached; receive: filled, when want_control says that the caller
@@ -69,20 +69,22 @@ struct sock_msg {
 
 /* NULL means the errno given. */
 struct socket_ops {
-	int (*bind)(struct socket *s, const struct sock_addr *a, const struct sock_caller *c); /* EOPNOTSUPP */
+	int (*bind)(struct socket *s, const struct sock_addr *a,
+		    const struct sock_caller *c); /* EOPNOTSUPP */
 	/* -EAGAIN: wait for POLLOUT and ask again; -EINPROGRESS is for families that connect in
 	 * the background. */
 	int (*connect)(struct socket *s, const struct sock_addr *a, const struct sock_caller *c,
-		       bool nonblock);					       /* EOPNOTSUPP */
-	int (*listen)(struct socket *s, int backlog, const struct sock_caller *c);     /* EOPNOTSUPP */
+		       bool nonblock);						   /* EOPNOTSUPP */
+	int (*listen)(struct socket *s, int backlog, const struct sock_caller *c); /* EOPNOTSUPP */
 	/* A connected socket with one reference, not in a file yet; -EAGAIN: wait for POLLIN. */
-	int (*accept)(struct socket *s, struct socket **out);			       /* EOPNOTSUPP */
-	int (*pair)(struct socket *a, struct socket *b, const struct sock_caller *c);  /* EOPNOTSUPP */
-	int (*getname)(struct socket *s, bool peer, struct sock_addr *a);	       /* EOPNOTSUPP */
+	int (*accept)(struct socket *s, struct socket **out); /* EOPNOTSUPP */
+	int (*pair)(struct socket *a, struct socket *b,
+		    const struct sock_caller *c);			  /* EOPNOTSUPP */
+	int (*getname)(struct socket *s, bool peer, struct sock_addr *a); /* EOPNOTSUPP */
 	/* Bytes moved, short when the rest has to wait.  c may be NULL (write(2)). */
 	ssize_t (*sendmsg)(struct socket *s, struct sock_msg *m, const struct sock_caller *c);
 	ssize_t (*recvmsg)(struct socket *s, struct sock_msg *m);
-	int (*shutdown)(struct socket *s, int how);				       /* EOPNOTSUPP */
+	int (*shutdown)(struct socket *s, int how); /* EOPNOTSUPP */
 	uint32_t (*poll)(struct socket *s);
 	/* Levels and names that the core does not know: -ENOPROTOOPT.  get: *len in and out. */
 	int (*setsockopt)(struct socket *s, int level, int name, const void *v, uint32_t len);
@@ -98,12 +100,13 @@ struct socket {
 	const struct socket_ops *ops;
 	int family, type, protocol; /* immutable */
 	struct waitq wq;
-	_Atomic int error;	    /* SO_ERROR: positive, taken when shown */
-	_Atomic int shut;	    /* enum sock_shut bits */
+	_Atomic int error; /* SO_ERROR: positive, taken when shown */
+	_Atomic int shut;  /* enum sock_shut bits */
 	_Atomic bool listening, connected;
 	/* Options: atomics, plain values. */
 	_Atomic uint32_t sndbuf, rcvbuf;
-	_Atomic bool passcred, passsec, reuseaddr, reuseport, keepalive, broadcast, oobinline, timestamp;
+	_Atomic bool passcred, passsec, reuseaddr, reuseport, keepalive, broadcast, oobinline,
+		timestamp;
 	_Atomic int priority, mark, rcvlowat;
 	_Atomic int64_t sndtimeo, rcvtimeo; /* ns, TIME_NEVER: none */
 	_Atomic int64_t linger;		    /* seconds, or -1 */
@@ -149,5 +152,6 @@ static inline ssize_t socket_recvmsg(struct socket *s, struct sock_msg *m)
 }
 /* Puts the files of a message. */
 void sock_msg_fini(struct sock_msg *m);
-/* Who calls, for write(2) on a socket: filled by the kernel's side (syscalls/sys_socket.c). */
-extern bool (*socket_current_ucred)(struct sock_ucred *out);
+/* Who calls, for write(2) on a socket; zeros when nobody does.  Defined by syscalls/sys_socket.c.
+ */
+void socket_current_ucred(struct sock_ucred *out);

@@ -22,8 +22,8 @@ static struct {
 	struct mutex lock;
 	struct rb_root tree;
 	int64_t sleeping_until;
-	struct ktimer *running;	 /* whose callback runs now; may be freed by it, only compared */
-	unsigned cancel_waiters; /* threads waiting in ktimer_cancel */
+	struct ktimer *running;	   /* whose callback runs now; may be freed by it, only compared */
+	unsigned cancel_waiters;   /* threads waiting in ktimer_cancel */
 	_Atomic uint32_t rearmed;  /* bumped to wake the timer thread */
 	_Atomic uint32_t finished; /* bumped when a callback that somebody waits for ended */
 } queue;
@@ -58,7 +58,8 @@ static void futex_wake_all(_Atomic uint32_t *word)
 /* Sleeps while *word is `seen`, until the absolute CLOCK_MONOTONIC time. */
 static void futex_wait_until(_Atomic uint32_t *word, uint32_t seen, int64_t deadline)
 {
-	struct timespec ts = {.tv_sec = deadline / NSEC_PER_SEC, .tv_nsec = deadline % NSEC_PER_SEC};
+	struct timespec ts = {.tv_sec = deadline / NSEC_PER_SEC,
+			      .tv_nsec = deadline % NSEC_PER_SEC};
 	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen,
 		deadline == TIME_NEVER ? NULL : &ts, NULL, FUTEX_BITSET_MATCH_ANY);
 }
@@ -155,9 +156,11 @@ void ktimer_arm(struct ktimer *t, int64_t deadline)
 	mutex_lock(&queue.lock, &lc_timer);
 	if (t->queued)
 		queue_remove(t);
-	t->deadline = deadline;
-	queue_insert(t);
-	if (deadline < queue.sleeping_until) {
+	if (!t->cancelling) {
+		t->deadline = deadline;
+		queue_insert(t);
+	}
+	if (t->queued && deadline < queue.sleeping_until) {
 		queue.sleeping_until = deadline;
 		atomic_fetch_add(&queue.rearmed, 1);
 		wake = true;
@@ -169,17 +172,12 @@ void ktimer_arm(struct ktimer *t, int64_t deadline)
 
 bool ktimer_cancel(struct ktimer *t)
 {
-	bool pending = false;
-
 	mutex_lock(&queue.lock, &lc_timer);
-	for (;;) {
-		if (t->queued) {
-			queue_remove(t);
-			pending = true;
-		}
-		if (queue.running != t)
-			break;
-		/* The callback may arm it again: look once more when it has ended. */
+	bool pending = t->queued;
+	if (pending)
+		queue_remove(t);
+	t->cancelling++;
+	while (queue.running == t) {
 		uint32_t seen = atomic_load(&queue.finished);
 		queue.cancel_waiters++;
 		mutex_unlock(&queue.lock, &lc_timer);
@@ -187,6 +185,7 @@ bool ktimer_cancel(struct ktimer *t)
 		mutex_lock(&queue.lock, &lc_timer);
 		queue.cancel_waiters--;
 	}
+	t->cancelling--;
 	mutex_unlock(&queue.lock, &lc_timer);
 	return pending;
 }

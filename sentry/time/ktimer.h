@@ -19,14 +19,16 @@ struct ktimer {
 	struct rb_node node;
 	int64_t deadline; /* ns, CLOCK_MONOTONIC */
 	void (*fn)(struct ktimer *t);
-	bool queued;	  /* guarded by lc_timer, as node and deadline */
+	bool queued;	     /* guarded by lc_timer, as node, deadline and cancelling */
+	unsigned cancelling; /* threads in ktimer_cancel: arming is void meanwhile */
 };
 
 int ktimer_start_thread(void);
 void ktimer_init(struct ktimer *t, void (*fn)(struct ktimer *));
 void ktimer_arm(struct ktimer *t, int64_t deadline); /* replaces an earlier deadline */
-/* Returns true if it had not fired.  Waits for a running callback: never call it from one, nor with
- * a lock that fn takes.  Afterwards nothing refers to the timer, which may be freed. */
+/* Returns true if it was armed and had not fired.  Waits for a running callback: never call it from
+ * one, nor with a lock that fn takes.  Afterwards nothing refers to the timer, which may be freed.
+ */
 bool ktimer_cancel(struct ktimer *t);
 
 int64_t time_monotonic(void); /* ns */

@@ -43,8 +43,8 @@ struct linux_sigevent {
 };
 _Static_assert(sizeof(struct linux_sigevent) == 64, "sigevent");
 
-/* -EINVAL, -EAGAIN (RLIMIT_SIGPENDING), -EOPNOTSUPP, -ENOMEM; *id is shown to the guest by the
- * caller, who deletes the timer when that fails. */
+/* ev NULL: SIGALRM with the id as value.  -EINVAL, -EAGAIN (RLIMIT_SIGPENDING), -EOPNOTSUPP,
+ * -ENOMEM; *id is shown to the guest by the caller, who deletes the timer when that fails. */
 int posix_timer_create(struct task *t, int clock, const struct linux_sigevent *ev,
 		       int *id) MUST_CHECK;
 int posix_timer_settime(struct task *t, int id, bool absolute, const struct itimer_ns *new,
@@ -63,7 +63,9 @@ void posix_timers_exit(struct thread_group *tg); /* all threads are gone: nothin
 void posix_timers_free(struct posix_timers *pt); /* after posix_timers_exit; NULL is fine */
 
 /* ---- for signal.c ---- */
-/* The signal of this timer was taken: completes info and arms it again.  false: it is stale. */
-bool posix_timer_dequeued(struct posix_timer *timer, ksiginfo *info) REQUIRES(lc_signal);
-/* A SIGALRM of the group was taken. */
+/* The signal of this timer was taken: completes info and arms it again. */
+void posix_timer_dequeued(struct posix_timer *timer, ksiginfo *info) REQUIRES(lc_signal);
+/* Its queued signal was thrown away: it became ignored. */
+void posix_timer_discarded(struct posix_timer *timer) REQUIRES(lc_signal);
+/* A SIGALRM of the group was taken, or thrown away. */
 void itimer_real_dequeued(struct thread_group *tg) REQUIRES(lc_signal);

@@ -81,6 +81,15 @@ struct dentry *dentry_get(struct dentry *d)
 	return d;
 }
 
+struct dentry *dentry_get_parent(struct dentry *d, char *name)
+{
+	mutex_lock(&dcache_lock, &lc_dcache);
+	struct dentry *parent = dentry_get_locked(d->parent);
+	memcpy(name, d->name, (size_t)d->name_len + 1);
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	return parent;
+}
+
 static void mark_slow(struct dentry *d)
 {
 	atomic_fetch_or(&d->ref.n, DENTRY_SLOW);

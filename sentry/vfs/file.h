@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <stdint.h>
 
+#include "sentry/lib/cleanup.h"
 #include "sentry/lib/lock.h"
 #include "sentry/lib/ref.h"
 #include "sentry/lib/sleep_lock.h"
@@ -103,6 +104,9 @@ void path_put_p(struct path *p);
  * ops.  off NULL: the file's own position. */
 ssize_t file_read(struct file *f, struct uio *io, int64_t *off) MUST_CHECK;
 ssize_t file_write(struct file *f, struct uio *io, int64_t *off, uint64_t fsize_limit) MUST_CHECK;
+/* file_write at the end of the file, whatever its flags and position (RWF_APPEND); *off, if not
+ * NULL, is left alone. */
+ssize_t file_append(struct file *f, struct uio *io, uint64_t fsize_limit) MUST_CHECK;
 int64_t file_seek(struct file *f, int64_t off, int whence) MUST_CHECK;
 uint32_t file_poll(struct file *f);
 struct waitq *file_waitq(struct file *f); /* NULL: readiness never changes */
@@ -168,5 +172,14 @@ int epoll_control(struct file *ep, int op, int fd, struct file *target,
 /* Collects up to max ready events; 0 when none (wait on file_waitq(ep)). */
 int epoll_collect(struct file *ep, struct epoll_event_k *out, int max) MUST_CHECK;
 bool file_is_epoll(const struct file *f);
+/*
+ * Where epoll_wait sleeps: each event wakes one waiter of it, while file_waitq(ep) is for poll and
+ * for epolls that watch this one, and wakes all.  A waiter that stops sleeping, for whatever
+ * reason, calls epoll_pass_on() after it has left the queue: what is still ready wakes the next.
+ */
+struct waitq *epoll_sleepers(struct file *ep);
+void epoll_pass_on(struct file *ep);
+/* An upper bound of what epoll_collect can return now. */
+int epoll_ready_count(struct file *ep);
 /* vfs calls it from file_put when a watched file goes. */
 void epoll_file_gone(struct file *f);

@@ -20,6 +20,8 @@ static int inode_open(struct inode *in, struct file *f)
 {
 	int (*hook)(struct inode *, struct file *) = NULL;
 
+	if (in->own_open)
+		return in->ops->open(in, f->path.dentry, f);
 	switch (in->mode & S_IFMT) {
 	case S_IFCHR:
 	case S_IFBLK:

@@ -145,6 +145,7 @@ struct inode {
 	char *_Atomic link;	   /* the vfs: target of a symlink once read; lives with the inode */
 	bool linkable;		   /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
 	_Atomic bool dead;	   /* a removed directory: nothing can be made in it; set under dir_lock */
+	bool own_open;		   /* ops->open opens it whatever its type is; immutable */
 	void *fifo;		   /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
 	void *socket;		   /* sentry/net/unix: the socket bound to this name; lc_net */
 	void *priv;		   /* the file system's */
@@ -245,6 +246,9 @@ struct super_block *super_get(struct super_block *sb);
 void super_put(struct super_block *sb);
 struct dentry *dentry_get(struct dentry *d);
 void dentry_put(struct dentry *d);
+/* The directory (a reference) and a copy of the name (VFS_NAME_MAX + 1 bytes), as one: for file
+ * systems that ask about a name without its directory being locked. */
+struct dentry *dentry_get_parent(struct dentry *d, char *name);
 /* Gives a negative dentry its inode (consumes the reference).  For lookup and create ops. */
 void dentry_instantiate(struct dentry *d, struct inode *in);
 /* Forgets the name: for unlink/rmdir (vfs calls it), and file systems that see it gone. */

@@ -7,20 +7,19 @@
 
 #define NAME_RETRIES 32
 
-/* The directories of a rename and what it replaces, as they are locked. */
+/* The directories of a rename, as they are locked. */
 struct rename_locks {
 	struct inode *first, *second; /* second NULL: the same directory */
-	struct inode *victim;	      /* a directory that goes, or NULL */
 	struct mutex *rename_lock;
 	struct lock_class *rename_class;
 };
 
-static void rename_lock_all(struct rename_locks *l, struct dentry *olddir, struct dentry *newdir,
-			    struct inode *victim) NO_LOCK_ANALYSIS
+static void rename_lock_all(struct rename_locks *l, struct dentry *olddir,
+			    struct dentry *newdir) NO_LOCK_ANALYSIS
 {
 	struct super_block *sb = olddir->sb;
 
-	*l = (struct rename_locks){.first = dentry_inode(olddir), .victim = victim};
+	*l = (struct rename_locks){.first = dentry_inode(olddir)};
 	if (olddir != newdir) {
 		l->rename_lock = &sb->rename_lock;
 		l->rename_class = sb->layer ? &lc_layer_rename : &lc_rename;
@@ -83,7 +82,7 @@ int vfs_do_rename(struct dentry *olddir, struct dentry *oldd, struct dentry *new
 	if (olddir->sb != newdir->sb)
 		return -EXDEV;
 	bool replaces_dir = target && inode_is_dir(target) && !(flags & RENAME_EXCHANGE);
-	rename_lock_all(&l, olddir, newdir, replaces_dir ? target : NULL);
+	rename_lock_all(&l, olddir, newdir);
 	int err = rename_check(olddir, oldd, newdir, newd, flags);
 	if (!err && target != dentry_inode(newd))
 		err = -ESTALE;

@@ -186,6 +186,7 @@ static void install_handlers(void)
 	need(!CALL(SYS_rt_sigprocmask, SIG_SETMASK, &empty, 0, 8, 0, 0), 22);
 }
 
+void zygote_main(const uint64_t *sp);
 void zygote_main(const uint64_t *sp)
 {
 	struct st_pageset *ps = (struct st_pageset *)(ST_BLOCK(0) + ST_SETS_OFF);

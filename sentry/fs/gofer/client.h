@@ -3,7 +3,10 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "gofer/proto.h"
 #include "sentry/fs/gofer/goferfs.h"
@@ -21,7 +24,7 @@ struct gofer_conn {
 	struct mutex close_lock; /* lc_leaf: node ids to be closed */
 	uint64_t *closing;
 	size_t nclosing, closing_room;
-	struct mutex fd_lock;	  /* lc_leaf: pins and the list of cached descriptors */
+	struct mutex fd_lock;	 /* lc_leaf: pins and the list of cached descriptors */
 	struct list_head fd_lru; /* of gofer_inode, longest unused first */
 	unsigned nfd_lru;
 };
@@ -39,19 +42,17 @@ struct gofer_sb {
 struct gofer_inode {
 	struct inode in;
 	struct rb_node tree;
-	bool in_tree;		     /* tree_lock */
-	uint64_t node;		     /* immutable, as the next two */
+	bool in_tree;  /* tree_lock */
+	uint64_t node; /* immutable, as the next two */
 	uint64_t host_dev, host_ino;
 	_Atomic int ro_fd, rw_fd;    /* -1: none.  Set under data_lock; stable while pinned */
 	unsigned pins;		     /* fd_lock: open files and calls that use the descriptors */
 	struct list_head lru;	     /* fd_lock; queued when unpinned and with descriptors */
 	_Atomic bool stale;	     /* attributes have to be asked for again */
 	_Atomic bool written_by_map; /* mapped shared and writable: the host changes its times */
-	_Atomic int64_t checked;     /* shared mode: when the attributes were right (monotonic ns) */
-	uint32_t blksize;	     /* in.lock, as the next two */
+	_Atomic int64_t checked; /* shared mode: when the attributes were right (monotonic ns) */
+	uint32_t blksize;	 /* in.lock, as the next two */
 	uint64_t attributes, attributes_mask;
-	char *target;		     /* symlinks: set once under in.lock, then immutable */
-	size_t target_len;
 };
 
 #define GOFERFS_WINDOW_NS 100000 /* see goferfs.h */
@@ -107,13 +108,17 @@ int gofer_set_attr(struct gofer_inode *gi, const struct gofer_attr *a) MUST_CHEC
 int gofer_refresh(struct gofer_inode *gi) MUST_CHECK;
 uint64_t gofer_present_ino(struct gofer_sb *gsb, uint64_t dev, uint64_t ino);
 int64_t gofer_now(void);
-void gofer_node_was_checked(struct gofer_inode *gi);
 
 /* ---- fdcache.c ---- */
 void gofer_pin(struct gofer_inode *gi);
 void gofer_unpin(struct gofer_inode *gi);
 /* Pinned: makes sure of descriptors (GOFER_OPEN_READ, GOFER_OPEN_WRITE). */
 int gofer_need_fds(struct gofer_inode *gi, unsigned what) MUST_CHECK;
+/* fstat(2) as that host call: the C library's makes another, which may take names. */
+static inline int gofer_fstat(int fd, struct stat *st)
+{
+	return (int)syscall(SYS_fstat, fd, st);
+}
 int gofer_io_fd(const struct gofer_inode *gi); /* pinned: what reads can go through, or -1 */
 /* Checks a descriptor against the file and the access mode wanted; closes it if it is wrong. */
 int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode) MUST_CHECK;

@@ -126,7 +126,7 @@ int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode)
 	int fl = fcntl(fd, F_GETFL);
 	struct stat st;
 
-	if (fl >= 0 && (fl & (O_ACCMODE | O_PATH)) == accmode && fstat(fd, &st) == 0 &&
+	if (fl >= 0 && (fl & (O_ACCMODE | O_PATH)) == accmode && gofer_fstat(fd, &st) == 0 &&
 	    S_ISREG(st.st_mode) && st.st_ino == gi->host_ino &&
 	    ((uint64_t)major(st.st_dev) << 32 | minor(st.st_dev)) == gi->host_dev)
 		return 0;

@@ -39,7 +39,8 @@ struct gofer_conn;
 struct goferfs_hooks {
 	void (*block_begin)(void); /* around everything that waits for the gofer or a disk */
 	void (*block_end)(void);
-	void (*dead)(void *arg); /* from any thread, fs locks may be held: set a flag, wake someone */
+	void (*dead)(
+		void *arg); /* from any thread, fs locks may be held: set a flag, wake someone */
 	void *arg;
 };
 
@@ -54,7 +55,8 @@ bool gofer_conn_dead(const struct gofer_conn *c);
 enum {
 	GOFERFS_SHARED = 1,
 	GOFERFS_READONLY = 2,
-	GOFERFS_HOST_UDS = 4, /* sockets of the host may be connected to (needs the gofer's consent) */
+	GOFERFS_HOST_UDS =
+		4, /* sockets of the host may be connected to (needs the gofer's consent) */
 };
 
 /* Mounts attach point `attach` of the connection: *out is a reference.  -EIO: gofer trouble. */

@@ -32,11 +32,11 @@ struct pipe {
 	uint32_t cap, head, used;
 	struct pipe_run *runs; /* ring of cap / PAGE_SIZE, or NULL: plain bytes */
 	uint32_t runs_head, nruns;
-	bool rbusy, wbusy;  /* claims; their holder copies without the lock */
+	bool rbusy, wbusy;     /* claims; their holder copies without the lock */
 	bool rmissed, wmissed; /* somebody saw the claim and must be notified at its end */
 	unsigned readers, writers;
 	uint32_t readers_ever, writers_ever;
-	unsigned files; /* open descriptions; inode.lock */
+	unsigned files;		 /* open descriptions; inode.lock */
 	struct pipe_end ends[2]; /* those of pipe_create */
 };
 
@@ -591,11 +591,9 @@ static void fifo_detach(struct inode *in, struct pipe *p)
 		pipe_free(p);
 }
 
-int fifo_open(struct inode *in, struct dentry *d, struct file *f)
+int fifo_open(struct inode *in, struct file *f)
 {
 	struct pipe *p;
-
-	(void)d;
 	struct pipe_end *e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;

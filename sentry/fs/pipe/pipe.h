@@ -17,7 +17,6 @@
 
 #include "sentry/lib/compiler.h"
 
-struct dentry;
 struct file;
 struct inode;
 
@@ -27,9 +26,9 @@ struct inode;
 /* flags: O_NONBLOCK, O_DIRECT.  Both ends are references. */
 int pipe_create(int flags, struct file **rd, struct file **wr) MUST_CHECK;
 /*
- * Opens an end of the FIFO `in` (f->flags says which): for vfs_open_fifo.  -ENXIO for a
- * non-blocking writer without reader.  A blocking open then waits for the other side as long as
+ * Opens an end of the FIFO `in` (f->flags says which): boot puts it into vfs_open_fifo.  -ENXIO for
+ * a non-blocking writer without reader.  A blocking open then waits for the other side as long as
  * file_ops.open_wait says -EAGAIN.
  */
-int fifo_open(struct inode *in, struct dentry *d, struct file *f) MUST_CHECK;
+int fifo_open(struct inode *in, struct file *f);
 bool file_is_pipe(const struct file *f);

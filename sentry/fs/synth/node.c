@@ -196,6 +196,13 @@ struct inode *synth_static_child(struct inode *dir, const char *name)
 	return in;
 }
 
+struct inode *synth_child(struct inode *dir, const char *name)
+{
+	struct inode *in = synth_static_child(dir, name);
+	inode_put(in); /* the directory has a reference */
+	return in;
+}
+
 bool synth_emit_static(struct inode *dir, struct dir_context *ctx, int64_t *off)
 {
 	bool room = true;

@@ -98,6 +98,8 @@ int synth_add(struct inode *dir, const char *name, struct inode *child) MUST_CHE
 /* Makes an empty static directory `name`; *out is borrowed from dir (may be NULL). */
 int synth_add_dir(struct inode *dir, const char *name, uint32_t mode,
 		  struct inode **out) MUST_CHECK;
+/* The static child of this name, borrowed from dir; NULL: none. */
+struct inode *synth_child(struct inode *dir, const char *name);
 /* Takes a static child away (cached dentries of it go by themselves when unused). */
 void synth_remove(struct inode *dir, const char *name);
 

@@ -16,8 +16,8 @@ struct timerfd {
 	struct waitq wq;
 	struct ktimer timer;
 	int clock;
-	int64_t next;	  /* CLOCK_MONOTONIC ns of the next expiration; TIME_NEVER: disarmed */
-	int64_t interval; /* 0: once */
+	int64_t next;	     /* CLOCK_MONOTONIC ns of the next expiration; TIME_NEVER: disarmed */
+	int64_t interval;    /* 0: once */
 	unsigned generation; /* of settings */
 };
 

@@ -204,17 +204,16 @@ int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals)
 		return -EINVAL;
 	int err = 0;
 	mutex_lock(&ti->in.data_lock, &lc_inode_data);
+	if ((seals & LINUX_F_SEAL_EXEC) && (ti->in.mode & 0111))
+		seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 	if (td->seals & F_SEAL_SEAL)
 		err = -EPERM;
 	/* The host knows whether a guest has a writable mapping: EBUSY then. */
 	else if (td->memfd >= 0 && (seals & HOST_SEALS & ~td->seals) &&
 		 fcntl(td->memfd, F_ADD_SEALS, seals & HOST_SEALS))
 		err = -errno;
-	if (!err) {
-		if ((seals & LINUX_F_SEAL_EXEC) && (ti->in.mode & 0111))
-			seals |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+	if (!err)
 		td->seals |= seals;
-	}
 	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
 	return err;
 }

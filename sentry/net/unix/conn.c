@@ -84,8 +84,7 @@ static int enqueue(struct unix_sock *u, struct unix_sock *listener, struct unix_
 	int err = 0;
 
 	mutex_lock(&listener->lock, &lc_socket);
-	if (listener->closed || listener->state != UNIX_LISTEN ||
-	    listener->s.shut & SOCK_SHUT_RD) {
+	if (listener->closed || listener->state != UNIX_LISTEN || listener->s.shut & SOCK_SHUT_RD) {
 		err = -ECONNREFUSED;
 	} else if (listener->nqueued > listener->backlog) {
 		if (!nonblock)
@@ -223,13 +222,12 @@ int unix_shutdown(struct socket *s, int how)
 {
 	struct unix_sock *u = unix_of(s);
 	int mine = how + 1; /* SHUT_RD 0, SHUT_WR 1, SHUT_RDWR 2 */
-	int theirs = (mine & SOCK_SHUT_RD ? SOCK_SHUT_WR : 0) |
-		     (mine & SOCK_SHUT_WR ? SOCK_SHUT_RD : 0);
+	int theirs =
+		(mine & SOCK_SHUT_RD ? SOCK_SHUT_WR : 0) | (mine & SOCK_SHUT_WR ? SOCK_SHUT_RD : 0);
 
 	mutex_lock(&u->lock, &lc_socket);
 	atomic_fetch_or(&s->shut, mine);
-	struct unix_sock *peer =
-		u->peer && s->type != SOCK_DGRAM ? unix_get(u->peer) : NULL;
+	struct unix_sock *peer = u->peer && s->type != SOCK_DGRAM ? unix_get(u->peer) : NULL;
 	mutex_unlock(&u->lock, &lc_socket);
 	if (peer) {
 		/* Under its lock: a reader that found the queue empty sees it only afterwards. */

@@ -5,7 +5,7 @@
 #include "sentry/net/unix/unix_sock.h"
 
 /* May u's message be queued at `to`?  lock of `to` held. */
-static int may_queue(struct unix_sock *u, struct unix_sock *to)
+static int may_queue(struct unix_sock *u, struct unix_sock *to, const struct sock_msg *m)
 {
 	bool seqpacket = u->s.type == SOCK_SEQPACKET;
 
@@ -18,7 +18,9 @@ static int may_queue(struct unix_sock *u, struct unix_sock *to)
 	if (to->peer && to->peer != u)
 		return -EPERM;
 	if (to->peer != u && to->nmsgs > UNIX_MAX_DGRAM_QLEN) {
-		unix_block_on(u, to);
+		/* One destination of many that is full makes nobody else wait. */
+		if (!m->nonblock || !m->name.len)
+			unix_block_on(u, to);
 		return -EAGAIN;
 	}
 	return 0;
@@ -56,7 +58,7 @@ static ssize_t send_to(struct unix_sock *u, struct unix_sock *to, struct sock_ms
 	size_t n = m->io->left;
 
 	mutex_lock(&to->lock, &lc_socket);
-	int err = may_queue(u, to);
+	int err = may_queue(u, to, m);
 	mutex_unlock(&to->lock, &lc_socket);
 	if (err)
 		return err;
@@ -75,7 +77,7 @@ static ssize_t send_to(struct unix_sock *u, struct unix_sock *to, struct sock_ms
 	msg->creds = *creds;
 
 	mutex_lock(&to->lock, &lc_socket);
-	err = may_queue(u, to);
+	err = may_queue(u, to, m);
 	if (!err && (err = unix_msg_attach(msg, m)) == 0) {
 		list_add_tail(&msg->node, &to->rcvq);
 		to->nmsgs++;

@@ -93,7 +93,7 @@ static struct unix_sock *abstract_find(const struct sock_addr *a, int type)
 	struct list_head *b = bucket(a, type);
 	struct unix_sock *u;
 
-	list_for_each(u, b, name_node) {
+	list_for_each (u, b, name_node) {
 		const struct unix_addr *have = u->addr;
 		if (u->s.type == type && have->a.len == a->len &&
 		    !memcmp(have->a.bytes, a->bytes, a->len))
@@ -161,8 +161,8 @@ static int bind_path(struct unix_sock *u, const struct sock_addr *a, const struc
 		return -ENOMEM;
 
 	struct path made;
-	int err = c->env ? vfs_mknod(c->env, name, S_IFSOCK | (0777 & ~c->umask), 0, &made)
-			 : -EINVAL;
+	int err =
+		c->env ? vfs_mknod(c->env, name, S_IFSOCK | (0777 & ~c->umask), 0, &made) : -EINVAL;
 	if (err) {
 		unix_addr_put(addr);
 		return err == -EEXIST ? -EADDRINUSE : err;

@@ -9,16 +9,12 @@
 void unix_sender_creds(const struct sock_msg *m, const struct sock_caller *c,
 		       struct sock_ucred *out)
 {
-	memset(out, 0, sizeof(*out));
-	if (m->has_creds) {
+	if (m->has_creds)
 		*out = m->creds;
-	} else if (c) {
-		out->pid = c->pid;
-		out->uid = c->cred->uid;
-		out->gid = c->cred->gid;
-	} else if (socket_current_ucred) {
-		(void)socket_current_ucred(out);
-	}
+	else if (c)
+		*out = (struct sock_ucred){c->pid, c->cred->uid, c->cred->gid};
+	else
+		socket_current_ucred(out);
 }
 
 /* ---- the claim on the front of a queue; lock held ---- */
@@ -102,7 +98,8 @@ static ssize_t send_chunk(struct unix_sock *u, struct unix_sock *peer, struct so
 		return -EPIPE;
 	if (u->wmem >= sndbuf)
 		return -EAGAIN;
-	uint32_t n = MIN(m->io->left, (uint64_t)MIN(CHUNK_MAX, sndbuf / 2 - 64));
+	uint64_t most = MIN(CHUNK_MAX, sndbuf / 2 - 64);
+	uint32_t n = MIN(m->io->left, most);
 	struct unix_msg *msg = unix_msg_new(u, n);
 	if (!msg)
 		return -ENOMEM;

@@ -57,7 +57,7 @@ struct unix_sock {
 	int listen_pid;
 	struct cred *listen_cred; /* who listens: SO_PEERCRED of those that connect */
 
-	_Atomic uint32_t wmem; /* bytes of queued messages that this socket sent */
+	_Atomic uint32_t wmem;		/* bytes of queued messages that this socket sent */
 	struct unix_addr *_Atomic addr; /* set once */
 	struct path path;		/* of a path name: reference; bind and close only */
 	bool in_names;			/* names_lock, as name_node */
@@ -86,7 +86,7 @@ void unix_put(struct unix_sock *u);
 bool unix_writable(const struct unix_sock *u);
 /* Lists u as waiting for room at `target`, whose lock is held. */
 void unix_block_on(struct unix_sock *u, struct unix_sock *target);
-void unix_unblock(struct unix_sock *u);		 /* u itself gives up */
+void unix_unblock(struct unix_sock *u);		  /* u itself gives up */
 void unix_wake_blocked(struct unix_sock *target); /* there is room now; no lock held */
 
 /* ---- names.c ---- */

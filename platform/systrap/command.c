@@ -1,0 +1,319 @@
+/*
+ * Commands: what a stopped thread's stub is asked to do while a worker waits - batches of memory
+ * operations, compare-and-swap, clones.
+ *
+ * The wait sleeps on a word that the guest can touch, so it is bounded and looks again: at the
+ * turn, at the process's death, at a deadline after which the process is killed.
+ */
+#include "platform/systrap/internal.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#define WAIT_SLICE_NS (100 * NS_PER_MS)
+
+void command_give(struct p_thread *th, enum st_cmd cmd)
+{
+	struct st_pageset *ps = th->ps;
+
+	ps->cmd = cmd;
+	ps->cmd_seq = ++th->cmd_seq;
+	ps->sentry_sleeps = 0;
+	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED))
+		st_futex_wake(&ps->turn, 1);
+}
+
+static bool replied(const struct st_pageset *ps)
+{
+	return __atomic_load_n(&ps->turn, __ATOMIC_ACQUIRE) == ST_TURN_SENTRY;
+}
+
+static bool spin_for_reply(struct p_thread *th)
+{
+	struct systrap *pf = th->as->pf;
+	uint64_t begin = st_tsc();
+
+	if (!worker_spin_allowed(pf))
+		return replied(th->ps);
+	do {
+		if (replied(th->ps))
+			return true;
+		__builtin_ia32_pause();
+	} while (st_tsc() - begin < pf->spin_ticks);
+	return false;
+}
+
+static bool sleep_for_reply(struct p_thread *th)
+{
+	struct st_pageset *ps = th->ps;
+	int64_t deadline = st_now() + SYSTRAP_CMD_DEADLINE_NS;
+	bool ok;
+
+	atomic_store(&th->cmd_waiting, true);
+	__atomic_store_n(&ps->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
+	while (!(ok = replied(ps)) && !atomic_load(&th->as->dead)) {
+		if (st_now() >= deadline) {
+			thread_misbehaved(th, "no answer to a command");
+			break;
+		}
+		st_futex_wait(&ps->turn, ST_TURN_STUB, WAIT_SLICE_NS);
+	}
+	ps->sentry_sleeps = 0;
+	atomic_store(&th->cmd_waiting, false);
+	return ok;
+}
+
+long command_wait(struct p_thread *th)
+{
+	struct st_pageset *ps = th->ps;
+
+	if (!spin_for_reply(th) && !sleep_for_reply(th))
+		return -ESRCH;
+	if (__atomic_load_n(&ps->kind, __ATOMIC_RELAXED) != ST_KIND_REPLY ||
+	    __atomic_load_n(&ps->reply_seq, __ATOMIC_RELAXED) != th->cmd_seq) {
+		thread_misbehaved(th, "not the answer to the command");
+		return -ESRCH;
+	}
+	return __atomic_load_n(&ps->reply, __ATOMIC_RELAXED);
+}
+
+long command_run(struct p_thread *th, enum st_cmd cmd)
+{
+	if (atomic_load(&th->as->dead))
+		return -ESRCH;
+	command_give(th, cmd);
+	return command_wait(th);
+}
+
+/* as->cmd_lock is held until the stub has received them: one message is in flight at most. */
+int command_send_fds(struct p_aspace *as, const int *fds, int n)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+	} control = {0};
+	char byte = 0;
+	struct iovec iov = {&byte, 1};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = CMSG_SPACE((size_t)n * sizeof(int))};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, (size_t)n * sizeof(int));
+	return sendmsg(as->ctl, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* ---- memory batches ---- */
+
+static bool range_ok(uint64_t addr, uint64_t len)
+{
+	return addr <= ST_TASK_SIZE && len <= ST_TASK_SIZE - addr;
+}
+
+/* Write-only mappings are readable as well: the sentry reads guest memory from outside. */
+static uint64_t host_prot(int prot)
+{
+	prot &= PROT_READ | PROT_WRITE | PROT_EXEC;
+	return (uint64_t)(prot & PROT_WRITE ? prot | PROT_READ : prot);
+}
+
+/* Translates one operation; -EINVAL when it is not one, or leaves the guest's range. */
+static int encode(struct st_op *o, const struct p_memop *m)
+{
+	*o = (struct st_op){.ret = -ECANCELED, .arg = {m->addr, m->len}};
+	if (!range_ok(m->addr, m->len))
+		return -EINVAL;
+	switch (m->kind) {
+	case P_MEMOP_MAP:
+		o->nr = SYS_mmap;
+		o->arg[2] = host_prot(m->prot);
+		o->arg[3] = (uint64_t)((m->flags & (MAP_SHARED | MAP_PRIVATE | MAP_NORESERVE |
+						    MAP_POPULATE)) |
+				       MAP_FIXED);
+		o->arg[4] = (uint64_t)-1;
+		if (m->fd < 0)
+			o->arg[3] |= MAP_ANONYMOUS;
+		else
+			o->flags = ST_OP_FD;
+		o->arg[5] = m->fd < 0 ? 0 : m->off;
+		return 0;
+	case P_MEMOP_UNMAP:
+		o->nr = SYS_munmap;
+		return 0;
+	case P_MEMOP_PROTECT:
+		o->nr = SYS_mprotect;
+		o->arg[2] = host_prot(m->prot);
+		return 0;
+	case P_MEMOP_MOVE:
+		o->nr = SYS_mremap;
+		o->arg[2] = m->new_len;
+		o->arg[3] = MREMAP_MAYMOVE | MREMAP_FIXED;
+		o->arg[4] = m->new_addr;
+		return range_ok(m->new_addr, m->new_len) ? 0 : -EINVAL;
+	case P_MEMOP_RESIZE:
+		o->nr = SYS_mremap;
+		o->arg[2] = m->new_len;
+		return range_ok(m->addr, m->new_len) ? 0 : -EINVAL;
+	case P_MEMOP_ADVISE:
+		o->nr = SYS_madvise;
+		o->arg[2] = (uint64_t)m->flags;
+		return 0;
+	case P_MEMOP_WAKE:
+		o->nr = SYS_futex;
+		o->arg[1] = (uint64_t)(FUTEX_WAKE | (m->flags & FUTEX_PRIVATE_FLAG));
+		o->arg[2] = m->len;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* What the stub says the operation returned, made plausible. */
+static long decode(const struct p_memop *m, int64_t ret)
+{
+	if (ret < 0)
+		return ret > -4096 ? (long)ret : -EFAULT;
+	switch (m->kind) {
+	case P_MEMOP_MAP:
+	case P_MEMOP_RESIZE:
+		return (uint64_t)ret == m->addr ? (long)ret : -EFAULT;
+	case P_MEMOP_MOVE:
+		return (uint64_t)ret == m->new_addr ? (long)ret : -EFAULT;
+	case P_MEMOP_WAKE:
+		return ret > INT32_MAX ? INT32_MAX : (long)ret;
+	default:
+		return 0;
+	}
+}
+
+/* The madvise values of the filter; others would be the process's death. */
+static bool advice_allowed(int advice)
+{
+	switch (advice) {
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_DONTFORK:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
+	case MADV_WIPEONFORK:
+	case MADV_KEEPONFORK:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
+		return true;
+	}
+	return false;
+}
+
+/* Runs ops[0..n), of which those with a descriptor all use `fd`.  Returns how many succeeded, and
+ * in *err the first failure or 0. */
+static size_t run_chunk(struct p_thread *th, struct p_memop *ops, size_t n, int fd, int *err)
+{
+	struct st_pageset *ps = th->ps;
+	struct p_aspace *as = th->as;
+	long r = 0;
+
+	ps->nops = (uint32_t)n;
+	ps->ops_done = 0;
+	ps->recv_fd = fd >= 0;
+	if (fd >= 0) {
+		mutex_lock(&as->cmd_lock, &lc_aspace);
+		ps->ctl_fd = as->guest_ctl;
+		r = command_send_fds(as, &fd, 1);
+	}
+	if (r == 0)
+		r = command_run(th, ST_CMD_OPS);
+	if (fd >= 0)
+		mutex_unlock(&as->cmd_lock, &lc_aspace);
+	if (r < 0) {
+		*err = r > -4096 ? (int)r : -EFAULT;
+		ops[0].ret = *err;
+		return 0;
+	}
+	uint32_t done = __atomic_load_n(&ps->ops_done, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < n; i++) {
+		if (i >= done) {
+			*err = -EFAULT;
+			ops[i].ret = *err;
+			return i;
+		}
+		ops[i].ret = decode(&ops[i], __atomic_load_n(&ps->ops[i].ret, __ATOMIC_RELAXED));
+		if (ops[i].ret < 0) {
+			*err = (int)ops[i].ret;
+			return i;
+		}
+	}
+	return n;
+}
+
+int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
+{
+	size_t done = 0;
+	int err = 0;
+
+	for (size_t i = 0; i < n; i++)
+		ops[i].ret = -ECANCELED;
+	while (done < n && !err) {
+		int fd = -1;
+		size_t len = 0;
+		while (len < ST_OPS_MAX && done + len < n) {
+			const struct p_memop *m = &ops[done + len];
+			bool has_fd = m->kind == P_MEMOP_MAP && m->fd >= 0;
+			if (has_fd && fd >= 0 && m->fd != fd)
+				break;
+			int e = encode(&th->ps->ops[len], m);
+			if (!e && m->kind == P_MEMOP_ADVISE && !advice_allowed(m->flags))
+				e = -EINVAL;
+			if (e) {
+				err = e;
+				break;
+			}
+			if (has_fd)
+				fd = m->fd;
+			len++;
+		}
+		int bad = err;
+		err = 0;
+		if (len)
+			done += run_chunk(th, ops + done, len, fd, &err);
+		if (!err && bad) {
+			ops[done].ret = bad;
+			err = bad;
+		}
+	}
+	return err;
+}
+
+int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
+		     uint32_t *seen)
+{
+	struct st_pageset *ps = th->ps;
+
+	if (!range_ok(addr, sizeof(uint32_t)) || addr % sizeof(uint32_t))
+		return -EFAULT;
+	ps->arg[0] = addr;
+	ps->arg[1] = expect;
+	ps->arg[2] = desired;
+	long r = command_run(th, ST_CMD_CMPXCHG);
+	if (r == -ESRCH)
+		return -ESRCH;
+	if (r)
+		return -EFAULT;
+	*seen = (uint32_t)__atomic_load_n(&ps->reply2, __ATOMIC_RELAXED);
+	return 0;
+}

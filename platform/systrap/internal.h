@@ -1,0 +1,256 @@
+/*
+ * internal.h - the sentry's side of systrap.
+ *
+ * Objects
+ *   struct systrap    the platform: zygote, pools, thread table, doorbell.
+ *   struct p_aspace   a host process.  References: its creator's, one a thread.  The last put kills
+ *                     and reaps it; until then its pid stays its own (a zombie at least).
+ *   struct p_thread   a host thread; type-stable: freed ones go to a list and stay p_threads, so
+ *                     that a worker with a stale pointer reads a state word and not rubbish.
+ *
+ * Thread states, in p_thread.st together with a resume counter (against ABA) and three bits:
+ *
+ *	FREE → STOPPED ⇄ RESUMING → RUNNING → STOPPED → FREE
+ *
+ * The turn word of the page set is meaningful as an event only in RUNNING.  Whoever moves st from
+ * RUNNING to STOPPED by compare-and-swap owns the event.  RESUMING lasts from giving the turn to
+ * publishing RUNNING; what arrives in between leaves a bit for the resumer to act on.
+ *
+ * Locks: as->cmd_lock (lc_aspace) is held over a conversation with the guest process about its
+ * control socket or its slots; pf->lock (lc_platform) guards tables and lists, briefly.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "platform/platform.h"
+#include "platform/systrap/layout.h"
+#include "sentry/lib/list.h"
+#include "sentry/lib/lock.h"
+#include "sentry/lib/log.h"
+
+#define SYSTRAP_POOL_SIZE 3	 /* ready processes: a pipeline's worth of execs */
+#define SYSTRAP_KITS 4		 /* ready page-set memfds and control sockets */
+#define SYSTRAP_MAX_PROCESSES 8192
+#define SYSTRAP_POLL_MAX 4	 /* threads that one worker polls */
+#define SYSTRAP_CMD_DEADLINE_NS (30LL * 1000000000)
+#define SYSTRAP_START_DEADLINE_NS (10LL * 1000000000)
+
+#define NS_PER_MS 1000000LL
+
+/* p_thread.st */
+#define ST_FREE 0u
+#define ST_STOPPED 1u
+#define ST_RESUMING 2u
+#define ST_RUNNING 3u
+#define ST_STATE 3u
+#define ST_INTR 4u  /* p_interrupt() came */
+#define ST_HINT 8u  /* the doorbell rang while RESUMING */
+#define ST_DEAD 16u /* the process has ended; its event is due, or was given */
+#define ST_COUNT 32u
+
+struct kit { /* what a new process needs, made ahead */
+	char *sets;	/* mapping of its first block of page sets */
+	int sets_fd;
+	int ctl, guest_ctl;
+};
+
+struct block {
+	char *sets;	   /* our mapping, ST_SETS_LEN */
+	uint16_t index;	   /* ST_BLOCK(index) */
+	uint32_t used;	   /* slots, by bit */
+	uint32_t exiting;  /* of these: the thread was told to end; see pageset.tid */
+};
+
+struct p_aspace {
+	_Atomic int ref;
+	struct systrap *pf;
+	struct list_head link;	/* pf->aspaces */
+	pid_t pid;
+	int pidfd;
+	int ctl;
+	_Atomic bool dead;	/* killed, or found dead: no copies, no commands */
+	bool exited;		/* its pidfd said so; pf->lock */
+	bool orphan;		/* no references any more, waits for its exit; pf->lock */
+	int signo;		/* what killed it; pf->lock */
+	uint64_t nonce;
+	struct list_head threads; /* pf->lock */
+	int nthreads;		/* not destroyed; pf->lock */
+	struct mutex cmd_lock;	/* lc_aspace */
+	uint32_t guest_ctl;	/* the control socket's number over there; cmd_lock */
+	struct block *blocks;	/* cmd_lock */
+	size_t nblocks;
+};
+
+struct p_thread {
+	_Atomic uint32_t st;
+	uint32_t index;		/* in pf->table */
+	uint32_t generation;
+	struct p_aspace *as;	/* a reference */
+	struct st_pageset *ps;
+	uint64_t ps_addr;	/* where the guest has it */
+	pid_t tid;
+	bool leader;
+	_Atomic bool direct;	/* calls may go straight to the host */
+	struct list_head pending; /* pf->pending: exactly one clone(2) of it may continue */
+	_Atomic bool cmd_waiting; /* a worker waits for a reply */
+	uint32_t cmd_seq;
+	void *owner;
+	struct list_head link;	/* as->threads; free ones: pf->free_threads */
+	struct list_head ready;	/* pf->ready */
+	struct arch_regs regs;
+	struct p_event event;
+	uint64_t fpstate;	/* the frame's XSAVE area; 0: none known */
+	uint64_t resumed_tsc, taken_tsc;
+	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
+	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
+	struct {
+		uint64_t rip, rdi, rsi, rdx, r10;
+		int64_t deadline;
+	} redo;
+	int64_t intr_since;	/* deadline of an interrupt, in ticks of the overseer; pf->lock */
+};
+
+struct systrap {
+	struct platform base;
+	struct p_options opt;
+	struct p_limits limits;
+	uint32_t mxcsr_mask;
+	bool fsgsbase;
+	int ncpus;
+	uint64_t tsc_per_us;
+	uint64_t spin_ticks;	/* 0: never spin */
+
+	struct mutex lock;	/* lc_platform */
+	struct list_head aspaces;
+	int naspaces;
+	struct p_thread **table;
+	uint32_t table_len, table_cap;
+	struct list_head free_threads;
+	struct list_head pending; /* threads whose clone(2) may continue, once */
+	struct list_head ready;	/* threads with an event that did not come through a page set */
+	_Atomic int nready;
+
+	int doorbell_r, doorbell_w;
+	_Atomic int kicks;
+	_Atomic bool broken;
+
+	/* Polling; see worker.c. */
+	_Atomic bool polling;
+	_Atomic(struct p_thread *) recent[SYSTRAP_POLL_MAX];
+	_Atomic uint32_t recent_n;
+	_Atomic(struct p_thread *) hazard[SYSTRAP_POLL_MAX];
+	_Atomic int running;	/* threads in RUNNING */
+	_Atomic uint64_t busy_tsc;
+	_Atomic int busy;	/* of these, not in a host wait, when last counted */
+
+	/* Zygote and pools. */
+	struct p_aspace *zygote;
+	struct p_thread *zygote_thread;
+	struct mutex fork_lock;	/* lc_zygote: the zygote's clones */
+	struct kit kits[SYSTRAP_KITS];
+	int nkits;
+	struct {
+		struct p_aspace *as;
+		struct p_thread *th;
+	} pool[SYSTRAP_POOL_SIZE];
+	int npool;
+	_Atomic uint32_t refill; /* futex: bumped when the pools want refilling */
+	uint64_t nonce_seed;
+	_Atomic uint64_t nonce_count;
+
+	/* Overseer. */
+	int listener;
+	int epoll;
+	int wakeup;		/* eventfd */
+	_Atomic bool interrupts; /* some interrupt is outstanding */
+	int64_t ticks;
+	bool started;
+	_Atomic bool stopping;
+	pthread_t overseer_thread, pool_thread;
+};
+
+static inline struct systrap *systrap_of(struct platform *pf)
+{
+	return (struct systrap *)pf;
+}
+
+/* util.c */
+int64_t st_now(void);
+uint64_t st_tsc(void);
+void st_futex_wait(void *word, uint32_t val, int64_t timeout_ns); /* shared; < 0: none */
+void st_futex_wake(void *word, int n);
+
+/* filter.c: writes the guests' filter as struct sock_filter; returns its length. */
+unsigned filter_build(uint64_t *out, unsigned cap);
+
+/* zygote_start.c */
+int zygote_start(struct systrap *pf);
+
+/* worker.c */
+struct p_thread *worker_next(struct platform *pf);
+void worker_kick(struct platform *pf);
+void worker_break(struct systrap *pf); /* next() gives NULL from now on */
+void worker_ready(struct p_thread *th) REQUIRES(lc_platform); /* th's event is in th->event */
+void worker_forget(struct p_thread *th); /* no worker looks at it any more on return */
+bool worker_spin_allowed(struct systrap *pf);
+void thread_resume(struct p_thread *th);
+void thread_resume_direct(struct p_thread *th);
+void thread_interrupt(struct p_thread *th);
+void thread_misbehaved(struct p_thread *th, const char *what); /* kills its process */
+void thread_report_death(struct p_thread *th, int signo) REQUIRES(lc_platform);
+
+/* command.c */
+/* Runs a command on a stopped thread and waits: the stub's result, or -ESRCH. */
+long command_run(struct p_thread *th, enum st_cmd cmd);
+/* Its halves: fork needs two page sets' replies. */
+void command_give(struct p_thread *th, enum st_cmd cmd);
+long command_wait(struct p_thread *th);
+int command_send_fds(struct p_aspace *as, const int *fds, int n);
+int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n);
+int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
+		     uint32_t *seen);
+
+/* aspace.c */
+int kit_make(struct kit *k);
+void kit_free(struct kit *k);
+int aspace_clone(struct p_thread *parent, struct p_aspace **as, struct p_thread **th);
+int systrap_aspace_create(struct platform *pf, struct p_aspace **as, struct p_thread **th);
+int systrap_fork(struct p_thread *parent, struct p_aspace **as, struct p_thread **th);
+struct p_aspace *aspace_get(struct p_aspace *as);
+void aspace_put(struct p_aspace *as);
+void aspace_kill(struct p_aspace *as);
+/* A new process and its first thread in slot `slot` of block `block`; pid 0 so far. */
+int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsigned slot,
+		 struct p_aspace **as, struct p_thread **th);
+void aspace_free(struct p_aspace *as); /* no thread, process reaped or never there */
+int aspace_watch(struct p_aspace *as); /* opens the pidfd, tells the overseer */
+void aspace_exited(struct p_aspace *as); /* overseer: the pidfd says so */
+int pool_start(struct systrap *pf);
+void pool_refill(struct systrap *pf);
+/* A memfd of page sets, mapped: its descriptor, or -errno. */
+int sets_create(char **map);
+void pool_drain(struct systrap *pf);
+
+/* thread.c */
+struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64_t ps_addr);
+void thread_free(struct p_thread *th);
+int systrap_thread_create(struct p_thread *parent, struct p_thread **th);
+void systrap_thread_destroy(struct p_thread *th);
+void thread_init_pageset(struct p_thread *th);
+
+/* xstate.c */
+int xstate_learn(struct systrap *pf, struct p_thread *th);
+int thread_xstate_get(struct p_thread *th, void *buf, size_t size);
+int thread_xstate_set(struct p_thread *th, const void *buf, size_t size);
+int thread_xstate_reset(struct p_thread *th);
+ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src,
+		       size_t n);
+ssize_t aspace_copy_out(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
+			size_t n);
+
+/* overseer.c */
+int overseer_start(struct systrap *pf);
+void overseer_wake(struct systrap *pf);

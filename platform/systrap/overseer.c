@@ -1,0 +1,157 @@
+/*
+ * The overseer: one sentry thread that sleeps in epoll for what nobody asked for - a guest
+ * process's end, a clone(2) that wants to be let through, an interrupt that is overdue.
+ */
+#include "platform/systrap/internal.h"
+
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/*
+ * An interrupt is overdue after so many ticks.  Ticks are counted only when we run, at most one a
+ * wake-up, so that a frozen or suspended sandbox does not wake to find every guest guilty.
+ */
+#define TICK_MS 250
+#define OVERDUE_TICKS 5
+
+void overseer_wake(struct systrap *pf)
+{
+	uint64_t one = 1;
+	ssize_t n = write(pf->wakeup, &one, sizeof(one));
+	(void)n;
+}
+
+static void kill_by_tid(struct systrap *pf, pid_t tid)
+{
+	struct p_aspace *as = NULL;
+
+	mutex_lock(&pf->lock, &lc_platform);
+	for (uint32_t i = 0; i < pf->table_len && !as; i++) {
+		struct p_thread *th = pf->table[i];
+		if ((atomic_load(&th->st) & ST_STATE) != ST_FREE && th->tid == tid)
+			as = aspace_get(th->as);
+	}
+	mutex_unlock(&pf->lock, &lc_platform);
+	if (!as)
+		return;
+	aspace_kill(as);
+	aspace_put(as);
+}
+
+/* Only a clone that a worker is waiting for goes on, once; its arguments passed the filter. */
+static void clone_notified(struct systrap *pf)
+{
+	struct seccomp_notif req = {0};
+	struct seccomp_notif_resp resp = {0};
+	struct p_thread *th;
+	bool allowed = false;
+
+	if (ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
+		return;
+	mutex_lock(&pf->lock, &lc_platform);
+	list_for_each(th, &pf->pending, pending)
+	{
+		if (th->tid != (pid_t)req.pid)
+			continue;
+		list_del(&th->pending);
+		allowed = true;
+		break;
+	}
+	mutex_unlock(&pf->lock, &lc_platform);
+	resp.id = req.id;
+	if (allowed)
+		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	else
+		resp.error = -EPERM;
+	ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+	if (!allowed) {
+		log_limited(LOG_WARN, "guest thread %d killed: clone that nobody asked for",
+			    (int)req.pid);
+		kill_by_tid(pf, (pid_t)req.pid);
+	}
+}
+
+/* One tick: kills what did not stop in time; no interrupt outstanding: no more ticks. */
+static void check_interrupts(struct systrap *pf)
+{
+	bool outstanding = false;
+
+	mutex_lock(&pf->lock, &lc_platform);
+	pf->ticks++;
+	for (uint32_t i = 0; i < pf->table_len; i++) {
+		struct p_thread *th = pf->table[i];
+		uint32_t st = atomic_load(&th->st);
+		if ((st & ST_STATE) != ST_RUNNING || !(st & ST_INTR))
+			continue;
+		outstanding = true;
+		if (pf->ticks - th->intr_since < OVERDUE_TICKS)
+			continue;
+		log_limited(LOG_WARN, "guest process %d killed: it does not stop", th->as->pid);
+		aspace_kill(th->as);
+	}
+	atomic_store(&pf->interrupts, outstanding);
+	mutex_unlock(&pf->lock, &lc_platform);
+}
+
+static void handle(struct systrap *pf, const struct epoll_event *ev)
+{
+	uint64_t count;
+	ssize_t n;
+
+	if (ev->data.ptr == &pf->wakeup) {
+		n = read(pf->wakeup, &count, sizeof(count));
+		(void)n;
+	} else if (ev->data.ptr == &pf->listener) {
+		if (ev->events & EPOLLIN)
+			clone_notified(pf);
+		else /* no process is left that could ask */
+			epoll_ctl(pf->epoll, EPOLL_CTL_DEL, pf->listener, NULL);
+	} else if (ev->data.ptr == pf->zygote) {
+		aspace_exited(pf->zygote);
+		if (!pf->stopping)
+			log_warn("systrap: the zygote died (signal %d): no more processes",
+				 pf->zygote->signo);
+		worker_break(pf);
+		pool_refill(pf); /* its thread has to see that, too */
+	} else {
+		aspace_exited(ev->data.ptr);
+	}
+}
+
+static void *overseer_main(void *arg)
+{
+	struct systrap *pf = arg;
+	int64_t last_tick = st_now();
+
+	while (!pf->stopping) {
+		struct epoll_event ev[16];
+		bool ticking = atomic_load(&pf->interrupts);
+		int n = epoll_wait(pf->epoll, ev, ARRAY_SIZE(ev), ticking ? TICK_MS : -1);
+
+		for (int i = 0; i < n; i++)
+			handle(pf, &ev[i]);
+		int64_t now = st_now();
+		if (ticking && now - last_tick >= TICK_MS * NS_PER_MS) {
+			check_interrupts(pf);
+			last_tick = now;
+		} else if (!ticking) {
+			last_tick = now;
+		}
+	}
+	return NULL;
+}
+
+int overseer_start(struct systrap *pf)
+{
+	struct epoll_event listen = {.events = EPOLLIN, .data.ptr = &pf->listener};
+	struct epoll_event wake = {.events = EPOLLIN, .data.ptr = &pf->wakeup};
+
+	if (epoll_ctl(pf->epoll, EPOLL_CTL_ADD, pf->listener, &listen) < 0 ||
+	    epoll_ctl(pf->epoll, EPOLL_CTL_ADD, pf->wakeup, &wake) < 0)
+		return -errno;
+	return -pthread_create(&pf->overseer_thread, NULL, overseer_main, pf);
+}

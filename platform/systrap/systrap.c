@@ -1,0 +1,190 @@
+/* The systrap platform: life and the table of operations.  README.md is the tour. */
+#include "platform/systrap/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define SPIN_US_DEFAULT 20
+#define HWCAP2_FSGSBASE_BIT 2UL
+
+static int count_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
+}
+
+static int open_descriptors(struct systrap *pf)
+{
+	int p[2];
+
+	pf->epoll = epoll_create1(EPOLL_CLOEXEC);
+	pf->wakeup = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (pf->epoll < 0 || pf->wakeup < 0 || pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	pf->doorbell_r = p[0];
+	pf->doorbell_w = p[1];
+	/* Writers must not block: a guest's flood would stop the sentry's own wake-ups. */
+	return fcntl(p[1], F_SETFL, O_WRONLY | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static int systrap_prepare(const struct p_options *opt, struct platform **out)
+{
+	struct systrap *pf = calloc(1, sizeof(*pf));
+
+	if (!pf)
+		return -ENOMEM;
+	pf->base.ops = &platform_systrap;
+	pf->opt = *opt;
+	if (pf->opt.max_guest_processes <= 0)
+		pf->opt.max_guest_processes = SYSTRAP_MAX_PROCESSES;
+	pf->doorbell_r = pf->doorbell_w = pf->listener = -1;
+	pf->ncpus = count_cpus();
+	pf->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
+	list_init(&pf->aspaces);
+	list_init(&pf->free_threads);
+	list_init(&pf->ready);
+	list_init(&pf->pending);
+	int err = getrandom(&pf->nonce_seed, sizeof(pf->nonce_seed), 0) < 0 ? -errno : 0;
+
+	/* The zygote's start is long enough to measure the TSC against the clock. */
+	int64_t clock0 = st_now();
+	uint64_t tsc0 = st_tsc();
+	if (!err)
+		err = open_descriptors(pf);
+	if (!err)
+		err = zygote_start(pf);
+	pf->tsc_per_us = (st_tsc() - tsc0) * 1000 / (uint64_t)(st_now() - clock0 + 1);
+	pf->spin_ticks =
+		(uint64_t)(opt->spin_us < 0 ? SPIN_US_DEFAULT : opt->spin_us) * pf->tsc_per_us;
+	if (err) {
+		if (pf->zygote)
+			aspace_kill(pf->zygote);
+		free(pf);
+		return err;
+	}
+	*out = &pf->base;
+	return 0;
+}
+
+static int systrap_start(struct platform *platform)
+{
+	struct systrap *pf = systrap_of(platform);
+	int err = overseer_start(pf);
+
+	if (!err)
+		err = pool_start(pf);
+	pf->started = !err;
+	return err;
+}
+
+/*
+ * Kills every guest process.  What other threads may still hold - address spaces, workers inside
+ * next() - stays valid: next() returns NULL, copies fail with -ESRCH.
+ */
+static void systrap_destroy(struct platform *platform)
+{
+	struct systrap *pf = systrap_of(platform);
+	struct p_aspace *as;
+
+	pf->stopping = true;
+	worker_break(pf);
+	pool_refill(pf);
+	if (pf->started)
+		pthread_join(pf->pool_thread, NULL);
+	pool_drain(pf);
+	mutex_lock(&pf->lock, &lc_platform);
+	list_for_each(as, &pf->aspaces, link) aspace_kill(as);
+	mutex_unlock(&pf->lock, &lc_platform);
+	overseer_wake(pf);
+	if (pf->started)
+		pthread_join(pf->overseer_thread, NULL);
+}
+
+static const struct p_limits *systrap_limits(struct platform *platform)
+{
+	return &systrap_of(platform)->limits;
+}
+
+static pid_t aspace_pid(struct p_aspace *as)
+{
+	return as->pid;
+}
+
+static const struct p_event *thread_event(struct p_thread *th)
+{
+	return &th->event;
+}
+
+static struct arch_regs *thread_regs(struct p_thread *th)
+{
+	return &th->regs;
+}
+
+static void thread_set_owner(struct p_thread *th, void *owner)
+{
+	th->owner = owner;
+}
+
+static pid_t thread_tid(struct p_thread *th)
+{
+	return th->tid;
+}
+
+static void *thread_owner(struct p_thread *th)
+{
+	return th->owner;
+}
+
+static bool thread_in_host_wait(struct p_thread *th)
+{
+	return (atomic_load(&th->st) & ST_STATE) == ST_RUNNING &&
+	       __atomic_load_n(&th->ps->waiting, __ATOMIC_RELAXED);
+}
+
+static void thread_set_direct(struct p_thread *th, bool on)
+{
+	atomic_store(&th->direct, on);
+}
+
+const struct platform_ops platform_systrap = {
+	.name = "systrap",
+	.prepare = systrap_prepare,
+	.start = systrap_start,
+	.destroy = systrap_destroy,
+	.limits = systrap_limits,
+	.next = worker_next,
+	.kick = worker_kick,
+	.aspace_create = systrap_aspace_create,
+	.fork = systrap_fork,
+	.thread_create = systrap_thread_create,
+	.thread_destroy = systrap_thread_destroy,
+	.aspace_get = aspace_get,
+	.aspace_put = aspace_put,
+	.aspace_kill = aspace_kill,
+	.host_pid = aspace_pid,
+	.host_tid = thread_tid,
+	.resume = thread_resume,
+	.interrupt = thread_interrupt,
+	.event = thread_event,
+	.regs = thread_regs,
+	.xstate_get = thread_xstate_get,
+	.xstate_set = thread_xstate_set,
+	.xstate_reset = thread_xstate_reset,
+	.set_owner = thread_set_owner,
+	.owner = thread_owner,
+	.in_host_wait = thread_in_host_wait,
+	.set_direct = thread_set_direct,
+	.resume_direct = thread_resume_direct,
+	.mem = thread_mem,
+	.copy_in = aspace_copy_in,
+	.copy_out = aspace_copy_out,
+	.cmpxchg32 = thread_cmpxchg32,
+};

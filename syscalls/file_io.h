@@ -1,0 +1,56 @@
+/*
+ * file_io.h - what the handlers of files have in common: blocking reads and writes, names and
+ * paths from guest memory, sleep locks.
+ */
+#pragma once
+
+#include "sentry/kernel/task.h"
+#include "sentry/lib/sleep_lock.h"
+#include "sentry/vfs/file.h"
+
+#define MAX_RW_COUNT 0x7ffff000ULL
+#define LINUX_O_LARGEFILE 0100000 /* libc's O_LARGEFILE is 0 */
+
+/*
+ * Waits for the lock as an uninterruptible sleep.  -EINTR: the task is about to end, and does not
+ * hold it.  Order, for a task that holds several: file.pos_busy, then inode_append_lock().
+ */
+int task_sleep_lock(struct task *t, struct sleep_lock *l) MUST_CHECK;
+
+enum {
+	IO_NONBLOCK = 1, /* RWF_NOWAIT */
+	IO_APPEND = 2,	 /* RWF_APPEND */
+	IO_SYNC = 4,	 /* RWF_SYNC, RWF_DSYNC */
+};
+/*
+ * read(2) and write(2) once the arguments are decoded: waits as the file and its flags say, and
+ * takes care of positions, SIGPIPE, SIGXFSZ.  off NULL: the file's own position.
+ */
+ssize_t io_read(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags);
+ssize_t io_write(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags);
+
+/* The end of an open: waits for the other end of a FIFO.  -ERESTARTSYS */
+int io_open_wait(struct task *t, struct file *f) MUST_CHECK;
+
+/* A signal that a task brings upon itself: SIGPIPE, SIGXFSZ. */
+void task_send_own_signal(struct task *t, int signo);
+
+/* A path name from guest memory, as getname() of Linux: its length, -EFAULT, -ENAMETOOLONG. */
+struct path_name {
+	char s[VFS_PATH_MAX];
+};
+ssize_t path_name_get(struct task *t, struct path_name *n, uaddr_t from) MUST_CHECK;
+
+/* Resolves dirfd and a name in guest memory.  With WALK_EMPTY a null pointer is an empty name. */
+int path_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags,
+	    struct path *out) MUST_CHECK;
+/* AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH as walk flags. */
+unsigned walk_flags_from_at(int at_flags);
+
+/* A name in guest memory and where its walk starts; end with at_name_fini() after success. */
+struct at_name {
+	struct path_name name;
+	struct walk_env env;
+};
+int at_name_init(struct task *t, struct at_name *a, int dirfd, uaddr_t name) MUST_CHECK;
+void at_name_fini(struct at_name *a);

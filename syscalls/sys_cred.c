@@ -1,0 +1,378 @@
+/* User and group ids, supplementary groups, capabilities: credentials(7), capabilities(7). */
+#include <errno.h>
+#include <linux/capability.h>
+#include <stdlib.h>
+
+#include "sentry/lib/cleanup.h"
+#include "syscalls/syscalls.h"
+
+#define NO_ID 0xffffffffU
+#define NGROUPS_LIMIT 65536
+
+long sys_getuid(struct task *t)
+{
+	return t->cred->uid;
+}
+
+long sys_geteuid(struct task *t)
+{
+	return t->cred->euid;
+}
+
+long sys_getgid(struct task *t)
+{
+	return t->cred->gid;
+}
+
+long sys_getegid(struct task *t)
+{
+	return t->cred->egid;
+}
+
+static long put_three(struct task *t, const uaddr_t dst[3], const uint32_t v[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (copy_out_val(&t->um, dst[i], &v[i]))
+			return -EFAULT;
+	return 0;
+}
+
+long sys_getresuid(struct task *t, uaddr_t ruid, uaddr_t euid, uaddr_t suid)
+{
+	const struct cred *c = t->cred;
+
+	return put_three(t, (uaddr_t[]){ruid, euid, suid}, (uint32_t[]){c->uid, c->euid, c->suid});
+}
+
+long sys_getresgid(struct task *t, uaddr_t rgid, uaddr_t egid, uaddr_t sgid)
+{
+	const struct cred *c = t->cred;
+
+	return put_three(t, (uaddr_t[]){rgid, egid, sgid}, (uint32_t[]){c->gid, c->egid, c->sgid});
+}
+
+/* ---- setting user ids ---- */
+
+static long commit_uids(struct task *t, struct cred *new)
+{
+	new->fsuid = new->euid;
+	cred_fix_caps_after_setuid(new, t->cred);
+	task_set_cred(t, new);
+	return 0;
+}
+
+static long commit_gids(struct task *t, struct cred *new)
+{
+	new->fsgid = new->egid;
+	task_set_cred(t, new);
+	return 0;
+}
+
+long sys_setuid(struct task *t, unsigned uid)
+{
+	const struct cred *old = t->cred;
+
+	if (uid == NO_ID)
+		return -EINVAL;
+	bool privileged = task_capable(t, CAP_SETUID);
+	if (!privileged && uid != old->uid && uid != old->suid)
+		return -EPERM;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	if (privileged)
+		new->uid = new->suid = uid;
+	new->euid = uid;
+	return commit_uids(t, new);
+}
+
+long sys_setgid(struct task *t, unsigned gid)
+{
+	const struct cred *old = t->cred;
+
+	if (gid == NO_ID)
+		return -EINVAL;
+	bool privileged = task_capable(t, CAP_SETGID);
+	if (!privileged && gid != old->gid && gid != old->sgid)
+		return -EPERM;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	if (privileged)
+		new->gid = new->sgid = gid;
+	new->egid = gid;
+	return commit_gids(t, new);
+}
+
+long sys_setreuid(struct task *t, unsigned ruid, unsigned euid)
+{
+	const struct cred *old = t->cred;
+
+	if (!task_capable(t, CAP_SETUID)) {
+		if (ruid != NO_ID && ruid != old->uid && ruid != old->euid)
+			return -EPERM;
+		if (euid != NO_ID && euid != old->uid && euid != old->euid && euid != old->suid)
+			return -EPERM;
+	}
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	if (ruid != NO_ID)
+		new->uid = ruid;
+	if (euid != NO_ID)
+		new->euid = euid;
+	if (ruid != NO_ID || (euid != NO_ID && euid != old->uid))
+		new->suid = new->euid;
+	return commit_uids(t, new);
+}
+
+long sys_setregid(struct task *t, unsigned rgid, unsigned egid)
+{
+	const struct cred *old = t->cred;
+
+	if (!task_capable(t, CAP_SETGID)) {
+		if (rgid != NO_ID && rgid != old->gid && rgid != old->egid)
+			return -EPERM;
+		if (egid != NO_ID && egid != old->gid && egid != old->egid && egid != old->sgid)
+			return -EPERM;
+	}
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	if (rgid != NO_ID)
+		new->gid = rgid;
+	if (egid != NO_ID)
+		new->egid = egid;
+	if (rgid != NO_ID || (egid != NO_ID && egid != old->gid))
+		new->sgid = new->egid;
+	return commit_gids(t, new);
+}
+
+long sys_setresuid(struct task *t, unsigned ruid, unsigned euid, unsigned suid)
+{
+	const struct cred *old = t->cred;
+	const uint32_t want[3] = {ruid, euid, suid};
+
+	for (int i = 0; i < 3; i++)
+		if (want[i] != NO_ID && want[i] != old->uid && want[i] != old->euid &&
+		    want[i] != old->suid && !task_capable(t, CAP_SETUID))
+			return -EPERM;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	if (ruid != NO_ID)
+		new->uid = ruid;
+	if (euid != NO_ID)
+		new->euid = euid;
+	if (suid != NO_ID)
+		new->suid = suid;
+	return commit_uids(t, new);
+}
+
+long sys_setresgid(struct task *t, unsigned rgid, unsigned egid, unsigned sgid)
+{
+	const struct cred *old = t->cred;
+	const uint32_t want[3] = {rgid, egid, sgid};
+
+	for (int i = 0; i < 3; i++)
+		if (want[i] != NO_ID && want[i] != old->gid && want[i] != old->egid &&
+		    want[i] != old->sgid && !task_capable(t, CAP_SETGID))
+			return -EPERM;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	if (rgid != NO_ID)
+		new->gid = rgid;
+	if (egid != NO_ID)
+		new->egid = egid;
+	if (sgid != NO_ID)
+		new->sgid = sgid;
+	return commit_gids(t, new);
+}
+
+/* setfsuid(2) cannot report errors: it returns the old value, changed or not. */
+long sys_setfsuid(struct task *t, unsigned uid)
+{
+	const struct cred *old = t->cred;
+	uint32_t before = old->fsuid;
+
+	if (uid == NO_ID || uid == before)
+		return before;
+	if (uid != old->uid && uid != old->euid && uid != old->suid && !task_capable(t, CAP_SETUID))
+		return before;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return before;
+	new->fsuid = uid;
+	cred_fix_caps_after_setfsuid(new, old);
+	task_set_cred(t, new);
+	return before;
+}
+
+long sys_setfsgid(struct task *t, unsigned gid)
+{
+	const struct cred *old = t->cred;
+	uint32_t before = old->fsgid;
+
+	if (gid == NO_ID || gid == before)
+		return before;
+	if (gid != old->gid && gid != old->egid && gid != old->sgid && !task_capable(t, CAP_SETGID))
+		return before;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return before;
+	new->fsgid = gid;
+	task_set_cred(t, new);
+	return before;
+}
+
+/* ---- supplementary groups ---- */
+
+long sys_getgroups(struct task *t, int n, uaddr_t list)
+{
+	const struct cred *c = t->cred;
+
+	if (n < 0)
+		return -EINVAL;
+	if (n) {
+		if ((size_t)n < c->ngroups)
+			return -EINVAL;
+		if (copy_out(&t->um, list, c->groups, c->ngroups * sizeof(*c->groups)))
+			return -EFAULT;
+	}
+	return (long)c->ngroups;
+}
+
+long sys_setgroups(struct task *t, int n, uaddr_t list)
+{
+	CLEANUP_FREE uint32_t *groups = NULL;
+
+	if (!task_capable(t, CAP_SETGID))
+		return -EPERM;
+	if ((unsigned)n > NGROUPS_LIMIT)
+		return -EINVAL;
+	if (n) {
+		groups = malloc((size_t)n * sizeof(*groups));
+		if (!groups)
+			return -ENOMEM;
+		if (copy_in(&t->um, groups, list, (size_t)n * sizeof(*groups)))
+			return -EFAULT;
+		for (int i = 0; i < n; i++)
+			if (groups[i] == NO_ID)
+				return -EINVAL;
+	}
+	struct cred *new = cred_dup(t->cred);
+	if (!new)
+		return -ENOMEM;
+	if (cred_set_groups(new, groups, (size_t)n)) {
+		cred_put(new);
+		return -ENOMEM;
+	}
+	task_set_cred(t, new);
+	return 0;
+}
+
+/* ---- capabilities ---- */
+
+/* Words of 32 bits that the header's version has; 0 for an unknown one, which is then corrected. */
+static int cap_words(struct task *t, uaddr_t uheader, struct __user_cap_header_struct *h,
+		     int *words)
+{
+	const uint32_t current = _LINUX_CAPABILITY_VERSION_3;
+	int err = copy_in_val(&t->um, h, uheader);
+
+	if (err)
+		return err;
+	*words = 0;
+	switch (h->version) {
+	case _LINUX_CAPABILITY_VERSION_1:
+		*words = 1;
+		return 0;
+	case _LINUX_CAPABILITY_VERSION_2:
+	case _LINUX_CAPABILITY_VERSION_3:
+		*words = 2;
+		return 0;
+	}
+	return copy_out_val(&t->um, uheader, &current);
+}
+
+static struct cred *cred_of(struct task *t, int pid)
+{
+	if (pid == 0 || pid == t->tid)
+		return cred_get(t->cred);
+	mutex_lock(&t->k->tasks_lock, &lc_tasks);
+	struct task *other = task_lookup(pid);
+	struct cred *c = other && other->cred ? cred_get(other->cred) : NULL;
+	mutex_unlock(&t->k->tasks_lock, &lc_tasks);
+	return c;
+}
+
+long sys_capget(struct task *t, uaddr_t uheader, uaddr_t udata)
+{
+	struct __user_cap_header_struct h;
+	struct __user_cap_data_struct data[2];
+	int words;
+
+	int err = cap_words(t, uheader, &h, &words);
+	if (err)
+		return err;
+	/* Asking with no place for an answer is how programs find the version. */
+	if (uaddr_is_null(udata))
+		return 0;
+	if (!words || h.pid < 0)
+		return -EINVAL;
+	struct cred *c = cred_of(t, h.pid);
+	if (!c)
+		return -ESRCH;
+	for (int i = 0; i < 2; i++)
+		data[i] = (struct __user_cap_data_struct){
+			.effective = (uint32_t)(c->cap_effective >> 32 * i),
+			.permitted = (uint32_t)(c->cap_permitted >> 32 * i),
+			.inheritable = (uint32_t)(c->cap_inheritable >> 32 * i),
+		};
+	cred_put(c);
+	return copy_out(&t->um, udata, data, (size_t)words * sizeof(data[0]));
+}
+
+static bool is_subset(uint64_t a, uint64_t of)
+{
+	return !(a & ~of);
+}
+
+long sys_capset(struct task *t, uaddr_t uheader, uaddr_t udata)
+{
+	struct __user_cap_header_struct h;
+	struct __user_cap_data_struct data[2] = {0};
+	const struct cred *old = t->cred;
+	int words;
+
+	int err = cap_words(t, uheader, &h, &words);
+	if (err)
+		return err;
+	if (!words)
+		return -EINVAL;
+	if (h.pid != 0 && h.pid != t->tid)
+		return -EPERM;
+	if ((err = copy_in(&t->um, data, udata, (size_t)words * sizeof(data[0]))))
+		return err;
+#define JOIN(field) (((uint64_t)data[1].field << 32 | data[0].field) & CAP_FULL)
+	uint64_t effective = JOIN(effective), permitted = JOIN(permitted);
+	uint64_t inheritable = JOIN(inheritable);
+#undef JOIN
+
+	if (!task_capable(t, CAP_SETPCAP) &&
+	    !is_subset(inheritable, old->cap_inheritable | old->cap_permitted))
+		return -EPERM;
+	if (!is_subset(inheritable, old->cap_inheritable | old->cap_bounding) ||
+	    !is_subset(permitted, old->cap_permitted) || !is_subset(effective, permitted))
+		return -EPERM;
+	struct cred *new = cred_dup(old);
+	if (!new)
+		return -ENOMEM;
+	new->cap_effective = effective;
+	new->cap_permitted = permitted;
+	new->cap_inheritable = inheritable;
+	new->cap_ambient &= permitted &inheritable;
+	task_set_cred(t, new);
+	return 0;
+}

@@ -1,0 +1,1 @@
+#define HOSTILE_TESTS
