@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #include "oci/cmd.h"
 #include "oci/internal.h"
@@ -25,6 +26,7 @@ static int run(int argc, char **argv, struct err *e)
 	if ((err = internal_gofer_decode(text, len, &c)))
 		return err_set(e, err, "malformed configuration");
 	free(text);
+	tzset(); /* the log's times, while /etc is there */
 	prctl(PR_SET_NAME, "runsc-gofer");
 	log_open(c.log_fd, strcmp(config.log_format, "text") != 0);
 	log_set_debug(config.debug);

@@ -122,8 +122,7 @@ _Noreturn static void child(const struct ns_spawn *s, int sync)
 		_exit(EXIT_FAILURE);
 	if (!s->same_session)
 		setsid();
-	for (int i = 1; i < NSIG; i++)
-		signal(i, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL); /* the one disposition that main() changes */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	int null = open("/dev/null", O_RDWR);

@@ -96,12 +96,6 @@ struct pt_platform {
 	struct list_head ready; /* of p_thread.ready */
 	unsigned kicks;
 
-	/* The mappings that make up the host's vDSO. */
-	struct pt_map {
-		int64_t offset; /* from the vDSO's ELF header */
-		uint64_t len;
-	} maps[8];
-	int nmaps;
 	uint64_t entry; /* the zygote's own system call instruction */
 	int text_fd;
 };

@@ -29,6 +29,7 @@
 #include "sentry/lib/log.h"
 
 #define ZYGOTE_BASE 0x400000UL
+#define VVAR_PAGES_MAX 16
 #define OPTIONS \
 	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK)
 
@@ -109,38 +110,6 @@ static _Noreturn void become_zygote(int image, int ctl, int text_fd)
 	_exit(1);
 }
 
-/*
- * Our own vDSO and its data: the host kernel lays them out alike in every process, so this and the
- * zygote's AT_SYSINFO_EHDR tell where the zygote has them.  (Its own /proc entry may not be
- * visible from the namespaces that we are in.)
- */
-static int read_vdso_layout(struct pt_platform *pf)
-{
-	uint64_t own_vdso = getauxval(AT_SYSINFO_EHDR), low = ~0ULL, high = 0;
-	char line[400];
-	FILE *f = fopen("/proc/self/maps", "re");
-
-	if (!f)
-		return -errno;
-	while (own_vdso && fgets(line, sizeof(line), f) && pf->nmaps < (int)ARRAY_SIZE(pf->maps)) {
-		uint64_t start, end;
-		if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
-		    (!strstr(line, "[vdso]") && !strstr(line, "[vvar")))
-			continue;
-		pf->maps[pf->nmaps++] = (struct pt_map){(int64_t)(start - own_vdso), end - start};
-		low = MIN(low, start);
-		high = MAX(high, end);
-	}
-	fclose(f);
-	if (pf->nmaps == 0)
-		return 0;
-	pf->limits.vvar_base = PT_VDSO_END - (high - low);
-	pf->limits.vvar_len = own_vdso - low;
-	pf->limits.vdso_base = pf->limits.vvar_base + pf->limits.vvar_len;
-	pf->limits.vdso_len = high - own_vdso;
-	return 0;
-}
-
 int pt_zygote_start(struct pt_platform *pf)
 {
 	int sock[2] = {-1, -1}, err, image = image_memfd();
@@ -167,7 +136,6 @@ int pt_zygote_start(struct pt_platform *pf)
 	pf->ctl = sock[0];
 	sock[0] = -1;
 	pf->entry = ZYGOTE_BASE + sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr) + PROGRAM_SYSCALL;
-	err = read_vdso_layout(pf);
 out:
 	close(image);
 	for (int i = 0; i < 2; i++)
@@ -215,21 +183,53 @@ static int find_vdso(struct p_thread *z, uint64_t *vdso)
 			*vdso = words[i + 1];
 			return 0;
 		}
-	return -ENOENT;
+	return 0; /* a host without one */
 }
 
+/*
+ * How large the vDSO is, and its data pages below it: probed, because no procfs may be visible here.
+ * Nothing else is near in the zygote.  The text's size is in its ELF header, which is the same in
+ * our own process.
+ */
+static void measure_vdso(struct p_thread *z, uint64_t vdso)
+{
+	struct p_limits *l = &z->as->pf->limits;
+	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)getauxval(AT_SYSINFO_EHDR);
+	uint64_t low = vdso;
+
+	if (!eh)
+		return;
+	while (vdso - low < VVAR_PAGES_MAX * PAGE_SIZE &&
+	       !early(z, SYS_mincore, low - PAGE_SIZE, PAGE_SIZE, PT_SCRATCH, 0, 0, 0))
+		low -= PAGE_SIZE;
+	l->vdso_len = page_up(eh->e_shoff + (uint64_t)eh->e_shnum * eh->e_shentsize);
+	l->vvar_len = vdso - low;
+	l->vdso_base = PT_VDSO_END - l->vdso_len;
+	l->vvar_base = l->vdso_base - l->vvar_len;
+}
+
+/* The kernel moves whole mappings only, and where they end is unknown: ever longer ones are tried. */
 static int move_vdso(struct p_thread *z, uint64_t vdso)
 {
-	struct pt_platform *pf = z->as->pf;
-	int err = 0;
+	const struct p_limits *l = &z->as->pf->limits;
 
-	for (int i = 0; i < pf->nmaps && !err; i++) {
-		struct pt_map *m = &pf->maps[i];
-		err = early(z, SYS_mremap, vdso + (uint64_t)m->offset, m->len, m->len,
-			    MREMAP_MAYMOVE | MREMAP_FIXED,
-			    pf->limits.vdso_base + (uint64_t)m->offset, 0);
+	measure_vdso(z, vdso);
+	uint64_t from = vdso - l->vvar_len, to = l->vvar_base, left = l->vvar_len + l->vdso_len;
+
+	while (left) {
+		uint64_t len = PAGE_SIZE;
+		int err = -EFAULT;
+		for (; len <= left && err; len += PAGE_SIZE)
+			err = early(z, SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to,
+				    0);
+		if (err)
+			return err;
+		len -= PAGE_SIZE; /* the loop's last step */
+		from += len;
+		to += len;
+		left -= len;
 	}
-	return err;
+	return 0;
 }
 
 static int install_filter(struct p_thread *z)
@@ -275,13 +275,13 @@ int pt_zygote_attach(struct pt_platform *pf)
 	if (!z)
 		return -ENOMEM;
 	pf->zygote_thread = z;
-	if ((err = pt_wait(z, &status)) || (pf->nmaps && (err = find_vdso(z, &vdso))) ||
+	if ((err = pt_wait(z, &status)) || (err = find_vdso(z, &vdso)) ||
 	    (err = early(z, SYS_mmap, PT_TEXT, PAGE_SIZE, PROT_READ | PROT_EXEC,
 			 MAP_SHARED | MAP_FIXED, PT_FD_NEXT, 0)) ||
 	    (err = early(z, SYS_close, PT_FD_NEXT, 0, 0, 0, 0, 0)) ||
 	    (err = early(z, SYS_mmap, PT_SCRATCH, PAGE_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, (uint64_t)-1, 0)) ||
-	    (err = move_vdso(z, vdso)))
+	    (vdso && (err = move_vdso(z, vdso))))
 		return err;
 	uint64_t kept = pf->limits.vvar_base ? pf->limits.vvar_base : PT_VDSO_END;
 	if ((err = late(z, SYS_munmap, 0, kept, 0)) ||

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "platform/platform.h"
@@ -50,6 +51,8 @@ static int prepare_stdio(struct boot_config *c)
 
 int boot_begin(struct boot_config *c)
 {
+	/* Times in logs are UTC; the C library looks for a time zone file once, which is now. */
+	tzset();
 	int err = crash_init(c->panic_fd >= 0 ? c->panic_fd : c->log_fd);
 
 	if (!err)

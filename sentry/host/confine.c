@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 
 /* What glibc's pthread_create asks of clone(2). */
 #define THREAD_FLAGS                                                                               \

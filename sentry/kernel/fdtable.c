@@ -102,6 +102,11 @@ static int close_file(struct fdtable *t, struct file *f)
 	return err;
 }
 
+bool fdtable_is_shared(struct fdtable *t)
+{
+	return ref_read(&t->ref) > 1;
+}
+
 void fdtable_put(struct fdtable *t)
 {
 	if (!t || !ref_put(&t->ref))

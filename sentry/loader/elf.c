@@ -132,9 +132,9 @@ int elf_segment_layout(const struct elf_segment *s, uint64_t bias, struct elf_la
 		out->zero_len = anon - file_end;
 	}
 	if (page_up(end) > anon)
-		out->anon = (struct elf_map){.addr = anon,
-					     .len = page_up(end) - anon,
-					     .prot = PROT_READ | PROT_WRITE |
-						     (s->prot & PROT_EXEC)};
+		out->anon =
+			(struct elf_map){.addr = anon,
+					 .len = page_up(end) - anon,
+					 .prot = PROT_READ | PROT_WRITE | (s->prot & PROT_EXEC)};
 	return 0;
 }

@@ -25,17 +25,17 @@ struct elf_segment {
 };
 
 struct elf_image {
-	bool dyn;		/* ET_DYN: may be placed anywhere */
-	uint64_t entry;		/* all addresses are the file's own */
-	uint64_t low, high;	/* page-aligned span of the segments */
-	uint64_t align;		/* a power of two, at least a page */
-	uint64_t phdr;		/* address of the program headers in memory; 0: not mapped */
+	bool dyn;	    /* ET_DYN: may be placed anywhere */
+	uint64_t entry;	    /* all addresses are the file's own */
+	uint64_t low, high; /* page-aligned span of the segments */
+	uint64_t align;	    /* a power of two, at least a page */
+	uint64_t phdr;	    /* address of the program headers in memory; 0: not mapped */
 	uint16_t phnum;
 	bool exec_stack;
 	bool has_interp;
 	uint64_t interp_off, interp_len;
 	uint64_t code_start, code_end, data_start, data_end, brk;
-	int load_error;		/* why the segments cannot be mapped, though exec goes so far */
+	int load_error; /* why the segments cannot be mapped, though exec goes so far */
 	size_t nsegments;
 	struct elf_segment *segments; /* owned */
 };
@@ -67,8 +67,8 @@ struct elf_layout {
 	uint64_t zero_addr, zero_len;
 };
 /* -EINVAL: offset and address differ within a page. */
-int elf_segment_layout(const struct elf_segment *s, uint64_t bias, struct elf_layout *out)
-	MUST_CHECK;
+int elf_segment_layout(const struct elf_segment *s, uint64_t bias,
+		       struct elf_layout *out) MUST_CHECK;
 
 /* A #! line: offsets into the buffer. */
 struct script_line {

@@ -27,7 +27,7 @@ struct batch {
 		uint64_t addr, len;
 		bool must;    /* writable: a failure counts */
 		size_t nmaps; /* how many maps were there when it was noted */
-	} *zeros;
+	} * zeros;
 	size_t nzeros;
 };
 
@@ -72,11 +72,11 @@ static int batch_image(struct batch *b, const struct elf_image *img, uint64_t bi
 		batch_map(b, &lay.file, file);
 		batch_map(b, &lay.anon, NULL);
 		if (lay.zero_len)
-			b->zeros[b->nzeros++] = (struct zero_range){
-				.addr = lay.zero_addr,
-				.len = lay.zero_len,
-				.must = img->segments[i].prot & PROT_WRITE,
-				.nmaps = b->n};
+			b->zeros[b->nzeros++] =
+				(struct zero_range){.addr = lay.zero_addr,
+						    .len = lay.zero_len,
+						    .must = img->segments[i].prot & PROT_WRITE,
+						    .nmaps = b->n};
 	}
 	return 0;
 }
@@ -193,10 +193,10 @@ static int load_images(struct loader_program *prog, struct mm *mm, struct p_thre
 {
 	const struct loader_image *img = prog->priv;
 	uint64_t stack_low = stack_bottom(prog, mm);
-	const struct elf_map stack = {
-		.addr = stack_low,
-		.len = mm->stack_top - stack_low,
-		.prot = PROT_READ | PROT_WRITE | (img->prog.exec_stack ? PROT_EXEC : 0)};
+	const struct elf_map stack = {.addr = stack_low,
+				      .len = mm->stack_top - stack_low,
+				      .prot = PROT_READ | PROT_WRITE |
+					      (img->prog.exec_stack ? PROT_EXEC : 0)};
 
 	int err = place_program(mm, &img->prog, prog->interp, stack_low, &at->bias);
 	if (err)

@@ -21,9 +21,9 @@
 /* Linux: a file, and at most five interpreters in a row. */
 #define SCRIPT_DEPTH_MAX 5
 #define MAX_ARG_STRLEN 131072UL
-#define ARG_SPACE_MIN 131072UL	       /* ARG_MAX, granted whatever the stack limit */
-#define ARG_SPACE_MAX (6UL << 20)      /* three quarters of the default stack */
-#define HEAD_SIZE 4096		       /* headers of nearly every file fit into it */
+#define ARG_SPACE_MIN 131072UL	  /* ARG_MAX, granted whatever the stack limit */
+#define ARG_SPACE_MAX (6UL << 20) /* three quarters of the default stack */
+#define HEAD_SIZE 4096		  /* headers of nearly every file fit into it */
 
 /* The start of a file, read once. */
 struct head {

@@ -126,8 +126,7 @@ static int advise_mapping(struct mm *mm, uint64_t start, uint64_t end, int advic
 	return 0;
 }
 
-static int advise_host(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t end,
-		       int advice)
+static int advise_host(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t end, int advice)
 {
 	struct p_memop op = {.kind = P_MEMOP_ADVISE,
 			     .addr = start,
@@ -186,8 +185,7 @@ static int advise_remove(struct mm *mm, uint64_t start, uint64_t end)
 			return err;
 		uint64_t stop = MIN(v.end, end);
 		err = file_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				     (int64_t)(v.off + (start - v.start)),
-				     (int64_t)(stop - start));
+				     (int64_t)(v.off + (start - v.start)), (int64_t)(stop - start));
 		if (err)
 			return err;
 		start = stop;

@@ -169,8 +169,7 @@ static size_t copy_tree(struct mm *child, struct mm *parent, struct p_memop *ops
 	struct rb_node *pos;
 	size_t nops = 0;
 
-	rb_for_each(pos, &parent->vmas)
-	{
+	rb_for_each (pos, &parent->vmas) {
 		const struct vma *v = vma_of(pos);
 		if (v->dontfork) {
 			ops[nops++] = (struct p_memop){.kind = P_MEMOP_UNMAP,
@@ -198,8 +197,7 @@ static size_t count_fork_ops(const struct mm *mm)
 	struct rb_node *pos;
 	size_t n = 0;
 
-	rb_for_each(pos, &mm->vmas)
-	{
+	rb_for_each (pos, &mm->vmas) {
 		const struct vma *v = vma_of(pos);
 		n += v->dontfork || v->wipeonfork;
 	}

@@ -20,10 +20,10 @@
 #define MAP_32BIT_HIGH 0x80000000UL
 
 /* Flags that MAP_SHARED_VALIDATE knows of ordinary files (LEGACY_MAP_MASK). */
-#define LEGACY_MAP_FLAGS                                                                           \
-	(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE |   \
-	 0x4000000 /* MAP_UNINITIALIZED */ | MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE |          \
-	 MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT |                       \
+#define LEGACY_MAP_FLAGS                                                                         \
+	(MAP_SHARED | MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_DENYWRITE | MAP_EXECUTABLE | \
+	 0x4000000 /* MAP_UNINITIALIZED */ | MAP_GROWSDOWN | MAP_LOCKED | MAP_NORESERVE |        \
+	 MAP_POPULATE | MAP_NONBLOCK | MAP_STACK | MAP_HUGETLB | MAP_32BIT |                     \
 	 63U << MAP_HUGE_SHIFT)
 
 #define LINUX_MAP_DROPPABLE 0x08
@@ -31,7 +31,7 @@
 /* One map that is being made. */
 struct plan {
 	uint64_t start, end, off;
-	int prot, flags;   /* flags as vma.flags */
+	int prot, flags; /* flags as vma.flags */
 	int host_fd;
 	bool shared, locked, populate, may_write, may_exec, wipeonfork;
 	struct file *file; /* a reference, moved into the vma */
@@ -296,8 +296,7 @@ static struct p_memop plan_op(const struct plan *p)
 static void undo(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t end,
 		 struct vma **dead)
 {
-	struct p_memop op = {
-		.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
+	struct p_memop op = {.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
 
 	/* The nodes were reserved for as many cuts as the map itself could need. */
 	mutex_lock(&mm->lock, &lc_mm);
@@ -378,8 +377,7 @@ static int unmap_locked(struct mm *mm, struct p_thread *th, uint64_t start, uint
 	if (err)
 		return err;
 
-	struct p_memop op = {
-		.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
+	struct p_memop op = {.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
 	if ((err = mm_run(mm, th, &op, 1)))
 		return err;
 	mutex_lock(&mm->lock, &lc_mm);

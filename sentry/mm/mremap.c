@@ -69,8 +69,7 @@ static int check_growth(const struct mm *mm, const struct remap *r)
 static int unmap_range(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t end,
 		       struct vma **dead)
 {
-	struct p_memop op = {
-		.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
+	struct p_memop op = {.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
 
 	if (!vma_find_overlap(mm, start, end))
 		return 0;

@@ -41,7 +41,8 @@ int uio_import(struct uio *io, struct uio_seg *segs, const struct umem *um, uadd
 	for (uint64_t i = 0; i < n; i++) {
 		if ((int64_t)segs[i].len < 0)
 			return -EINVAL;
-		if (segs[i].len > um->mm->task_size || segs[i].base > um->mm->task_size - segs[i].len)
+		if (segs[i].len > um->mm->task_size ||
+		    segs[i].base > um->mm->task_size - segs[i].len)
 			return -EFAULT;
 		segs[i].len = MIN(segs[i].len, MAX_RW_COUNT - total);
 		total += segs[i].len;

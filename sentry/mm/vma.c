@@ -291,8 +291,8 @@ void vma_remove_range(struct mm *mm, uint64_t start, uint64_t end, struct vma **
 	}
 }
 
-void vma_change(struct mm *mm, uint64_t start, uint64_t end,
-		void (*fn)(struct vma *v, void *arg), void *arg, struct vma **dead)
+void vma_change(struct mm *mm, uint64_t start, uint64_t end, void (*fn)(struct vma *v, void *arg),
+		void *arg, struct vma **dead)
 {
 	struct vma *v = cut(mm, start, end);
 

@@ -83,8 +83,8 @@ void vma_resize(struct mm *mm, struct vma *v, uint64_t start, uint64_t end);
 void vma_merge_up(struct mm *mm, struct vma *v, struct vma **dead);
 /* Calls fn on every mapping of [start, end), cut to the range, then merges what is alike.  Needs
  * 2 reserved nodes.  The dropped nodes go to *dead, as above. */
-void vma_change(struct mm *mm, uint64_t start, uint64_t end,
-		void (*fn)(struct vma *v, void *arg), void *arg, struct vma **dead);
+void vma_change(struct mm *mm, uint64_t start, uint64_t end, void (*fn)(struct vma *v, void *arg),
+		void *arg, struct vma **dead);
 /* Puts the files of a list of removed nodes and frees them. */
 void vma_release_list(struct vma *dead);
 /* How many nodes a cut of [start, end) adds: 0, 1 or 2. */

@@ -236,3 +236,21 @@ int vfs_open(const struct walk_env *env, const char *name, int flags, uint32_t m
 	err = path_walk(env, name, walk_flags, &p);
 	return err ? err : open_found(p, flags, env->cred, out);
 }
+
+int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_flags,
+		  struct file **out)
+{
+	CLEANUP_PATH struct path p = {NULL, NULL};
+	int err = path_walk(env, name, walk_flags, &p);
+
+	if (err)
+		return err;
+	struct inode *in = dentry_inode(p.dentry);
+	if (S_ISLNK(in->mode))
+		return -ELOOP;
+	if (!S_ISREG(in->mode) || (p.mnt->flags & MS_NOEXEC))
+		return -EACCES;
+	if ((err = inode_permission(in, MAY_EXEC, env->cred)))
+		return err;
+	return file_open_path(p, O_RDONLY, out);
+}

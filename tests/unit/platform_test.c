@@ -143,8 +143,8 @@ static void poke(struct guest *g, uint64_t addr, uint64_t v)
 }
 
 extern const char g_syscalls[], g_load[], g_store[], g_ud2[], g_int3[], g_div[], g_loop[],
-	g_xsave[], g_fork[], g_thread[], g_futex[], g_nr[], g_step[], g_int80[], g_vcall[],
-	g_jump[], g_wakeloop[], g_yield[], g_counter[], g_gsbase[];
+	g_xsave[], g_thread[], g_futex[], g_nr[], g_step[], g_int80[], g_vcall[],
+	g_jump[], g_wakeloop[], g_counter[], g_gsbase[], g_fill[], g_flood[], g_fillloop[];
 
 /* ---- registers and system calls ---- */
 

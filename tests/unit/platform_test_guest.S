@@ -3,6 +3,7 @@
 	.globl	guest_code, guest_code_end
 	.globl	g_syscalls, g_load, g_store, g_ud2, g_int3, g_div, g_loop, g_xsave, g_thread
 	.globl	g_futex, g_nr, g_step, g_int80, g_vcall, g_jump, g_wakeloop, g_counter, g_gsbase
+	.globl	g_fill, g_flood, g_fillloop
 	.balign	16
 guest_code:
 g_syscalls:
@@ -99,5 +100,22 @@ g_gsbase:
 	mov	%gs:0, %rax
 	syscall
 	hlt
+g_fill:
+	rep stosb
+	mov	$39, %eax
+	syscall
+	jmp	g_loop
+g_flood:
+	mov	$1, %eax
+	mov	$1, %edi
+	mov	$8, %edx
+	call	g_jump
+	jmp	g_flood
+g_fillloop:
+	mov	%rdi, %rbx
+1:	mov	%rbx, %rdi
+	mov	%rdx, %rcx
+	rep stosb
+	jmp	1b
 guest_code_end:
 	.section .note.GNU-stack, "", @progbits

@@ -109,17 +109,18 @@ START_TEST(segments_that_cannot_be_are_load_errors)
 	static const struct {
 		uint64_t vaddr, filesz, memsz;
 	} bad[] = {
-		{0, 2, 1},			/* more in the file than in memory */
-		{0, 0, UINT64_MAX},		/* larger than the address range */
-		{UINT64_MAX - 4095, 1, 1},	/* above it */
-		{ELF_ADDR_LIMIT - 1, 2, 2},	/* across its end */
-		{1ULL << 63, 0, 1ULL << 63},	/* wraps */
+		{0, 2, 1},		     /* more in the file than in memory */
+		{0, 0, UINT64_MAX},	     /* larger than the address range */
+		{UINT64_MAX - 4095, 1, 1},   /* above it */
+		{ELF_ADDR_LIMIT - 1, 2, 2},  /* across its end */
+		{1ULL << 63, 0, 1ULL << 63}, /* wraps */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		Elf64_Ehdr eh = good_header();
-		Elf64_Phdr ph[2] = {load_segment(0, 0, 1, 1, PF_R),
-				    load_segment(bad[i].vaddr, 0, bad[i].filesz, bad[i].memsz, PF_R)};
+		Elf64_Phdr ph[2] = {
+			load_segment(0, 0, 1, 1, PF_R),
+			load_segment(bad[i].vaddr, 0, bad[i].filesz, bad[i].memsz, PF_R)};
 		struct elf_image img;
 		ck_assert_int_eq(elf_parse(&eh, ph, &img), 0);
 		ck_assert_int_eq(img.load_error, -EINVAL);

@@ -84,12 +84,10 @@ static size_t tree_spans(struct span *out, size_t max)
 	struct rb_node *pos;
 	size_t n = 0;
 
-	rb_for_each(pos, &mm->vmas)
-	{
+	rb_for_each (pos, &mm->vmas) {
 		const struct vma *v = vma_of(pos);
 		ck_assert_uint_lt(n, max);
-		out[n++] = (struct span){v->start, v->end, mm_host_prot(v->prot),
-					 vma_is_shared(v)};
+		out[n++] = (struct span){v->start, v->end, mm_host_prot(v->prot), vma_is_shared(v)};
 	}
 	return n;
 }
@@ -166,8 +164,7 @@ static void check_accounts(void)
 	uint64_t total = 0, data = 0, prev_end = 0;
 	struct rb_node *pos;
 
-	rb_for_each(pos, &mm->vmas)
-	{
+	rb_for_each (pos, &mm->vmas) {
 		const struct vma *v = vma_of(pos);
 		ck_assert_uint_lt(v->start, v->end);
 		ck_assert_uint_le(prev_end, v->start);
@@ -248,7 +245,10 @@ START_TEST(a_failure_on_the_host_leaves_both_sides_alike)
 	ck_assert_int_eq(map_at(AREA, 8 * PAGE_SIZE, RW, ANON), 0);
 	for (int n = 0; n < 3; n++) {
 		const struct mm_map_args a[] = {
-			{.addr = AREA, .len = PAGE_SIZE, .prot = PROT_READ, .flags = ANON | MAP_FIXED},
+			{.addr = AREA,
+			 .len = PAGE_SIZE,
+			 .prot = PROT_READ,
+			 .flags = ANON | MAP_FIXED},
 			{.addr = AREA + PAGE_SIZE,
 			 .len = PAGE_SIZE,
 			 .prot = PROT_EXEC,
@@ -294,7 +294,7 @@ START_TEST(random_changes_leave_what_the_host_has)
 			a.flags = (random() % 2 ? MAP_SHARED : MAP_PRIVATE) | MAP_FIXED;
 			a.file = &f;
 			a.off = first * PAGE_SIZE; /* so that neighbours continue each other */
-			/* fallthrough */
+						   /* fallthrough */
 		case 1:
 			err = mm_map(mm, th, &a, &out);
 			break;
@@ -408,7 +408,10 @@ START_TEST(mmap_errors_are_those_of_the_manual)
 		{{.len = 1, .flags = MAP_ANONYMOUS}, -EINVAL},
 		{{.len = 1, .flags = MAP_ANONYMOUS | MAP_SHARED_VALIDATE}, -EINVAL},
 		{{.len = 1, .off = 1, .flags = MAP_PRIVATE, .file = &ro}, -EINVAL},
-		{{.len = PAGE_SIZE, .off = INT64_MAX & PAGE_MASK, .flags = MAP_PRIVATE, .file = &ro},
+		{{.len = PAGE_SIZE,
+		  .off = INT64_MAX & PAGE_MASK,
+		  .flags = MAP_PRIVATE,
+		  .file = &ro},
 		 -EOVERFLOW},
 		{{.addr = AREA + 1, .len = 1, .flags = ANON | MAP_FIXED}, -EINVAL},
 		{{.addr = PAGE_SIZE, .len = 1, .flags = ANON | MAP_FIXED}, -EPERM},
@@ -438,8 +441,11 @@ START_TEST(rights_of_the_file_bind_mprotect)
 {
 	struct file ro;
 	test_file_init(&ro, O_RDONLY);
-	const struct mm_map_args shared = {
-		.addr = AREA, .len = 1, .prot = PROT_READ, .flags = MAP_SHARED | MAP_FIXED, .file = &ro};
+	const struct mm_map_args shared = {.addr = AREA,
+					   .len = 1,
+					   .prot = PROT_READ,
+					   .flags = MAP_SHARED | MAP_FIXED,
+					   .file = &ro};
 	const struct mm_map_args private = {.addr = AREA + PAGE_SIZE,
 					    .len = 1,
 					    .prot = PROT_READ,
@@ -565,8 +571,8 @@ END_TEST
 
 START_TEST(advice_that_reaches_beyond_the_mapping_never_goes_to_the_host)
 {
-	static const int kept_back[] = {MADV_REMOVE, MADV_DOFORK, MADV_DONTFORK, MADV_HWPOISON,
-					MADV_MERGEABLE, 12345};
+	static const int kept_back[] = {MADV_REMOVE,   MADV_DOFORK,    MADV_DONTFORK,
+					MADV_HWPOISON, MADV_MERGEABLE, 12345};
 
 	ck_assert_int_eq(map_at(AREA, PAGE_SIZE, RW, ANON), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(kept_back); i++)

@@ -318,7 +318,10 @@ static int dir_readdir(struct file *f, struct dir_context *ctx, int64_t *off)
 {
 	struct ovl_dirfile *df = f->priv;
 	if (df->real) {
-		struct pass_context pc = {{pass_emit}, ctx, f};
+		/* After the dots, positions are the upper file system's. */
+		struct pass_context pc = {{pass_emit}, ctx, ovl_super(f->inode->sb)};
+		if (!dir_emit_dots(f, ctx, off))
+			return 0;
 		return df->real->ops->readdir(df->real, &pc.ctx, off);
 	}
 	struct ovl_list *l;
