@@ -103,7 +103,7 @@ $(B)/librunsc.a: $(LIBOBJS)
 
 $(B)/tests/unit/%: tests/unit/%.c $(B)/librunsc.a
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< -Wl,--whole-archive $(B)/librunsc.a -Wl,--no-whole-archive $(CHECK_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(B)/librunsc.a $(CHECK_LIBS) $(LDLIBS)
 
 # Guest programs: built as users build theirs, not with our flags.
 $(B)/tests/compat: $(COMPAT) tests/compat/compat.h

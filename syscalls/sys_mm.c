@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/personality.h>
 
 #include "sentry/kernel/fdtable.h"
@@ -12,6 +13,14 @@
 #include "sentry/mm/uaccess.h"
 #include "sentry/vfs/file.h"
 #include "syscalls/syscalls.h"
+
+/* personality(2), READ_IMPLIES_EXEC: where the file system does not forbid it. */
+static bool implies_exec(const struct task *t, uint64_t prot, const struct file *f)
+{
+	bool noexec = f && f->path.mnt && f->path.mnt->flags & MS_NOEXEC;
+
+	return prot & PROT_READ && t->personality & READ_IMPLIES_EXEC && !noexec;
+}
 
 long sys_mmap(struct task *t, uint64_t addr, uint64_t len, int prot, int flags, int fd,
 	      uint64_t offset)
@@ -26,7 +35,7 @@ long sys_mmap(struct task *t, uint64_t addr, uint64_t len, int prot, int flags, 
 		if (!file)
 			return -EBADF;
 	}
-	if (prot & PROT_READ && t->personality & READ_IMPLIES_EXEC)
+	if (implies_exec(t, (uint64_t)prot, file))
 		prot |= PROT_EXEC;
 	const struct mm_map_args a = {
 		.addr = addr,
@@ -51,7 +60,7 @@ long sys_mprotect(struct task *t, uint64_t addr, uint64_t len, uint64_t prot)
 	/* Bits above the low word are as unknown as those in it. */
 	if (prot > INT32_MAX)
 		return -EINVAL;
-	if (prot & PROT_READ && t->personality & READ_IMPLIES_EXEC)
+	if (implies_exec(t, prot, NULL))
 		prot |= PROT_EXEC;
 	return mm_protect(t->mm, t->pt, addr, len, (int)prot);
 }

@@ -214,8 +214,7 @@ void aspace_exited(struct p_aspace *as)
 	as->exited = true;
 	as->signo = info.si_code == CLD_EXITED ? SIGKILL : info.si_status;
 	bool orphan = as->orphan;
-	list_for_each(th, &as->threads, link)
-	{
+	list_for_each (th, &as->threads, link) {
 		thread_report_death(th, as->signo);
 		if (atomic_load(&th->cmd_waiting))
 			st_futex_wake(&th->ps->turn, INT32_MAX);
@@ -233,7 +232,8 @@ static bool pid_known(struct systrap *pf, pid_t pid)
 	bool known = false;
 
 	mutex_lock(&pf->lock, &lc_platform);
-	list_for_each(as, &pf->aspaces, link) known |= as->pid == pid;
+	list_for_each (as, &pf->aspaces, link)
+		known |= as->pid == pid;
 	mutex_unlock(&pf->lock, &lc_platform);
 	return known;
 }
@@ -255,9 +255,20 @@ static bool nonce_matches(pid_t pid, struct p_aspace *as, struct p_thread *th)
 }
 
 /*
- * After a clone whose child cannot be believed: whatever it made is somewhere behind the last pid
- * that we know.  Only a hostile guest brings us here; the sandbox's pids limit is the backstop.
+ * Clones in flight, and strays: a clone whose child cannot be believed, or whose parent died before
+ * it said anything, left a child somewhere behind the last pid that we knew.  It is looked for when
+ * no other clone is in flight, since their children look the same.  Only a hostile guest can delay
+ * that (by the deadline of a command at a time); the sandbox's pids limit is the backstop.
  */
+static void clone_begin(struct systrap *pf, struct p_thread *parent)
+{
+	mutex_lock(&pf->lock, &lc_platform);
+	if (!pf->clones++ && !list_empty(&pf->aspaces))
+		pf->pid_before = list_entry(pf->aspaces.prev, struct p_aspace, link)->pid;
+	list_add(&parent->pending, &pf->pending);
+	mutex_unlock(&pf->lock, &lc_platform);
+}
+
 static void kill_strays(struct systrap *pf, pid_t from)
 {
 	for (pid_t pid = from + 1; pid < from + STRAY_SCAN; pid++) {
@@ -269,57 +280,76 @@ static void kill_strays(struct systrap *pf, pid_t from)
 	}
 }
 
-static pid_t latest_pid(struct systrap *pf)
+static void clone_end(struct systrap *pf, bool stray)
 {
-	struct p_aspace *as;
-	pid_t pid = 1;
-
 	mutex_lock(&pf->lock, &lc_platform);
-	if (!list_empty(&pf->aspaces)) {
-		as = list_entry(pf->aspaces.prev, struct p_aspace, link);
-		pid = as->pid;
-	}
+	pf->strays |= stray;
+	bool scan = pf->strays && pf->clones == 1;
+	if (!scan)
+		pf->clones--;
 	mutex_unlock(&pf->lock, &lc_platform);
-	return pid;
+	if (!scan)
+		return;
+	/* Still counted, but others may have begun meanwhile: theirs would be hit. */
+	mutex_lock(&pf->clone_gate, &lc_clone);
+	mutex_lock(&pf->lock, &lc_platform);
+	scan = pf->clones == 1;
+	if (scan)
+		pf->strays = false;
+	pf->clones--;
+	pid_t from = pf->pid_before;
+	mutex_unlock(&pf->lock, &lc_platform);
+	if (scan)
+		kill_strays(pf, from);
+	mutex_unlock(&pf->clone_gate, &lc_clone);
 }
 
-/* The conversation; the child answers in its own page set.  0, or -errno with nothing left. */
-static int clone_process(struct p_thread *parent, const struct kit *k, struct p_aspace *as,
-			 struct p_thread *th)
+/* Has the parent's stub clone; its answer, in *stray whether a child may be left unaccounted for.
+ */
+static long clone_ask(struct p_thread *parent, const struct kit *k, bool *stray)
 {
-	struct systrap *pf = as->pf;
+	struct systrap *pf = parent->as->pf;
 	const int fds[2] = {k->sets_fd, k->guest_ctl};
-	pid_t before = latest_pid(pf);
 
 	mutex_lock(&parent->as->cmd_lock, &lc_aspace);
 	parent->ps->ctl_fd = parent->as->guest_ctl;
 	long r = command_send_fds(parent->as, fds, 2);
-	if (r == 0) {
-		mutex_lock(&pf->lock, &lc_platform);
-		list_add(&parent->pending, &pf->pending);
-		mutex_unlock(&pf->lock, &lc_platform);
+	if (r == 0)
 		r = command_run(parent, ST_CMD_FORK);
-		mutex_lock(&pf->lock, &lc_platform);
-		bool cloned = list_empty(&parent->pending);
-		list_del(&parent->pending);
-		mutex_unlock(&pf->lock, &lc_platform);
-		if (r == -ESRCH && cloned)
-			kill_strays(pf, before);
-	}
+	mutex_lock(&pf->lock, &lc_platform);
+	*stray = r < 0 && list_empty(&parent->pending);
+	list_del(&parent->pending);
+	mutex_unlock(&pf->lock, &lc_platform);
 	mutex_unlock(&parent->as->cmd_lock, &lc_aspace);
-	if (r <= 0)
-		return r < 0 && r > -4096 ? (int)r : -EAGAIN;
+	if (r > INT32_MAX || r < -4095)
+		return -EAGAIN;
+	return r ? r : -EAGAIN;
+}
 
-	pid_t pid = (pid_t)r;
-	if (r > INT32_MAX || !is_our_child(pid) || pid_known(pf, pid)) {
+/* The conversation; the child answers in its own page set.  Afterwards as->pid is 0, or watched. */
+static int clone_process(struct p_thread *parent, const struct kit *k, struct p_aspace *as,
+			 struct p_thread *th)
+{
+	struct systrap *pf = as->pf;
+	bool stray = false;
+
+	mutex_lock(&pf->clone_gate, &lc_clone);
+	clone_begin(pf, parent);
+	mutex_unlock(&pf->clone_gate, &lc_clone);
+	long r = clone_ask(parent, k, &stray);
+	if (r > 0 && (!is_our_child((pid_t)r) || pid_known(pf, (pid_t)r))) {
 		thread_misbehaved(parent, "clone with a false pid");
-		kill_strays(pf, before);
-		return -ESRCH;
+		stray = true;
+		r = -ESRCH;
 	}
-	as->pid = pid;
-	th->tid = pid;
-	r = command_wait(th);
-	if (r == 0 && !nonce_matches(pid, as, th)) {
+	if (r > 0) {
+		as->pid = th->tid = (pid_t)r;
+		r = aspace_watch(as);
+	}
+	clone_end(pf, stray);
+	if (r == 0)
+		r = command_wait(th);
+	if (r == 0 && !nonce_matches(as->pid, as, th)) {
 		thread_misbehaved(parent, "clone with a false page set");
 		r = -ESRCH;
 	}
@@ -333,8 +363,8 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 	struct systrap *pf = parent->as->pf;
 	unsigned block = (unsigned)((ST_BLOCK(0) - (parent->ps_addr & ~(ST_BLOCK_SIZE - 1))) /
 				    ST_BLOCK_SIZE);
-	unsigned slot = (unsigned)((parent->ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) /
-			ST_SET_SIZE;
+	unsigned slot =
+		(unsigned)((parent->ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) / ST_SET_SIZE;
 	struct p_aspace *as;
 	struct p_thread *th;
 	struct kit k;
@@ -356,8 +386,6 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 	err = clone_process(parent, &k, as, th);
 	close(k.sets_fd);
 	close(k.guest_ctl);
-	if (!err)
-		err = aspace_watch(as);
 	if (err) {
 		aspace_kill(as);
 		thread_free(th);

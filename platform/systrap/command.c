@@ -62,6 +62,7 @@ static bool sleep_for_reply(struct p_thread *th)
 			break;
 		}
 		st_futex_wait(&ps->turn, ST_TURN_STUB, WAIT_SLICE_NS);
+		st_futex_wake(&ps->turn, 1); /* `stub_sleeps` may not have told the truth */
 	}
 	ps->sentry_sleeps = 0;
 	atomic_store(&th->cmd_waiting, false);
@@ -136,8 +137,8 @@ static int encode(struct st_op *o, const struct p_memop *m)
 	case P_MEMOP_MAP:
 		o->nr = SYS_mmap;
 		o->arg[2] = host_prot(m->prot);
-		o->arg[3] = (uint64_t)((m->flags & (MAP_SHARED | MAP_PRIVATE | MAP_NORESERVE |
-						    MAP_POPULATE)) |
+		o->arg[3] = (uint64_t)((m->flags &
+					(MAP_SHARED | MAP_PRIVATE | MAP_NORESERVE | MAP_POPULATE)) |
 				       MAP_FIXED);
 		o->arg[4] = (uint64_t)-1;
 		if (m->fd < 0)

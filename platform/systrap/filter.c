@@ -124,12 +124,12 @@ static void allow_mmap(struct prog *p)
 static void allow_madvise(struct prog *p)
 {
 	/* Not MADV_REMOVE and MADV_DOFORK: they reach beyond the mapping (design, rule 1). */
-	static const uint32_t advice[] = {
-		MADV_NORMAL,	  MADV_RANDOM,	   MADV_SEQUENTIAL,    MADV_WILLNEED,
-		MADV_DONTNEED,	  MADV_FREE,	   MADV_DONTFORK,      MADV_HUGEPAGE,
-		MADV_NOHUGEPAGE,  MADV_DONTDUMP,   MADV_DODUMP,	       MADV_WIPEONFORK,
-		MADV_KEEPONFORK,  MADV_COLD,	   MADV_PAGEOUT,       MADV_POPULATE_READ,
-		MADV_POPULATE_WRITE};
+	static const uint32_t advice[] = {MADV_NORMAL,	      MADV_RANDOM,	  MADV_SEQUENTIAL,
+					  MADV_WILLNEED,      MADV_DONTNEED,	  MADV_FREE,
+					  MADV_DONTFORK,      MADV_HUGEPAGE,	  MADV_NOHUGEPAGE,
+					  MADV_DONTDUMP,      MADV_DODUMP,	  MADV_WIPEONFORK,
+					  MADV_KEEPONFORK,    MADV_COLD,	  MADV_PAGEOUT,
+					  MADV_POPULATE_READ, MADV_POPULATE_WRITE};
 	unsigned at = section(p, SYS_madvise);
 
 	load(p, ARG_LO(2));
@@ -173,7 +173,8 @@ static void allow_mremap(struct prog *p)
 
 static void allow_arch_prctl(struct prog *p)
 {
-	static const uint32_t codes[] = {0x1001, 0x1002, 0x1003, 0x1004}; /* ARCH_{SET,GET}_{GS,FS} */
+	static const uint32_t codes[] = {0x1001, 0x1002, 0x1003,
+					 0x1004}; /* ARCH_{SET,GET}_{GS,FS} */
 	unsigned at = section(p, SYS_arch_prctl);
 
 	load(p, ARG_LO(0));
@@ -193,11 +194,10 @@ static void allow_clock_gettime(struct prog *p)
 
 static void allow_membarrier(struct prog *p)
 {
-	static const uint32_t cmds[] = {
-		MEMBARRIER_CMD_QUERY, MEMBARRIER_CMD_PRIVATE_EXPEDITED,
-		MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
-		MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
-		MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE};
+	static const uint32_t cmds[] = {MEMBARRIER_CMD_QUERY, MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+					MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+					MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
+					MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE};
 	unsigned at = section(p, SYS_membarrier);
 
 	load(p, ARG_LO(0));

@@ -31,11 +31,13 @@
 #include "sentry/lib/lock.h"
 #include "sentry/lib/log.h"
 
-#define SYSTRAP_POOL_SIZE 3	 /* ready processes: a pipeline's worth of execs */
-#define SYSTRAP_KITS 4		 /* ready page-set memfds and control sockets */
+#define SYSTRAP_POOL_SIZE 3 /* ready processes: a pipeline's worth of execs */
+#define SYSTRAP_KITS 4	    /* ready page-set memfds and control sockets */
 #define SYSTRAP_MAX_PROCESSES 8192
-#define SYSTRAP_POLL_MAX 4	 /* threads that one worker polls */
-#define SYSTRAP_CMD_DEADLINE_NS (30LL * 1000000000)
+#define SYSTRAP_POLL_MAX 4 /* threads that one worker polls */
+/* Long enough for any one batch of an honest guest on a busy host; a hostile one can hold a worker
+ * for that long, once a process. */
+#define SYSTRAP_CMD_DEADLINE_NS (10LL * 1000000000)
 #define SYSTRAP_START_DEADLINE_NS (10LL * 1000000000)
 
 #define NS_PER_MS 1000000LL
@@ -51,58 +53,58 @@
 #define ST_DEAD 16u /* the process has ended; its event is due, or was given */
 #define ST_COUNT 32u
 
-struct kit { /* what a new process needs, made ahead */
-	char *sets;	/* mapping of its first block of page sets */
+struct kit {	    /* what a new process needs, made ahead */
+	char *sets; /* mapping of its first block of page sets */
 	int sets_fd;
 	int ctl, guest_ctl;
 };
 
 struct block {
-	char *sets;	   /* our mapping, ST_SETS_LEN */
-	uint16_t index;	   /* ST_BLOCK(index) */
-	uint32_t used;	   /* slots, by bit */
-	uint32_t exiting;  /* of these: the thread was told to end; see pageset.tid */
+	char *sets;	  /* our mapping, ST_SETS_LEN */
+	uint16_t index;	  /* ST_BLOCK(index) */
+	uint32_t used;	  /* slots, by bit */
+	uint32_t exiting; /* of these: the thread was told to end; see pageset.tid */
 };
 
 struct p_aspace {
 	_Atomic int ref;
 	struct systrap *pf;
-	struct list_head link;	/* pf->aspaces */
+	struct list_head link; /* pf->aspaces */
 	pid_t pid;
 	int pidfd;
 	int ctl;
-	_Atomic bool dead;	/* killed, or found dead: no copies, no commands */
-	bool exited;		/* its pidfd said so; pf->lock */
-	bool orphan;		/* no references any more, waits for its exit; pf->lock */
-	int signo;		/* what killed it; pf->lock */
+	_Atomic bool dead; /* killed, or found dead: no copies, no commands */
+	bool exited;	   /* its pidfd said so; pf->lock */
+	bool orphan;	   /* no references any more, waits for its exit; pf->lock */
+	int signo;	   /* what killed it; pf->lock */
 	uint64_t nonce;
 	struct list_head threads; /* pf->lock */
-	int nthreads;		/* not destroyed; pf->lock */
-	struct mutex cmd_lock;	/* lc_aspace */
-	uint32_t guest_ctl;	/* the control socket's number over there; cmd_lock */
-	struct block *blocks;	/* cmd_lock */
+	int nthreads;		  /* not destroyed; pf->lock */
+	struct mutex cmd_lock;	  /* lc_aspace */
+	uint32_t guest_ctl;	  /* the control socket's number over there; cmd_lock */
+	struct block *blocks;	  /* cmd_lock */
 	size_t nblocks;
 };
 
 struct p_thread {
 	_Atomic uint32_t st;
-	uint32_t index;		/* in pf->table */
+	uint32_t index; /* in pf->table */
 	uint32_t generation;
-	struct p_aspace *as;	/* a reference */
+	struct p_aspace *as; /* a reference */
 	struct st_pageset *ps;
-	uint64_t ps_addr;	/* where the guest has it */
+	uint64_t ps_addr; /* where the guest has it */
 	pid_t tid;
 	bool leader;
-	_Atomic bool direct;	/* calls may go straight to the host */
+	_Atomic bool direct;	  /* calls may go straight to the host */
 	struct list_head pending; /* pf->pending: exactly one clone(2) of it may continue */
 	_Atomic bool cmd_waiting; /* a worker waits for a reply */
 	uint32_t cmd_seq;
 	void *owner;
 	struct list_head link;	/* as->threads; free ones: pf->free_threads */
-	struct list_head ready;	/* pf->ready */
+	struct list_head ready; /* pf->ready */
 	struct arch_regs regs;
 	struct p_event event;
-	uint64_t fpstate;	/* the frame's XSAVE area; 0: none known */
+	uint64_t fpstate; /* the frame's XSAVE area; 0: none known */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
@@ -110,7 +112,7 @@ struct p_thread {
 		uint64_t rip, rdi, rsi, rdx, r10;
 		int64_t deadline;
 	} redo;
-	int64_t intr_since;	/* deadline of an interrupt, in ticks of the overseer; pf->lock */
+	int64_t intr_since; /* deadline of an interrupt, in ticks of the overseer; pf->lock */
 };
 
 struct systrap {
@@ -121,16 +123,16 @@ struct systrap {
 	bool fsgsbase;
 	int ncpus;
 	uint64_t tsc_per_us;
-	uint64_t spin_ticks;	/* 0: never spin */
+	uint64_t spin_ticks; /* 0: never spin */
 
-	struct mutex lock;	/* lc_platform */
+	struct mutex lock; /* lc_platform */
 	struct list_head aspaces;
 	int naspaces;
 	struct p_thread **table;
 	uint32_t table_len, table_cap;
 	struct list_head free_threads;
 	struct list_head pending; /* threads whose clone(2) may continue, once */
-	struct list_head ready;	/* threads with an event that did not come through a page set */
+	struct list_head ready;	  /* threads with an event that did not come through a page set */
 	_Atomic int nready;
 
 	int doorbell_r, doorbell_w;
@@ -142,14 +144,14 @@ struct systrap {
 	_Atomic(struct p_thread *) recent[SYSTRAP_POLL_MAX];
 	_Atomic uint32_t recent_n;
 	_Atomic(struct p_thread *) hazard[SYSTRAP_POLL_MAX];
-	_Atomic int running;	/* threads in RUNNING */
+	_Atomic int running; /* threads in RUNNING */
 	_Atomic uint64_t busy_tsc;
-	_Atomic int busy;	/* of these, not in a host wait, when last counted */
+	_Atomic int busy; /* of these, not in a host wait, when last counted */
 
 	/* Zygote and pools. */
 	struct p_aspace *zygote;
 	struct p_thread *zygote_thread;
-	struct mutex fork_lock;	/* lc_zygote: the zygote's clones */
+	struct mutex fork_lock; /* lc_zygote: the zygote's clones */
 	struct kit kits[SYSTRAP_KITS];
 	int nkits;
 	struct {
@@ -158,13 +160,17 @@ struct systrap {
 	} pool[SYSTRAP_POOL_SIZE];
 	int npool;
 	_Atomic uint32_t refill; /* futex: bumped when the pools want refilling */
+	struct mutex clone_gate; /* lc_clone: held while strays are looked for */
+	int clones;		 /* in flight; pf->lock */
+	bool strays;		 /* pf->lock */
+	pid_t pid_before;	 /* the latest known when `clones` was 0; pf->lock */
 	uint64_t nonce_seed;
 	_Atomic uint64_t nonce_count;
 
 	/* Overseer. */
 	int listener;
 	int epoll;
-	int wakeup;		/* eventfd */
+	int wakeup;		 /* eventfd */
 	_Atomic bool interrupts; /* some interrupt is outstanding */
 	int64_t ticks;
 	bool started;
@@ -192,7 +198,7 @@ int zygote_start(struct systrap *pf);
 /* worker.c */
 struct p_thread *worker_next(struct platform *pf);
 void worker_kick(struct platform *pf);
-void worker_break(struct systrap *pf); /* next() gives NULL from now on */
+void worker_break(struct systrap *pf);			      /* next() gives NULL from now on */
 void worker_ready(struct p_thread *th) REQUIRES(lc_platform); /* th's event is in th->event */
 void worker_forget(struct p_thread *th); /* no worker looks at it any more on return */
 bool worker_spin_allowed(struct systrap *pf);
@@ -225,8 +231,8 @@ void aspace_kill(struct p_aspace *as);
 /* A new process and its first thread in slot `slot` of block `block`; pid 0 so far. */
 int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsigned slot,
 		 struct p_aspace **as, struct p_thread **th);
-void aspace_free(struct p_aspace *as); /* no thread, process reaped or never there */
-int aspace_watch(struct p_aspace *as); /* opens the pidfd, tells the overseer */
+void aspace_free(struct p_aspace *as);	 /* no thread, process reaped or never there */
+int aspace_watch(struct p_aspace *as);	 /* opens the pidfd, tells the overseer */
 void aspace_exited(struct p_aspace *as); /* overseer: the pidfd says so */
 int pool_start(struct systrap *pf);
 void pool_refill(struct systrap *pf);
@@ -246,8 +252,7 @@ int xstate_learn(struct systrap *pf, struct p_thread *th);
 int thread_xstate_get(struct p_thread *th, void *buf, size_t size);
 int thread_xstate_set(struct p_thread *th, const void *buf, size_t size);
 int thread_xstate_reset(struct p_thread *th);
-ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src,
-		       size_t n);
+ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src, size_t n);
 ssize_t aspace_copy_out(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
 			size_t n);
 

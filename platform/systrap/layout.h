@@ -43,7 +43,7 @@
 #define ST_RESTORER (ST_TEXT + 32)
 
 /* The page set that belongs to a stack pointer inside an alternate stack. */
-#define ST_SET_OF_SP(sp)                                                                           \
+#define ST_SET_OF_SP(sp) \
 	(((sp) & ~(ST_BLOCK_SIZE - 1)) + ST_SETS_OFF + (((sp) >> 15 & 31) * ST_SET_SIZE))
 
 /* Descriptors of every guest process; the control socket's number varies (st_pageset.ctl_fd). */
@@ -64,26 +64,26 @@
 /* Whose move it is. */
 enum st_turn {
 	ST_TURN_SENTRY, /* the stub posted an event or a reply and waits */
-	ST_TURN_STUB,   /* the stub executes a command; ST_CMD_RUN: the guest runs */
+	ST_TURN_STUB,	/* the stub executes a command; ST_CMD_RUN: the guest runs */
 };
 
 enum st_cmd {
-	ST_CMD_RUN = 1,    /* take over the registers, go to guest code */
+	ST_CMD_RUN = 1,	   /* take over the registers, go to guest code */
 	ST_CMD_RUN_DIRECT, /* the same, after performing the frame's system call in the host */
-	ST_CMD_OPS,        /* run ops[0..nops) */
-	ST_CMD_CMPXCHG,    /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
-	ST_CMD_FORK,       /* clone this process */
-	ST_CMD_THREAD,     /* clone a thread into the slot whose stack is at arg[0] */
-	ST_CMD_EXIT,       /* this host thread ends */
+	ST_CMD_OPS,	   /* run ops[0..nops) */
+	ST_CMD_CMPXCHG,	   /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
+	ST_CMD_FORK,	   /* clone this process */
+	ST_CMD_THREAD,	   /* clone a thread into the slot whose stack is at arg[0] */
+	ST_CMD_EXIT,	   /* this host thread ends */
 };
 
 enum st_kind {
 	ST_KIND_EVENT = 1, /* of guest code */
-	ST_KIND_REPLY,     /* to the command with number reply_seq */
+	ST_KIND_REPLY,	   /* to the command with number reply_seq */
 };
 
 struct st_op {
-	int32_t nr;    /* host system call */
+	int32_t nr;	/* host system call */
 	uint32_t flags; /* ST_OP_FD: args[4] is the descriptor received for this command */
 	uint64_t arg[6];
 	int64_t ret; /* stub */
@@ -112,9 +112,9 @@ struct st_pageset {
 	uint32_t waiting;     /* in a passed-through futex */
 	uint32_t kind;	      /* of what was posted last */
 	uint32_t reply_seq;
-	int64_t reply;	  /* result of the command */
-	uint64_t reply2;  /* ST_CMD_CMPXCHG: the value seen */
-	uint32_t tid;	  /* cleared by the host kernel when the thread has ended */
+	int64_t reply;	 /* result of the command */
+	uint64_t reply2; /* ST_CMD_CMPXCHG: the value seen */
+	uint32_t tid;	 /* cleared by the host kernel when the thread has ended */
 	uint32_t ops_done;
 	uint32_t new_ctl; /* ST_CMD_FORK, child: its control socket's number */
 	uint32_t pad1[5];

@@ -25,6 +25,7 @@ void overseer_wake(struct systrap *pf)
 	(void)n;
 }
 
+/* Nothing is said about a process that is being killed: the worker has stopped waiting for it. */
 static void kill_by_tid(struct systrap *pf, pid_t tid)
 {
 	struct p_aspace *as = NULL;
@@ -38,6 +39,9 @@ static void kill_by_tid(struct systrap *pf, pid_t tid)
 	mutex_unlock(&pf->lock, &lc_platform);
 	if (!as)
 		return;
+	if (!atomic_load(&as->dead))
+		log_limited(LOG_WARN, "guest process %d killed: clone that nobody asked for",
+			    as->pid);
 	aspace_kill(as);
 	aspace_put(as);
 }
@@ -53,8 +57,7 @@ static void clone_notified(struct systrap *pf)
 	if (ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_RECV, &req) < 0)
 		return;
 	mutex_lock(&pf->lock, &lc_platform);
-	list_for_each(th, &pf->pending, pending)
-	{
+	list_for_each (th, &pf->pending, pending) {
 		if (th->tid != (pid_t)req.pid)
 			continue;
 		list_del(&th->pending);
@@ -68,11 +71,8 @@ static void clone_notified(struct systrap *pf)
 	else
 		resp.error = -EPERM;
 	ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
-	if (!allowed) {
-		log_limited(LOG_WARN, "guest thread %d killed: clone that nobody asked for",
-			    (int)req.pid);
+	if (!allowed)
 		kill_by_tid(pf, (pid_t)req.pid);
-	}
 }
 
 /* One tick: kills what did not stop in time; no interrupt outstanding: no more ticks. */

@@ -101,7 +101,8 @@ static void systrap_destroy(struct platform *platform)
 		pthread_join(pf->pool_thread, NULL);
 	pool_drain(pf);
 	mutex_lock(&pf->lock, &lc_platform);
-	list_for_each(as, &pf->aspaces, link) aspace_kill(as);
+	list_for_each (as, &pf->aspaces, link)
+		aspace_kill(as);
 	mutex_unlock(&pf->lock, &lc_platform);
 	overseer_wake(pf);
 	if (pf->started)

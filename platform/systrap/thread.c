@@ -86,7 +86,8 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->regs.eflags = ARCH_EFLAGS_FIXED;
 
 	/* All of it but the words that the host kernel or a waking futex may still look at. */
-	memset((char *)ps + sizeof(ps->turn), 0, offsetof(struct st_pageset, ops) - sizeof(ps->turn));
+	memset((char *)ps + sizeof(ps->turn), 0,
+	       offsetof(struct st_pageset, ops) - sizeof(ps->turn));
 	ps->turn = ST_TURN_STUB;
 	ps->tid = 1;
 	ps->fsgsbase = pf->fsgsbase;
@@ -200,10 +201,10 @@ static int block_map(struct p_thread *parent, unsigned index, int fd)
 				    .arg = {ST_BLOCK(index), ST_STACKS_LEN, PROT_READ | PROT_WRITE,
 					    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
 					    (uint64_t)-1, 0}};
-	ps->ops[1] = (struct st_op){.nr = SYS_mmap,
-				    .flags = ST_OP_FD,
-				    .arg = {sets, ST_SETS_LEN, PROT_READ | PROT_WRITE,
-					    MAP_SHARED | MAP_FIXED, 0, 0}};
+	ps->ops[1] = (struct st_op){
+		.nr = SYS_mmap,
+		.flags = ST_OP_FD,
+		.arg = {sets, ST_SETS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, 0, 0}};
 	ps->ops[2] = (struct st_op){.nr = SYS_madvise, .arg = {sets, ST_SETS_LEN, MADV_DONTFORK}};
 	ps->nops = 3;
 	ps->recv_fd = 1;
@@ -269,9 +270,9 @@ static int clone_thread(struct p_thread *parent, struct p_thread *th, uint64_t s
 	mutex_unlock(&pf->lock, &lc_platform);
 	if (r <= 0)
 		return r < 0 && r > -4096 ? (int)r : -EAGAIN;
-	/* A false id could make interrupts go astray, within the process: it is checked for that. */
+	/* A false id would make interrupts go astray: it must at least be one of this process. */
 	if (r > INT32_MAX || syscall(SYS_tgkill, th->as->pid, (pid_t)r, 0) < 0) {
-		thread_misbehaved(parent, "clone with a false thread id");
+		aspace_kill(th->as);
 		return -ESRCH;
 	}
 	th->tid = (pid_t)r;

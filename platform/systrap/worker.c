@@ -2,10 +2,11 @@
  * Workers: how events get from stubs to next(), and how threads go on.
  *
  * An event is announced in one of two ways.  A stub whose `polled` flag is clear writes its id to
- * the doorbell pipe, which one sleeping worker reads.  When calls come quickly and a CPU is free for
- * it, one worker instead looks at the turn words of the few threads that were resumed last, for at
- * most spin_ticks; their stubs see `polled` and save the write.  `polled` is a hint, not a promise:
- * a stub that nobody answers rings before it goes to sleep, so a stale flag costs microseconds.
+ * the doorbell pipe, which one sleeping worker reads.  When calls come quickly and a CPU is free
+ * for it, one worker instead looks at the turn words of the few threads that were resumed last, for
+ * at most spin_ticks; their stubs see `polled` and save the write.  `polled` is a hint, not a
+ * promise: a stub that nobody answers rings before it goes to sleep, so a stale flag costs
+ * microseconds.
  *
  * Why this and not a sentry thread per guest thread: a worker that sleeps for one thread cannot run
  * another's handler, and with two CPUs every hand-over to a sleeping thread costs 6 to 30 us.
@@ -38,8 +39,7 @@ static int busy_threads(struct systrap *pf)
 
 	if (running < pf->ncpus)
 		return running;
-	if (now - atomic_load_explicit(&pf->busy_tsc, memory_order_relaxed) <
-	    1000 * pf->tsc_per_us)
+	if (now - atomic_load_explicit(&pf->busy_tsc, memory_order_relaxed) < 1000 * pf->tsc_per_us)
 		return atomic_load_explicit(&pf->busy, memory_order_relaxed);
 
 	int n = 0;

@@ -2,6 +2,7 @@
 #include "sentry/boot/boot.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,6 +68,9 @@ int boot_prepare(const struct boot_config *c)
 	const struct platform_ops *ops = platform_lookup(c->platform);
 	const struct p_options opt = {.patching = c->systrap_patching, .spin_us = c->spin_us};
 
+	/* One arena: others give memory back only after reading a file of /proc, which is not to be
+	 * had, and cost memory; small blocks come from each thread's own cache anyway. */
+	mallopt(M_ARENA_MAX, 1);
 	host_set_proc_fd(c->proc_fd);
 	return ops ? ops->prepare(&opt, &platform) : -ENOENT;
 }

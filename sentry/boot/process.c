@@ -148,15 +148,39 @@ static int open_program(const struct walk_env *env, const struct boot_process *p
 	return boot_fail(be, err, "exec: \"%s\": executable file not found in $PATH", arg);
 }
 
-/* A terminal is one file behind all three; anything else is three files. */
-static int open_stdio(struct boot_process *p, struct fdtable *fds, struct tty **tty,
-		      struct boot_error *be)
+/* The terminal's file, by the name of /dev/console if there is one, so that ttyname(3) finds it. */
+static int open_terminal(const struct walk_env *env, struct boot_process *p, struct tty **tty,
+			 struct file **out)
+{
+	struct path node;
+	struct file *f;
+	int err = hosttty_create(steal_fd(&p->stdio[0]), tty, &f);
+
+	if (err)
+		return err;
+	hostfile_set_owner(f, p->uid);
+	if (!path_walk(env, "/dev/console", 0, &node)) {
+		struct file *named;
+		if (!hosttty_open_node(*tty, node, &named)) {
+			file_put(f);
+			f = named;
+		}
+		path_put(node);
+	}
+	*out = f;
+	return 0;
+}
+
+/* A terminal is one file behind all three; anything else is three files.  They are the user's, as
+ * runc makes them, so that it may open /dev/stdout. */
+static int open_stdio(const struct walk_env *env, struct boot_process *p, struct fdtable *fds,
+		      struct tty **tty, struct boot_error *be)
 {
 	struct file *f = NULL;
 	int err = 0;
 
 	if (p->terminal)
-		err = hosttty_create(steal_fd(&p->stdio[0]), tty, &f);
+		err = open_terminal(env, p, tty, &f);
 	for (int i = 0; i < 3 && err >= 0; i++) {
 		if (p->terminal) {
 			err = fdtable_install(fds, 3, file_get(f), false);
@@ -166,8 +190,10 @@ static int open_stdio(struct boot_process *p, struct fdtable *fds, struct tty **
 		int flags = fcntl(fd, F_GETFL);
 		err = flags < 0 ? -errno
 				: hostfile_create(fd, flags & (O_ACCMODE | O_APPEND), &f);
-		if (!err)
+		if (!err) {
+			hostfile_set_owner(f, p->uid);
 			err = fdtable_install(fds, 3, steal(f), false);
+		}
 	}
 	file_put(f);
 	return err < 0 ? boot_fail(be, err, "standard streams: %s", strerror(-err)) : 0;
@@ -256,7 +282,7 @@ static int assemble(struct container *ct, struct boot_process *p, struct parts *
 	env.cred = x->cred;
 	err = open_program(&env, p, &x->name, &x->file, be);
 	if (!err)
-		err = open_stdio(p, x->fds, &x->tty, be);
+		err = open_stdio(&env, p, x->fds, &x->tty, be);
 	if (err) {
 		path_put(cwd);
 		return err;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "sentry/host/reopen.h"
 #include "sentry/kernel/task.h"
 
 /* The host thread that runs t's guest code, and its process; false: gone, or not known. */
@@ -33,10 +34,10 @@ static int64_t read_schedstat(struct task *t)
 	char name[64], buf[64];
 	pid_t pid, tid;
 
-	if (mm_host_procfs < 0 || !host_ids(t, &pid, &tid))
+	if (host_proc_fd() < 0 || !host_ids(t, &pid, &tid))
 		return 0;
 	snprintf(name, sizeof(name), "%d/task/%d/schedstat", (int)pid, (int)tid);
-	int fd = openat(mm_host_procfs, name, O_RDONLY | O_CLOEXEC);
+	int fd = openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
 	ssize_t n = read(fd, buf, sizeof(buf) - 1);
@@ -51,7 +52,7 @@ static int64_t read_schedstat(struct task *t)
  */
 int64_t task_cpu_time(struct task *t)
 {
-	int64_t now = t->tg->nthreads == 1 ? thread_group_cpu_time(t->tg) : read_schedstat(t);
+	int64_t now = t->tg->threaded ? read_schedstat(t) : thread_group_cpu_time(t->tg);
 	int64_t last = atomic_load(&t->utime);
 
 	while (now > last && !atomic_compare_exchange_weak(&t->utime, &last, now))

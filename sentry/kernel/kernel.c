@@ -88,6 +88,7 @@ int task_link(struct task *t)
 	signal_recalc(t); /* a group stop may be under way */
 	mutex_unlock(&tg->siglock, &lc_signal);
 	tg->nthreads++;
+	tg->threaded |= tg->nthreads > 1;
 	if (!tg->leader) {
 		tg->leader = task_get(t);
 		tg->tgid = pid;

@@ -329,6 +329,7 @@ void signal_exec(struct task *t)
 	signal_recalc(t);
 	mutex_unlock(&tg->siglock, &lc_signal);
 	sighand_put(shared);
+	tg->threaded = false;
 	t->altstack.sp = t->altstack.size = 0;
 	t->restart_fn = NULL;
 }

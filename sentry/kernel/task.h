@@ -72,6 +72,7 @@ struct thread_group {
 	struct list_head threads;	/* task.thread_link; changes under lc_tasks and siglock, so
 					 * that either is enough to walk it */
 	int nthreads;			/* not yet exited */
+	bool threaded;			/* had more than one since it was made, or since exec */
 	int tgid;			/* immutable */
 	int pgid;
 	struct session *session;	/* reference */

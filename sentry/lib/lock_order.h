@@ -54,6 +54,7 @@
 	X(lc_poller, "host poller: registered descriptors")                                        \
 	X(lc_runq, "run queue of fibers")                                                          \
 	X(lc_zygote, "systrap: the zygote's clones (host I/O)")                                    \
+	X(lc_clone, "systrap: beginning of a clone against the search for strays")                 \
 	X(lc_aspace, "struct p_aspace: control socket and slots (host I/O)")                       \
 	X(lc_platform, "platform: address spaces, threads, pools")                                 \
 	X(lc_leaf, "any lock that is taken last and briefly")

@@ -11,11 +11,11 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "sentry/host/reopen.h"
 #include "sentry/mm/vma.h"
 #include "sentry/vfs/file.h"
 
 int (*mm_shared_anon_file)(uint64_t size, struct file **out);
-int mm_host_procfs = -1;
 
 /* Linux's defaults of x86-64 (mmap_base() and STACK_TOP): bits of randomness in pages. */
 #define MMAP_RND_PAGES (1ULL << 28)
@@ -392,10 +392,10 @@ uint64_t mm_resident_pages(struct mm *mm)
 	char name[32], buf[128];
 	unsigned long long size, resident = 0;
 
-	if (mm_host_procfs < 0)
+	if (host_proc_fd() < 0)
 		return 0;
 	snprintf(name, sizeof(name), "%d/statm", (int)mm->pf->ops->host_pid(mm->as));
-	int fd = openat(mm_host_procfs, name, O_RDONLY | O_CLOEXEC);
+	int fd = openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return 0;
 	ssize_t n = read(fd, buf, sizeof(buf) - 1);

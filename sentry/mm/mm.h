@@ -33,6 +33,7 @@ struct vma {
 	int flags;	     /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
 	bool dontfork, wipeonfork, locked, may_write; /* may_write: mprotect(PROT_WRITE) allowed */
 	bool may_exec;	     /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
+	bool was_writable;   /* private, of a file: Linux keeps such apart from the others */
 	struct file *file;   /* reference; NULL: private anonymous.  Shared anonymous memory has an
 				internal file too */
 	uint64_t off;	     /* offset in file of start; 0 in copies of private anonymous ones */
@@ -54,8 +55,6 @@ enum mm_seed {
 /* Makes the file behind shared anonymous memory of `size` bytes (returns a reference).  Filled by
  * tmpfs; NULL: shared anonymous memory is refused with ENODEV. */
 extern int (*mm_shared_anon_file)(uint64_t size, struct file **out);
-/* Directory descriptor of the procfs that shows the guests' host processes, or -1.  Set by boot. */
-extern int mm_host_procfs;
 
 struct mm {
 	ref_t ref;
@@ -80,6 +79,7 @@ struct mm {
 	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
 	uint64_t task_size, mmap_min; /* of the platform; immutable */
 	bool lock_future;      /* mlockall(MCL_FUTURE); map_lock */
+	bool lock_exempt;      /* … by a task with CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind it */
 	/* Host randomness for the layout, drawn at creation; see enum mm_seed.  Before the program is
 	 * loaded, personality(ADDR_NO_RANDOMIZE) is expressed by no_randomize. */
 	uint64_t seed[MM_SEEDS];

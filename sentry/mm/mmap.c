@@ -272,6 +272,7 @@ static void plan_commit(struct mm *mm, struct plan *p, struct vma **dead)
 	v->file = steal(p->file);
 	v->off = p->off;
 	v->name = p->name;
+	vma_note_writable(v);
 	mutex_lock(&mm->lock, &lc_mm);
 	vma_remove_range(mm, p->start, p->end, dead);
 	vma_insert(mm, v);
@@ -409,7 +410,7 @@ static int brk_grow(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t
 
 	if (end > mm->task_size || !vma_range_free(mm, start, len) || mm->nvmas >= VMA_COUNT_MAX)
 		return -ENOMEM;
-	if (mm->lock_future &&
+	if (mm->lock_future && !mm->lock_exempt &&
 	    mm->locked_pages + (len >> PAGE_SHIFT) > mm->rlimit_memlock >> PAGE_SHIFT)
 		return -EAGAIN;
 	if (!mm_may_expand(mm, len, true) || !mm_may_commit(len) || vma_reserve(mm, 1))

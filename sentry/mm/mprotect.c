@@ -12,6 +12,7 @@
 static void set_prot(struct vma *v, void *arg)
 {
 	v->prot = *(int *)arg;
+	vma_note_writable(v);
 }
 
 static bool prot_allowed(const struct vma *v, int prot)
@@ -204,6 +205,7 @@ int mm_lock_all(struct mm *mm, bool current, bool future, bool exempt)
 		err = -ENOMEM;
 	if (!err) {
 		mm->lock_future = future;
+		mm->lock_exempt = exempt;
 		if (current) /* no cuts: every mapping is inside the range */
 			vma_change(mm, 0, UINT64_MAX, set_locked, &on, &dead);
 	}

@@ -57,7 +57,8 @@ static int check_growth(const struct mm *mm, const struct remap *r)
 		return 0;
 	if (v->file && v->off + (r->old - v->start) + r->new_len < r->new_len)
 		return -EINVAL;
-	if (v->locked && mm->locked_pages + (grow >> PAGE_SHIFT) > mm->rlimit_memlock >> PAGE_SHIFT)
+	if (v->locked && !mm->lock_exempt &&
+	    mm->locked_pages + (grow >> PAGE_SHIFT) > mm->rlimit_memlock >> PAGE_SHIFT)
 		return -EAGAIN;
 	if (!mm_may_expand(mm, grow, vma_is_data(v->prot, v->flags)))
 		return -ENOMEM;

@@ -42,6 +42,14 @@ static inline bool vma_is_shared(const struct vma *v)
 	return v->flags & MAP_SHARED;
 }
 
+/* Linux charges private pages of a file from when they can first be written, and never merges
+ * charged with uncharged: a program's relro part stays a mapping of its own. */
+static inline void vma_note_writable(struct vma *v)
+{
+	if (v->file && v->flags & MAP_PRIVATE && v->prot & PROT_WRITE)
+		v->was_writable = true;
+}
+
 /* Private memory without a file behind it. */
 static inline bool vma_is_anon(const struct vma *v)
 {

@@ -275,6 +275,14 @@ bool dentry_is_ancestor(struct dentry *a, struct dentry *d)
 	}
 }
 
+bool dentry_is_entry(const struct dentry *d, const struct dentry *dir)
+{
+	mutex_lock(&dcache_lock, &lc_dcache);
+	bool yes = d->hashed && d->parent == dir;
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	return yes;
+}
+
 /* d takes over target's name; a long one is exchanged for d's, which needs no memory. */
 static void take_name(struct dentry *d, struct dentry *target)
 {

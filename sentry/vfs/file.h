@@ -39,7 +39,8 @@ struct file_ops {
 	/* ENOTTY.  t is the calling task (for copies and job control). */
 	long (*ioctl)(struct file *f, struct task *t, unsigned cmd, uint64_t arg);
 	/* A host descriptor to map, borrowed while the file lives, whose access is no more than
-	 * this file's own (writable only if the file is open for writing and `shared`).  ENODEV. */
+	 * this file's own (writable only if the file is open for writing and `shared`); -1: memory
+	 * like that of no file (/dev/zero).  ENODEV. */
 	int (*map_fd)(struct file *f, bool shared, int *fd);
 	int (*fsync)(struct file *f, bool datasync);		     /* EINVAL */
 	int (*fallocate)(struct file *f, int mode, int64_t off, int64_t len); /* EOPNOTSUPP */

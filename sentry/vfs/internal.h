@@ -28,6 +28,8 @@ void dentry_unhash_locked(struct dentry *d) REQUIRES(lc_dcache);
 void dentry_move(struct dentry *d, struct dentry *target, bool exchange);
 /* Is a an ancestor of d, or d itself? */
 bool dentry_is_ancestor(struct dentry *a, struct dentry *d) REQUIRES(lc_dcache);
+/* Is d still what its name means in dir? */
+bool dentry_is_entry(const struct dentry *d, const struct dentry *dir);
 /* Unhashes d and drops what is cached below it, as far as nobody uses it. */
 void dentry_invalidate(struct dentry *d);
 /* All of a super block's unreferenced dentries; the root's reference too. */

@@ -44,7 +44,7 @@ static int create_begin(struct dentry *dir, struct dentry *d)
 		err = -ENOENT;
 	else if (dentry_inode(d))
 		err = -EEXIST;
-	else if (!d->hashed || d->parent != dir)
+	else if (!dentry_is_entry(d, dir))
 		err = -ESTALE;
 	if (err)
 		dir_unlock(in, DIR_FIRST);

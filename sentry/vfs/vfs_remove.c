@@ -34,7 +34,7 @@ int may_delete(struct path dir, struct dentry *d, bool isdir, const struct cred 
 static int remove_begin(struct dentry *dir, struct dentry *d)
 {
 	dir_lock(dentry_inode(dir), DIR_FIRST);
-	if (d->hashed && d->parent == dir && dentry_inode(d))
+	if (dentry_inode(d) && dentry_is_entry(d, dir))
 		return 0;
 	dir_unlock(dentry_inode(dir), DIR_FIRST);
 	return -ESTALE;

@@ -27,8 +27,8 @@ static inline void fs_enter(struct super_block *sb)
 	ck_assert_ptr_nonnull(fs_mnt);
 	super_put(sb);
 	fs_cred = cred_new_root();
-	struct path root = { fs_mnt, fs_mnt->root };
-	fs_env = (struct walk_env){ .root = root, .start = root, .cred = fs_cred };
+	struct path root = {fs_mnt, fs_mnt->root};
+	fs_env = (struct walk_env){.root = root, .start = root, .cred = fs_cred};
 }
 
 static inline void fs_leave(void)
@@ -91,7 +91,7 @@ static inline int fs_setattr(const char *name, const struct iattr *a)
 
 static inline int fs_chmod(const char *name, uint32_t mode)
 {
-	struct iattr a = { .valid = ATTR_MODE, .mode = mode };
+	struct iattr a = {.valid = ATTR_MODE, .mode = mode};
 	return fs_setattr(name, &a);
 }
 

@@ -38,20 +38,20 @@ static const struct p_limits *limits;
 static const char *current_test;
 static int spin_us = -1;
 
-#define CHECK(cond)                                                                                \
-	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			printf("FAIL %s: %s:%d: %s\n", current_test, __FILE__, __LINE__, #cond);   \
-			exit(1);                                                                   \
-		}                                                                                  \
+#define CHECK(cond)                                                                              \
+	do {                                                                                     \
+		if (!(cond)) {                                                                   \
+			printf("FAIL %s: %s:%d: %s\n", current_test, __FILE__, __LINE__, #cond); \
+			exit(1);                                                                 \
+		}                                                                                \
 	} while (0)
 #define CHECK_EQ(a, b)                                                                             \
 	do {                                                                                       \
 		long long va_ = (long long)(a), vb_ = (long long)(b);                              \
 		if (va_ != vb_) {                                                                  \
 			printf("FAIL %s: %s:%d: %s is %lld (%#llx), not %lld (%#llx)\n",           \
-			       current_test, __FILE__, __LINE__, #a, va_,                          \
-			       (unsigned long long)va_, vb_, (unsigned long long)vb_);             \
+			       current_test, __FILE__, __LINE__, #a, va_, (unsigned long long)va_, \
+			       vb_, (unsigned long long)vb_);                                      \
 			exit(1);                                                                   \
 		}                                                                                  \
 	} while (0)
@@ -143,8 +143,8 @@ static void poke(struct guest *g, uint64_t addr, uint64_t v)
 }
 
 extern const char g_syscalls[], g_load[], g_store[], g_ud2[], g_int3[], g_div[], g_loop[],
-	g_xsave[], g_thread[], g_futex[], g_nr[], g_step[], g_int80[], g_vcall[],
-	g_jump[], g_wakeloop[], g_counter[], g_gsbase[], g_fill[], g_flood[], g_fillloop[];
+	g_xsave[], g_thread[], g_futex[], g_nr[], g_step[], g_int80[], g_vcall[], g_jump[],
+	g_wakeloop[], g_counter[], g_gsbase[], g_fill[], g_flood[], g_fillloop[];
 
 /* ---- registers and system calls ---- */
 
@@ -265,7 +265,9 @@ static void faults_carry_signal_address_and_error(void)
 	static const struct {
 		const char *entry;
 		int signo, code;
-	} other[] = {{g_ud2, SIGILL, ILL_ILLOPN}, {g_int3, SIGTRAP, SI_KERNEL}, {g_div, SIGFPE, FPE_INTDIV}};
+	} other[] = {{g_ud2, SIGILL, ILL_ILLOPN},
+		     {g_int3, SIGTRAP, SI_KERNEL},
+		     {g_div, SIGFPE, FPE_INTDIV}};
 	for (int i = 0; i < 3; i++) {
 		g = guest_new(other[i].entry);
 		e = run(g.th);
@@ -556,7 +558,8 @@ static void futex_wakes_between_threads(void)
 	while (!ops->in_host_wait(t))
 		usleep(1000);
 	usleep(10000);
-	struct p_memop m = {.kind = P_MEMOP_WAKE, .addr = DATA, .len = 1, .flags = FUTEX_PRIVATE_FLAG};
+	struct p_memop m = {
+		.kind = P_MEMOP_WAKE, .addr = DATA, .len = 1, .flags = FUTEX_PRIVATE_FLAG};
 	CHECK_EQ(ops->mem(g.th, &m, 1), 0);
 	CHECK_EQ(m.ret, 1);
 	wait_for(t);
@@ -683,7 +686,8 @@ static void batches_map_descriptors_and_stop_at_the_first_failure(void)
 		m[i].fd = i & 1 ? b : a;
 		m[i].flags = i < 2 ? MAP_PRIVATE : MAP_SHARED;
 	}
-	m[4] = (struct p_memop){.kind = P_MEMOP_PROTECT, .addr = 0x700000, .len = 0x2000, .prot = PROT_READ};
+	m[4] = (struct p_memop){
+		.kind = P_MEMOP_PROTECT, .addr = 0x700000, .len = 0x2000, .prot = PROT_READ};
 	m[5] = (struct p_memop){.kind = P_MEMOP_UNMAP, .addr = 0x710000, .len = 0x1000};
 	CHECK_EQ(ops->mem(g.th, m, 6), 0);
 	CHECK_EQ(m[0].ret, 0x700000);
@@ -698,17 +702,22 @@ static void batches_map_descriptors_and_stop_at_the_first_failure(void)
 	CHECK_EQ(ops->copy_in(g.as, NULL, big, 0x720000, 0x4000), 0x2000);
 	CHECK_EQ(ops->copy_out(g.as, NULL, 0x700000, "x", 1), 0);
 
-	struct p_memop f[3] = {map_op(0x800000, 0x1000, PROT_READ),
-			       {.kind = P_MEMOP_PROTECT, .addr = 0x900000, .len = 0x1000, .prot = PROT_READ},
-			       map_op(0x900000, 0x1000, PROT_READ)};
+	struct p_memop f[3] = {
+		map_op(0x800000, 0x1000, PROT_READ),
+		{.kind = P_MEMOP_PROTECT, .addr = 0x900000, .len = 0x1000, .prot = PROT_READ},
+		map_op(0x900000, 0x1000, PROT_READ)};
 	CHECK_EQ(ops->mem(g.th, f, 3), -ENOMEM);
 	CHECK_EQ(f[0].ret, 0x800000);
 	CHECK_EQ(f[1].ret, -ENOMEM);
 	CHECK_EQ(f[2].ret, -ECANCELED);
 
-	struct p_memop mv[2] = {{.kind = P_MEMOP_MOVE, .addr = 0x720000, .len = 0x2000,
-				 .new_addr = 0xa00000, .new_len = 0x2000},
-				{.kind = P_MEMOP_RESIZE, .addr = DATA, .len = DATA_LEN, .new_len = 0x1000}};
+	struct p_memop mv[2] = {
+		{.kind = P_MEMOP_MOVE,
+		 .addr = 0x720000,
+		 .len = 0x2000,
+		 .new_addr = 0xa00000,
+		 .new_len = 0x2000},
+		{.kind = P_MEMOP_RESIZE, .addr = DATA, .len = DATA_LEN, .new_len = 0x1000}};
 	CHECK_EQ(ops->mem(g.th, mv, 2), 0);
 	CHECK_EQ(ops->copy_in(g.as, NULL, buf, 0xa01000, 7), 7);
 	CHECK_EQ(ops->copy_in(g.as, NULL, buf, DATA + 0x1000, 7), 0);
@@ -729,15 +738,19 @@ static void batches_map_descriptors_and_stop_at_the_first_failure(void)
 static void addresses_beyond_the_guests_are_refused(void)
 {
 	struct guest g = guest_new(g_load);
-	uint64_t bad[] = {limits->task_size, limits->task_size - 0x1000, ~0UL & ~0xfffUL, 1UL << 63};
+	uint64_t bad[] = {limits->task_size, limits->task_size - 0x1000, ~0UL & ~0xfffUL,
+			  1UL << 63};
 	uint64_t v;
 
 	for (int i = 0; i < 4; i++) {
 		struct p_memop m = map_op(bad[i], 0x2000, PROT_READ);
 		CHECK_EQ(ops->mem(g.th, &m, 1), -EINVAL);
 		CHECK_EQ(m.ret, -EINVAL);
-		m = (struct p_memop){.kind = P_MEMOP_MOVE, .addr = DATA, .len = 0x2000,
-				     .new_addr = bad[i], .new_len = 0x2000};
+		m = (struct p_memop){.kind = P_MEMOP_MOVE,
+				     .addr = DATA,
+				     .len = 0x2000,
+				     .new_addr = bad[i],
+				     .new_len = 0x2000};
 		CHECK_EQ(ops->mem(g.th, &m, 1), -EINVAL);
 		CHECK_EQ(ops->copy_in(g.as, NULL, &v, bad[i] + 0x1000, 8), 0);
 		CHECK_EQ(ops->copy_out(g.as, NULL, bad[i] + 0x1000, &v, 8), 0);
@@ -813,38 +826,36 @@ static void kick_makes_next_return_null(void)
 
 /* ---- main ---- */
 
-#define T(f)                                                                                       \
-	{                                                                                          \
-		#f, f                                                                              \
+#define T(f)          \
+	{             \
+#f, f \
 	}
 static const struct {
 	const char *name;
 	void (*fn)(void);
-} tests[] = {
-	T(syscall_carries_six_arguments_and_a_result),
-	T(registers_survive_a_round_trip),
-	T(guest_may_own_gs),
-	T(numbers_that_the_host_knows_are_reported_too),
-	T(single_step_traps_after_each_instruction),
-	T(faults_carry_signal_address_and_error),
-	T(int80_is_no_way_in),
-	T(extended_state_survives_and_can_be_changed),
-	T(fork_copies_registers_state_and_memory),
-	T(many_threads_share_memory),
-	T(leader_may_end_before_its_threads),
-	T(interrupt_stops_guest_code),
-	T(futex_wait_is_passed_on_and_can_be_aborted),
-	T(futex_wakes_between_threads),
-	T(no_interrupt_is_lost),
-	T(death_is_reported_once_to_every_thread),
-	T(kill_makes_copies_fail_and_threads_reapable),
-	T(batches_map_descriptors_and_stop_at_the_first_failure),
-	T(addresses_beyond_the_guests_are_refused),
-	T(cmpxchg_swaps_or_faults),
-	T(fresh_process_has_nothing_but_the_vdso),
-	T(kick_makes_next_return_null),
-	HOSTILE_TESTS
-};
+} tests[] = {T(syscall_carries_six_arguments_and_a_result),
+	     T(registers_survive_a_round_trip),
+	     T(guest_may_own_gs),
+	     T(numbers_that_the_host_knows_are_reported_too),
+	     T(single_step_traps_after_each_instruction),
+	     T(faults_carry_signal_address_and_error),
+	     T(int80_is_no_way_in),
+	     T(extended_state_survives_and_can_be_changed),
+	     T(fork_copies_registers_state_and_memory),
+	     T(many_threads_share_memory),
+	     T(leader_may_end_before_its_threads),
+	     T(interrupt_stops_guest_code),
+	     T(futex_wait_is_passed_on_and_can_be_aborted),
+	     T(futex_wakes_between_threads),
+	     T(no_interrupt_is_lost),
+	     T(death_is_reported_once_to_every_thread),
+	     T(kill_makes_copies_fail_and_threads_reapable),
+	     T(batches_map_descriptors_and_stop_at_the_first_failure),
+	     T(addresses_beyond_the_guests_are_refused),
+	     T(cmpxchg_swaps_or_faults),
+	     T(fresh_process_has_nothing_but_the_vdso),
+	     T(kick_makes_next_return_null),
+	     HOSTILE_TESTS};
 
 static int run_tests(const char *name, const char *only)
 {

@@ -1,17 +1,17 @@
 /*
  * What a compromised guest process can do: jump into the stub with any registers, write its page
- * set, ring the doorbell, mask signals, vanish.  The sentry must stay right and alive; the guest may
- * only harm itself.  systrap only: these know its layout.
+ * set, ring the doorbell, mask signals, vanish.  The sentry must stay right and alive; the guest
+ * may only harm itself.  systrap only: these know its layout.
  */
 #include <sys/uio.h>
 
 #include "platform/systrap/layout.h"
 
-#define HOSTILE_TESTS                                                                              \
-	T(calls_beyond_the_list_end_the_process), T(allowed_calls_harm_only_the_caller),           \
-		T(unasked_clones_end_the_process), T(thread_that_vanishes_is_found_by_interrupt),  \
-		T(masked_interrupt_ends_in_a_kill), T(scribbled_page_sets_harm_only_the_guest),    \
-		T(doorbell_flood_stops_nobody), T(random_jumps_into_the_stub),                     \
+#define HOSTILE_TESTS                                                                             \
+	T(calls_beyond_the_list_end_the_process), T(allowed_calls_harm_only_the_caller),          \
+		T(unasked_clones_end_the_process), T(thread_that_vanishes_is_found_by_interrupt), \
+		T(masked_interrupt_ends_in_a_kill), T(scribbled_page_sets_harm_only_the_guest),   \
+		T(doorbell_flood_stops_nobody), T(random_jumps_into_the_stub),                    \
 		T(scribbling_during_commands), T(deaths_at_any_time),
 
 /* A `syscall; ret` in the stub's text. */
@@ -88,11 +88,12 @@ static void still_healthy(void)
 
 static void calls_beyond_the_list_end_the_process(void)
 {
-	static const int allowed[] = {SYS_futex,   SYS_write,	 SYS_rt_sigreturn, SYS_rt_sigprocmask,
-				      SYS_mmap,	   SYS_munmap,	 SYS_mprotect,	   SYS_madvise,
-				      SYS_mremap,  SYS_recvmsg,	 SYS_close,	   SYS_clone,
-				      SYS_exit,	   SYS_rseq,	 SYS_membarrier,   SYS_sched_yield,
-				      SYS_arch_prctl, SYS_clock_gettime};
+	static const int allowed[] = {SYS_futex,	  SYS_write,	  SYS_rt_sigreturn,
+				      SYS_rt_sigprocmask, SYS_mmap,	  SYS_munmap,
+				      SYS_mprotect,	  SYS_madvise,	  SYS_mremap,
+				      SYS_recvmsg,	  SYS_close,	  SYS_clone,
+				      SYS_exit,		  SYS_rseq,	  SYS_membarrier,
+				      SYS_sched_yield,	  SYS_arch_prctl, SYS_clock_gettime};
 	static const struct {
 		long nr;
 		uint64_t a[6];
@@ -122,7 +123,8 @@ static void calls_beyond_the_list_end_the_process(void)
 	int calls = 0;
 
 	for (int nr = 0; nr < 470; nr++) {
-		bool listed = nr == 335 || nr == 336; /* never seen by a filter: answered natively */
+		bool listed =
+			nr == 335 || nr == 336; /* never seen by a filter: answered natively */
 		for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
 			listed |= allowed[i] == nr;
 		if (listed)
@@ -160,8 +162,9 @@ static void allowed_calls_harm_only_the_caller(void)
 		{SYS_close, {ST_FD_DOORBELL}},
 		{SYS_rt_sigreturn, {0}},
 		{SYS_exit, {3}},
-		{SYS_mmap, {ST_BLOCK(0) + ST_SETS_OFF, ST_SETS_LEN, 3,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0UL, 0}},
+		{SYS_mmap,
+		 {ST_BLOCK(0) + ST_SETS_OFF, ST_SETS_LEN, 3,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ~0UL, 0}},
 		{SYS_recvmsg, {0, DATA, 0}},
 	};
 
@@ -309,8 +312,9 @@ static void random_jumps_into_the_stub(void)
 			}
 		}
 		r->rip = ST_TEXT + (uint64_t)rand_r(&seed) % 0x1800;
-		r->rsp = rand_r(&seed) & 1 ? STACK_TOP - 512
-					   : ST_BLOCK(0) + 0x4000 + (uint64_t)rand_r(&seed) % 0x3ff8;
+		r->rsp = rand_r(&seed) & 1
+				 ? STACK_TOP - 512
+				 : ST_BLOCK(0) + 0x4000 + (uint64_t)rand_r(&seed) % 0x3ff8;
 		for (int n = 0; n < 2 && outcome(&g, 3000) != P_EVENT_DEAD; n++)
 			;
 		guest_end(&g);

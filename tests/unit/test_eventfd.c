@@ -86,6 +86,7 @@ START_TEST(fault_leaves_the_counter)
 	ck_assert_int_eq(get(f, &v), 8);
 	ck_assert_uint_eq(v, 7);
 	file_put(f);
+	mm_put(mm);
 }
 END_TEST
 

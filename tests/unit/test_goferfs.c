@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "gofer/server.h"
-#include "sentry/fs/gofer/goferfs.h"
+#include "sentry/fs/gofer/client.h"
 #include "sentry/vfs/file.h"
 
 static char root[PATH_MAX];
@@ -417,6 +417,58 @@ START_TEST(directories_are_read_in_any_portions)
 }
 END_TEST
 
+/* Order of the host's directory, as a guest would see it. */
+static char order[400][64];
+static int norder;
+
+static bool remember(struct dir_context *ctx, const char *name, size_t len, int64_t next,
+		     uint64_t ino, unsigned type)
+{
+	(void)ctx;
+	(void)next;
+	(void)ino;
+	(void)type;
+	if (name[0] != '.')
+		snprintf(order[norder++], sizeof(order[0]), "dir/%.*s", (int)len, name);
+	return true;
+}
+
+START_TEST(looking_at_a_listed_directory_takes_few_round_trips)
+{
+	struct dir_context ctx = {.emit = remember};
+	struct kstat st;
+	char name[64];
+
+	norder = 0;
+	for (int i = 0; i < 300; i++) {
+		snprintf(name, sizeof(name), "dir/f%d", i);
+		host_write(name, "x");
+	}
+	ck_assert_int_eq(link(host("dir/f7"), host("dir/f7-too")), 0);
+	struct file *f = open_file("dir", O_RDONLY | O_DIRECTORY);
+	ck_assert_int_eq(file_readdir(f, &ctx), 0);
+	file_put(f);
+	ck_assert_int_eq(norder, 302);
+	uint32_t before = conn->next_id;
+	for (int i = 0; i < norder / 2; i++)
+		check_same(order[i]);
+	ck_assert_uint_lt(conn->next_id - before, 15);
+
+	/* Names found ahead of time, but changed since. */
+	int at = norder / 2 + 1;
+	ck_assert_int_eq(vfs_unlink(&env, order[at], false), 0);
+	ck_assert_int_eq(get_stat(order[at], 0, &st), -ENOENT);
+	ck_assert_int_eq(vfs_rename(&env, order[at + 1], &env, order[at + 2], 0), 0);
+	ck_assert_int_eq(get_stat(order[at + 1], 0, &st), -ENOENT);
+	ck_assert_int_eq(vfs_mkdir(&env, order[at + 1], 0755), 0);
+	for (int i = 0; i < norder; i++)
+		if (i != at)
+			check_same(order[i]);
+	ck_assert_int_eq(vfs_unlink(&env, "dir/f7", false), 0);
+	check_same("dir/f7-too");
+}
+END_TEST
+
 START_TEST(xattrs_pass_if_they_are_the_users)
 {
 	struct path p;
@@ -692,6 +744,7 @@ int main(void)
 	tcase_add_test(t, maps_have_the_access_of_the_open);
 	tcase_add_test(t, attributes_can_be_set);
 	tcase_add_test(t, directories_are_read_in_any_portions);
+	tcase_add_test(t, looking_at_a_listed_directory_takes_few_round_trips);
 	tcase_add_test(t, xattrs_pass_if_they_are_the_users);
 	tcase_add_test(t, readonly_is_refused_on_both_sides);
 	tcase_add_test(t, the_gofers_limit_is_not_the_guests);

@@ -173,15 +173,20 @@ static uint64_t fault_page;
 static void fault_setup(void)
 {
 	struct p_thread *th;
-	struct mm_map_args a = {.len = 4096,
-				.prot = PROT_READ | PROT_WRITE,
-				.flags = MAP_PRIVATE | MAP_ANONYMOUS};
+	struct mm_map_args a = {
+		.len = 4096, .prot = PROT_READ | PROT_WRITE, .flags = MAP_PRIVATE | MAP_ANONYMOUS};
 
 	fake_reset();
 	ck_assert_int_eq(mm_create(&fake_platform, &fault_mm, &th), 0);
 	ck_assert_int_eq(mm_map(fault_mm, th, &a, &fault_page), 0);
 	fault_um = (struct umem){.mm = fault_mm};
 	setup();
+}
+
+static void fault_teardown(void)
+{
+	teardown();
+	mm_put(fault_mm);
 }
 
 static ssize_t user_io(struct file *f, uint64_t at, size_t n, bool write)
@@ -402,7 +407,7 @@ int main(void)
 	tcase_add_test(tc, fifo_opens_wait_for_the_other_side);
 	tcase_add_test(tc, fifo_writer_without_reader_gets_enxio);
 	suite_add_tcase(s, tc);
-	tcase_add_checked_fixture(ft, fault_setup, teardown);
+	tcase_add_checked_fixture(ft, fault_setup, fault_teardown);
 	tcase_add_test(ft, fault_takes_no_bytes);
 	suite_add_tcase(s, ft);
 

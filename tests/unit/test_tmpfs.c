@@ -30,8 +30,8 @@ static void teardown(void)
 
 START_TEST(bytes_written_are_read_at_every_size)
 {
-	static const size_t sizes[] = { 1,     63,     64,	65,	 4095,	  4096,
-					4097,  65535,  65536,	262144,	 262145,  1000000 };
+	static const size_t sizes[] = {1,    63,    64,	   65,	   4095,   4096,
+				       4097, 65535, 65536, 262144, 262145, 1000000};
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		size_t n = sizes[i];
 		char *data = malloc(n), *back = malloc(n + 10);
@@ -267,16 +267,26 @@ START_TEST(an_instance_is_bounded_in_inodes)
 	fs_write("b", "");
 	struct file *f;
 	ck_assert_int_eq(fs_open("c", O_CREAT | O_WRONLY, &f), -ENOSPC);
-	OK(fs_link("a", "c"));
+	/* Names count, as they take memory too. */
+	ck_assert_int_eq(fs_link("a", "c"), -ENOSPC);
 	OK(vfs_unlink(&fs_env, "b", false));
+	OK(fs_link("a", "c"));
+	ck_assert_int_eq(fs_open("d", O_CREAT | O_WRONLY, &f), -ENOSPC);
+	OK(vfs_unlink(&fs_env, "a", false));
 	fs_write("d", "");
+	OK(fs_rename("d", "c", 0));
+	fs_write("d", "");
+	struct kstatfs st;
+	OK(vfs_statfs(fs_env.root, &st));
+	ck_assert_uint_eq(st.files, 3);
+	ck_assert_uint_eq(st.ffree, 0);
 }
 END_TEST
 
 START_TEST(bad_options_are_refused)
 {
-	static const char *const bad[] = { "size=", "size=x", "size=1z", "mode=9", "nonsense",
-					   "uid=-1", "size=1k1", "gid=99999999999" };
+	static const char *const bad[] = {"size=",    "size=x", "size=1z",  "mode=9",
+					  "nonsense", "uid=-1", "size=1k1", "gid=99999999999"};
 	struct super_block *sb;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ck_assert_int_eq(tmpfs_mount(bad[i], &sb), -EINVAL);
@@ -349,7 +359,7 @@ START_TEST(listings_survive_changes)
 		snprintf(name, sizeof(name), "n%02d", i);
 		fs_write(name, "");
 	}
-	struct fs_listing l = { .ctx = { fs_list_emit } };
+	struct fs_listing l = {.ctx = {fs_list_emit}};
 	struct file *f = fs_must_open("/", O_RDONLY | O_DIRECTORY);
 	int64_t before;
 	int gone = 0;

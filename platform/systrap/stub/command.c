@@ -27,7 +27,8 @@ static void ring_doorbell(struct st_pageset *ps)
 
 	while (STUB_CALL(SYS_write, ST_FD_DOORBELL, &ps->id, 8, 0, 0, 0) == -EAGAIN) {
 		STUB_CALL(SYS_futex, &ps->turn, FUTEX_WAIT, ST_TURN_SENTRY, &pause, 0, 0);
-		if (load_turn(ps) != ST_TURN_SENTRY || __atomic_load_n(&ps->taken, __ATOMIC_RELAXED))
+		if (load_turn(ps) != ST_TURN_SENTRY ||
+		    __atomic_load_n(&ps->taken, __ATOMIC_RELAXED))
 			return;
 	}
 }

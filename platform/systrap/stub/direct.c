@@ -15,9 +15,9 @@
 
 #define NS_PER_SEC 1000000000LL
 #define DEADLINE_MAX INT64_MAX
-#define MEMBARRIER_ALLOWED                                                                         \
-	(MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED |            \
-	 MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |                                              \
+#define MEMBARRIER_ALLOWED                                                              \
+	(MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED | \
+	 MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |                                   \
 	 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)
 
 static int64_t now_monotonic(void)
@@ -73,7 +73,7 @@ static int futex_wait(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t 
 		val3 = FUTEX_BITSET_MATCH_ANY;
 		if (tsp) {
 			int64_t rel = saturating_ns(tsp), now = now_monotonic();
-			*deadline = redo ? redo
+			*deadline = redo		       ? redo
 				    : rel > DEADLINE_MAX - now ? DEADLINE_MAX
 							       : now + rel;
 			ts.sec = *deadline / NS_PER_SEC;

@@ -125,8 +125,8 @@ void stub_handler(int sig, struct stub_siginfo *si, struct stub_ucontext *uc)
 /* As if the frame's call had just trapped; 1 when guest code may run. */
 int stub_run_direct(struct st_pageset *ps, struct stub_ucontext *uc)
 {
-	struct stub_siginfo si = {.signo = SIGSYS, .code = 1 /* SYS_SECCOMP */,
-				  .arch = AUDIT_ARCH_X86_64};
+	struct stub_siginfo si = {
+		.signo = SIGSYS, .code = 1 /* SYS_SECCOMP */, .arch = AUDIT_ARCH_X86_64};
 	uint32_t flags = 0;
 	int64_t deadline = 0;
 	int done = stub_direct_call(ps, uc, &flags, &deadline);

@@ -60,8 +60,7 @@ HIDDEN long stub_load32(uint64_t addr, uint32_t *out);
 HIDDEN long stub_cmpxchg32(uint64_t addr, uint32_t expect, uint32_t desired, uint32_t *seen);
 HIDDEN extern const char stub_access_begin[], stub_access_end[], stub_access_fault[];
 /* clone(2) of a thread that starts on the stack `sp` with stub_thread_main(uc). */
-HIDDEN long stub_clone_thread(uint64_t flags, uint64_t sp, uint32_t *tid,
-			      struct stub_ucontext *uc);
+HIDDEN long stub_clone_thread(uint64_t flags, uint64_t sp, uint32_t *tid, struct stub_ucontext *uc);
 HIDDEN extern const char stub_text_end[];
 
 /* stub.c */
@@ -83,7 +82,7 @@ HIDDEN void stub_post_reply(struct st_pageset *ps, long r);
 HIDDEN int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *aborted,
 			    int64_t *deadline);
 
-#define STUB_CALL(nr, a, b, c, d, e, f)                                                            \
+#define STUB_CALL(nr, a, b, c, d, e, f) \
 	stub_syscall((long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f), (nr))
 
 static inline struct st_pageset *stub_pageset(void)

@@ -18,7 +18,8 @@
 #include <sys/syscall.h>
 
 #define ZPAGE 4096UL
-#define VDSO_PARK 0x8000000UL /* below our image: where the vDSO waits while the rest is cleared */
+#define VDSO_PARK 0x8000000UL /* below our image: where the vDSO waits while the rest is cleared \
+			       */
 #define VVAR_PAGES_MAX 16
 #define OOM_SCORE_ADD 300
 #define SYS_mseal_ 462
@@ -39,8 +40,8 @@ static long call(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64
 			 : "rcx", "r11", "memory");
 	return r;
 }
-#define CALL(nr, a, b, c, d, e, f)                                                                 \
-	call(nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e),        \
+#define CALL(nr, a, b, c, d, e, f)                                                          \
+	call(nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), (uint64_t)(e), \
 	     (uint64_t)(f))
 
 static void need(int ok, int step)
@@ -106,9 +107,8 @@ static int move_run(uint64_t from, uint64_t len, uint64_t to)
 {
 	while (len) {
 		uint64_t k = ZPAGE;
-		while (k <= len &&
-		       CALL(SYS_mremap, from, k, k, MREMAP_MAYMOVE | MREMAP_FIXED, to, 0) !=
-			       (long)to)
+		while (k <= len && CALL(SYS_mremap, from, k, k, MREMAP_MAYMOVE | MREMAP_FIXED, to,
+					0) != (long)to)
 			k += ZPAGE;
 		if (k > len)
 			return 0;
@@ -166,8 +166,8 @@ static void map_region(void)
 
 static void install_handlers(void)
 {
-	static const unsigned char signals[] = {SIGSYS,	 SIGSEGV, SIGBUS,	      SIGILL,
-						SIGTRAP, SIGFPE,  ST_SIGNAL_INTERRUPT};
+	static const unsigned char signals[] = {
+		SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, ST_SIGNAL_INTERRUPT};
 	struct {
 		uint64_t sp;
 		uint32_t flags, pad;
@@ -205,8 +205,8 @@ void zygote_main(const uint64_t *sp)
 	map_region();
 	ps->vvar_len = vvar_len;
 	ps->vdso_len = vdso_len;
-	need(!vdso_len || move_run(VDSO_PARK, vvar_len + vdso_len,
-				   ST_VDSO_END - vvar_len - vdso_len),
+	need(!vdso_len ||
+		     move_run(VDSO_PARK, vvar_len + vdso_len, ST_VDSO_END - vvar_len - vdso_len),
 	     14);
 	install_handlers();
 	__asm__ volatile("mov %0, %%rsp\n\tjmp *%2" ::"r"(ST_BLOCK(0) + ST_STACK_SIZE - 72),

@@ -2,11 +2,8 @@
 #include "sentry/fs/dev/mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/random.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "sentry/fs/dev/dev.h"
 #include "sentry/mm/uaccess.h"
@@ -44,43 +41,11 @@ static int64_t null_llseek(struct file *f, int64_t off, int whence)
 	return 0;
 }
 
-/*
- * A private mapping of /dev/zero is one of anonymous memory.  It is made from one endless hole,
- * which nobody can write to, for all guests.
- */
-#define HOLE_SIZE (1LL << 44)
-
-static struct mutex hole_lock = MUTEX_INIT; /* lc_leaf */
-static int hole_fd = -1;
-
-static int hole_create(void)
-{
-	int fd = memfd_create("zero", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, HOLE_SIZE) ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
-		int err = -errno;
-		close(fd);
-		return err;
-	}
-	return fd;
-}
-
+/* A mapping is one of memory that belongs to no file, private or shared. */
 static int zero_map_fd(struct file *f, bool shared, int *fd)
 {
-	(void)f;
-	/* Each shared mapping would have to be memory of its own. */
-	if (shared)
-		return -ENODEV;
-	mutex_lock(&hole_lock, &lc_leaf);
-	if (hole_fd < 0)
-		hole_fd = hole_create();
-	int got = hole_fd;
-	mutex_unlock(&hole_lock, &lc_leaf);
-	if (got < 0)
-		return got;
-	*fd = got;
+	(void)f, (void)shared;
+	*fd = -1;
 	return 0;
 }
 

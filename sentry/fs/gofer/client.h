@@ -37,6 +37,10 @@ struct gofer_sb {
 	struct rb_root inodes;	/* by host device and inode number; they hold no reference */
 	uint64_t devs[16];	/* host devices seen, in order; tree_lock */
 	unsigned ndevs;
+	struct mutex ahead_lock; /* lc_leaf: ahead.c */
+	struct list_head listings;
+	unsigned nlistings;
+	uint64_t ahead_gen;
 };
 
 struct gofer_inode {
@@ -48,6 +52,7 @@ struct gofer_inode {
 	_Atomic int ro_fd, rw_fd;    /* -1: none.  Set under data_lock; stable while pinned */
 	unsigned pins;		     /* fd_lock: open files and calls that use the descriptors */
 	struct list_head lru;	     /* fd_lock; queued when unpinned and with descriptors */
+	_Atomic bool listed;	     /* directories: there may be a listing (ahead.c) */
 	_Atomic bool stale;	     /* attributes have to be asked for again */
 	_Atomic bool written_by_map; /* mapped shared and writable: the host changes its times */
 	_Atomic int64_t checked; /* shared mode: when the attributes were right (monotonic ns) */
@@ -125,6 +130,28 @@ int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode) MUST_CHECK;
 /* A read-write descriptor that came with the creation; consumed. */
 void gofer_adopt_fd(struct gofer_inode *gi, int fd);
 void gofer_drop_fds(struct gofer_inode *gi); /* the inode goes */
+
+/* ---- ahead.c ---- */
+/* A batch of records of the directory was read by a guest. */
+void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *records, size_t len);
+/* 1 with an entry that the caller owns; 0: ask for it alone.  The directory is locked. */
+int gofer_ahead_lookup(struct gofer_inode *dir, const char *name, size_t len,
+		       struct gofer_entry *e) MUST_CHECK;
+/* The name changes its meaning. */
+void gofer_ahead_forget(struct gofer_inode *dir, const char *name, size_t len);
+void gofer_ahead_drop(struct gofer_inode *dir);
+
+/* ---- readdir.c ---- */
+static inline size_t gofer_record_size(const struct gofer_dirent *e)
+{
+	return sizeof(*e) + (e->has_attr ? sizeof(struct gofer_attr) : 0) +
+	       ((e->name_len + 7UL) & ~7UL);
+}
+/* Not terminated; p is where the record e is. */
+static inline const char *gofer_record_name(const uint8_t *p, const struct gofer_dirent *e)
+{
+	return (const char *)p + sizeof(*e) + (e->has_attr ? sizeof(struct gofer_attr) : 0);
+}
 
 /* ---- dir.c, readdir.c, file.c, xattr.c ---- */
 int gofer_lookup(struct inode *dir, struct dentry *d);

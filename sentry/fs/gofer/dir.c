@@ -74,8 +74,10 @@ static int instantiate(struct inode *dir, struct dentry *d, const struct gofer_e
 int gofer_lookup(struct inode *dir, struct dentry *d)
 {
 	struct walk_reply w;
-	int err = walk_name(gi_of(dir), d->name, d->name_len, GOFER_WALK_TARGET, &w);
 
+	if (gofer_ahead_lookup(gi_of(dir), d->name, d->name_len, &w.entry))
+		return instantiate(dir, d, &w.entry, NULL, 0);
+	int err = walk_name(gi_of(dir), d->name, d->name_len, GOFER_WALK_TARGET, &w);
 	if (err == -EMFILE || err == -ENFILE) {
 		dcache_shrink(DENTRIES_KEPT_WHEN_SHORT);
 		err = walk_name(gi_of(dir), d->name, d->name_len, GOFER_WALK_TARGET, &w);
@@ -305,6 +307,7 @@ static int remove_name(struct inode *dir, struct dentry *d, uint32_t flags)
 	if (err)
 		return err;
 	dir_changed(dir);
+	gofer_ahead_forget(gi_of(dir), d->name, d->name_len);
 	if (d->inode)
 		lost_name(d->inode);
 	return 0;
@@ -346,6 +349,8 @@ int gofer_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir
 		return err;
 	dir_changed(olddir);
 	dir_changed(newdir);
+	gofer_ahead_forget(gi_of(olddir), oldd->name, oldd->name_len);
+	gofer_ahead_forget(gi_of(newdir), newd->name, newd->name_len);
 	if (oldd->inode)
 		dir_changed(oldd->inode);
 	if (newd->inode && flags & RENAME_EXCHANGE)

@@ -86,6 +86,7 @@ static void gofer_inode_free(struct inode *in)
 	if (gi->in_tree)
 		rb_erase(&gsb->inodes, &gi->tree);
 	mutex_unlock(&gsb->tree_lock, &lc_leaf);
+	gofer_ahead_drop(gi);
 	gofer_drop_fds(gi);
 	/* The space of a removed file is free only when the gofer has let go of it, too. */
 	gofer_close_node(gsb->conn, gi->node, in->nlink == 0);

@@ -21,12 +21,6 @@ struct dir_file {
 	bool filled, eof;
 };
 
-static size_t record_size(const struct gofer_dirent *e)
-{
-	return sizeof(*e) + (e->has_attr ? sizeof(struct gofer_attr) : 0) +
-	       ((e->name_len + 7UL) & ~7UL);
-}
-
 /* The records of a reply must fill it exactly. */
 static bool batch_ok(const uint8_t *p, size_t len, uint32_t count)
 {
@@ -36,11 +30,11 @@ static bool batch_ok(const uint8_t *p, size_t len, uint32_t count)
 		if (len < sizeof(e))
 			return false;
 		memcpy(&e, p, sizeof(e));
-		size_t size = record_size(&e);
+		size_t size = gofer_record_size(&e);
 		if (e.has_attr > 1 || e.name_len == 0 || e.name_len > GOFER_NAME_LEN ||
 		    size > len || e.off < 0)
 			return false;
-		const uint8_t *name = p + size - ((e.name_len + 7UL) & ~7UL);
+		const char *name = gofer_record_name(p, &e);
 		if (memchr(name, 0, e.name_len) || memchr(name, '/', e.name_len))
 			return false;
 		p += size;
@@ -94,6 +88,7 @@ static int fetch(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 	df->start = df->pos = pos;
 	df->eof = head.flags & GOFER_READDIR_EOF;
 	df->filled = true;
+	gofer_ahead_list(gi, df->buf + df->next, df->len - df->next);
 	return 0;
 }
 
@@ -107,7 +102,7 @@ static int seek(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 		df->next = sizeof(struct gofer_readdir_rep);
 		while (df->pos != pos && df->next < df->len) {
 			memcpy(&e, df->buf + df->next, sizeof(e));
-			df->next += record_size(&e);
+			df->next += gofer_record_size(&e);
 			df->pos = e.off;
 		}
 		if (df->pos == pos)
@@ -126,7 +121,7 @@ static int seek(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 	return fetch(gi, df, pos);
 }
 
-static uint64_t entry_ino(struct file *f, const struct gofer_dirent *e, const uint8_t *name)
+static uint64_t entry_ino(struct file *f, const struct gofer_dirent *e, const char *name)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
 	bool dot = e->name_len == 1 && name[0] == '.';
@@ -153,10 +148,9 @@ static int emit_entries(struct file *f, struct dir_file *df, struct dir_context 
 			continue;
 		}
 		memcpy(&e, df->buf + df->next, sizeof(e));
-		size_t size = record_size(&e);
-		const uint8_t *name = df->buf + df->next + size - ((e.name_len + 7UL) & ~7UL);
-		if (!ctx->emit(ctx, (const char *)name, e.name_len, e.off, entry_ino(f, &e, name),
-			       e.type))
+		size_t size = gofer_record_size(&e);
+		const char *name = gofer_record_name(df->buf + df->next, &e);
+		if (!ctx->emit(ctx, name, e.name_len, e.off, entry_ino(f, &e, name), e.type))
 			return 0;
 		df->next += size;
 		*off = df->pos = e.off;

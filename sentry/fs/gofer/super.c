@@ -105,6 +105,8 @@ int goferfs_mount(struct gofer_conn *c, uint32_t id, unsigned flags, struct supe
 	gsb->conn = gofer_conn_get(c);
 	gsb->flags = flags;
 	mutex_init(&gsb->tree_lock);
+	mutex_init(&gsb->ahead_lock);
+	list_init(&gsb->listings);
 	super_init(&gsb->sb, flags & GOFERFS_SHARED ? &shared_ops : &exclusive_ops, "9p",
 		   V9FS_MAGIC);
 	gsb->sb.readonly = flags & GOFERFS_READONLY || at.flags & GOFER_ATTACH_READONLY;

@@ -27,6 +27,9 @@ int hostfile_new_file(struct hostfile *h, const char *name, uint32_t mode, uint6
 		      struct file **out) MUST_CHECK;
 struct hostfile *hostfile_new(int host_fd, const struct file_ops *fops, int *err);
 void hostfile_put_unused(struct hostfile *h);
+/* A terminal that is merely a standard stream: nobody's controlling terminal yet.  Consumes
+ * host_fd. */
+int hosttty_create_stream(int host_fd, int flags, struct file **out) MUST_CHECK;
 /* Streams: one bounded move, -EAGAIN when the host has no data (no room). */
 ssize_t hostfile_stream_read(struct hostfile *h, struct uio *io) MUST_CHECK;
 ssize_t hostfile_stream_write(struct hostfile *h, struct uio *io) MUST_CHECK;

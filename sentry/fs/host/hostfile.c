@@ -346,16 +346,38 @@ int hostfile_new_file(struct hostfile *h, const char *name, uint32_t mode, uint6
 	return err;
 }
 
+/* What /proc/PID/fd shows. */
+static const char *stream_name(const struct hostfile *h, uint64_t rdev)
+{
+	switch (h->mode & S_IFMT) {
+	case S_IFIFO:
+		return "pipe:[%lu]";
+	case S_IFSOCK:
+		return "socket:[%lu]";
+	case S_IFCHR:
+		return rdev == dev_encode(1, 3) ? "/dev/null" : "/dev/host-device";
+	default:
+		return "/dev/host-file";
+	}
+}
+
 int hostfile_create(int host_fd, int flags, struct file **out)
 {
+	struct stat st;
 	int err;
-	struct hostfile *h = hostfile_new(host_fd, NULL, &err);
 
+	if (isatty(host_fd))
+		return hosttty_create_stream(host_fd, flags, out);
+	uint64_t rdev = fstat(host_fd, &st) ? 0 : st.st_rdev;
+	struct hostfile *h = hostfile_new(host_fd, NULL, &err);
 	if (!h)
 		return err;
-	const char *name = S_ISFIFO(h->mode)   ? "pipe:[%lu]"
-			   : S_ISSOCK(h->mode) ? "socket:[%lu]"
-			   : S_ISREG(h->mode)  ? "/dev/host-file"
-					       : "/dev/host-device";
-	return hostfile_new_file(h, name, h->mode | 0600, 0, flags, out);
+	return hostfile_new_file(h, stream_name(h, rdev), h->mode | 0600, rdev, flags, out);
+}
+
+void hostfile_set_owner(struct file *f, uint32_t uid)
+{
+	mutex_lock(&f->inode->lock, &lc_inode);
+	f->inode->uid = uid;
+	mutex_unlock(&f->inode->lock, &lc_inode);
 }

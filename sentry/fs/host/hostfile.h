@@ -23,13 +23,14 @@
  *     tty_hangup(tty).  SIGTSTP must not stop the sentry itself.
  *     With --tty on a terminal that is shared with the caller's shell, the command line is the one
  *     in the foreground: it forwards the same signals over the control server.
- *   - give the process as its standard streams a file opened by name ("/dev/console") through
- *     tty->open, so that ttyname(3) finds a device node; hosttty_create's own file, shown as
- *     "/dev/pts/0", serves where there is no such node.
+ *   - give the process as its standard streams hosttty_open_node of /dev/console, so that
+ *     ttyname(3) finds a device node; hosttty_create's own file, shown as "/dev/pts/0", serves
+ *     where there is no such node.
  */
 #pragma once
 
 #include "sentry/lib/compiler.h"
+#include "sentry/vfs/vfs.h"
 
 struct file;
 struct tty;
@@ -39,7 +40,12 @@ struct tty;
  * else returns fd.  Before confinement; uses /proc/self/fd.
  */
 int host_private_fd(int fd);
-/* Consumes host_fd, also on failure.  flags: O_ACCMODE and status flags of the guest's file. */
+/* Consumes host_fd, also on failure.  flags: O_ACCMODE and status flags of the guest's file.  A
+ * terminal works as one, without being anybody's controlling terminal. */
 int hostfile_create(int host_fd, int flags, struct file **out) MUST_CHECK;
 /* The same for a terminal; *tty and *file are references. */
 int hosttty_create(int host_fd, struct tty **tty, struct file **file) MUST_CHECK;
+/* The terminal as a file that has the name of a device node, whatever its number. */
+int hosttty_open_node(struct tty *tty, struct path node, struct file **out) MUST_CHECK;
+/* Whose the stream is, for fstat and for opening /dev/stdout. */
+void hostfile_set_owner(struct file *f, uint32_t uid);

@@ -239,7 +239,8 @@ static int hosttty_inode_open(struct inode *in, struct dentry *d, struct file *f
 	return 0;
 }
 
-int hosttty_create(int host_fd, struct tty **tty, struct file **file)
+/* The terminal, with one reference and its own file in `keep`; consumes host_fd. */
+static int hosttty_new(int host_fd, struct hosttty **out)
 {
 	struct termios t;
 	struct stat st;
@@ -268,13 +269,46 @@ int hosttty_create(int host_fd, struct tty **tty, struct file **file)
 	h->iops.open = hosttty_inode_open;
 	ht->keep->priv = ht;
 	ht->tty.file = ht->keep;
+	*out = ht;
+	return 0;
+}
 
-	/* What the caller gets is a file of its own: `keep` goes with the terminal. */
-	err = file_open_path(ht->keep->path, O_RDWR, file);
-	if (err) {
+/* What the caller gets is a file of its own: `keep` goes with the terminal. */
+int hosttty_create(int host_fd, struct tty **tty, struct file **file)
+{
+	struct hosttty *ht;
+	int err = hosttty_new(host_fd, &ht);
+
+	if (err)
+		return err;
+	if ((err = file_open_path(ht->keep->path, O_RDWR, file))) {
 		tty_put(&ht->tty);
 		return err;
 	}
 	*tty = &ht->tty;
 	return 0;
+}
+
+int hosttty_create_stream(int host_fd, int flags, struct file **out)
+{
+	struct hosttty *ht;
+	int err = hosttty_new(host_fd, &ht);
+
+	if (err)
+		return err;
+	err = file_open_path(ht->keep->path, flags, out);
+	tty_put(&ht->tty);
+	return err;
+}
+
+int hosttty_open_node(struct tty *tty, struct path node, struct file **out)
+{
+	struct file *f = file_new(node, O_RDWR);
+
+	if (!f)
+		return -ENOMEM;
+	int err = hosttty_open(tty, f);
+	if (!err)
+		*out = f;
+	return err;
 }

@@ -138,7 +138,8 @@ static int ovl_link(struct inode *dir, struct dentry *d, struct inode *target)
 	if (err)
 		return err;
 	struct making m = {.link = ovl_real(ovl_inode(target))};
-	m.link->linkable |= target->linkable;
+	/* Judged by the vfs: the copy may have no name of its own while a lower name means it. */
+	m.link->linkable = true;
 	struct dentry *made;
 	if ((err = make_upper(dir, d, &m, &made)))
 		return err;

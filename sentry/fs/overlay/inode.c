@@ -185,6 +185,12 @@ void ovl_free(struct inode *in)
 
 /* ---- attributes ---- */
 
+static void store_changed(uint32_t *field, uint32_t value)
+{
+	if (*field != value)
+		__atomic_store_n(field, value, __ATOMIC_RELAXED);
+}
+
 void ovl_copy_attr(struct ovl_inode *oi, bool atime)
 {
 	struct inode *real = ovl_real(oi), *in = &oi->in;
@@ -199,16 +205,16 @@ void ovl_copy_attr(struct ovl_inode *oi, bool atime)
 	mutex_unlock(&real->lock, &lc_inode);
 
 	mutex_lock(&in->lock, &lc_inode);
-	/* Walks read mode and ids without the lock: single stores. */
-	__atomic_store_n(&in->mode, (in->mode & S_IFMT) | (mode & 07777), __ATOMIC_RELAXED);
-	__atomic_store_n(&in->uid, uid, __ATOMIC_RELAXED);
-	__atomic_store_n(&in->gid, gid, __ATOMIC_RELAXED);
+	/* Walks read mode and ids without the lock: single stores, and only of changes. */
+	store_changed(&in->mode, (in->mode & S_IFMT) | (mode & 07777));
+	store_changed(&in->uid, uid);
+	store_changed(&in->gid, gid);
+	store_changed(&in->nlink, nlink);
 	in->size = size;
 	in->blocks = blocks;
 	in->mtime = mt;
 	in->ctime = ct;
 	in->btime = bt;
-	in->nlink = nlink;
 	if (atime)
 		in->atime = at;
 	mutex_unlock(&in->lock, &lc_inode);

@@ -148,7 +148,7 @@ void ovl_drop_index(struct ovl_inode *oi);
 void ovl_lower_link_gone(struct ovl_inode *oi);
 /* The overlay's link count of a file. */
 uint32_t ovl_nlink(struct ovl_inode *oi);
-/* Forgets the record of an upper file that has no names left. */
+/* Forgets the record of a copied-up file that has no names left, upper or lower. */
 void ovl_record_drop(struct ovl_super *os, struct ovl_inode *oi);
 /* The overlay's number of an upper file, for listings. */
 uint64_t ovl_upper_ino(struct ovl_super *os, uint64_t upper_ino);

@@ -81,7 +81,7 @@ uint32_t ovl_nlink(struct ovl_inode *oi)
 		return oi->in.nlink;
 	if (S_ISDIR(oi->in.mode))
 		return oi->nlower ? 1 : upper->inode->nlink;
-	uint32_t n = upper->inode->nlink;
+	uint32_t n = __atomic_load_n(&upper->inode->nlink, __ATOMIC_RELAXED);
 	mutex_lock(&os->hash_lock, &lc_leaf);
 	if (oi->record)
 		n += oi->record->lower_links - (oi->record->index ? 1 : 0);
@@ -102,7 +102,7 @@ void ovl_record_drop(struct ovl_super *os, struct ovl_inode *oi)
 {
 	struct ovl_record *r = NULL;
 	mutex_lock(&os->hash_lock, &lc_leaf);
-	if (oi->record && !ovl_upper(oi)->inode->nlink) {
+	if (oi->record && !ovl_upper(oi)->inode->nlink && !oi->record->lower_links) {
 		r = oi->record;
 		list_del(&r->by_upper);
 		list_del(&r->by_lower);

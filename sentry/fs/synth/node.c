@@ -75,13 +75,12 @@ int synth_getattr(struct inode *in, struct kstat *st)
 int synth_setattr(struct inode *in, const struct iattr *a)
 {
 	struct synth_super *ss = container_of(in->sb, struct synth_super, sb);
-	struct iattr rest = *a;
-	rest.valid &= ~ATTR_SIZE; /* truncation of generated files is accepted and does nothing */
-	if (!rest.valid)
+	/* Truncation of generated files is accepted, with the times it brings, and does nothing. */
+	if (a->valid & ATTR_SIZE)
 		return 0;
 	if (ss->flags & SYNTH_FIXED_ATTRS)
 		return -EPERM;
-	inode_apply_attr(in, &rest);
+	inode_apply_attr(in, a);
 	return 0;
 }
 

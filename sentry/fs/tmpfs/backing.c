@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,6 +18,48 @@
 
 /* The seals that the host has to know: mappings of guests are its business. */
 #define HOST_SEALS (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
+
+/*
+ * Files without contents cost guests nothing, but a descriptor each here: this many, so that there
+ * are always enough left for everything else.
+ */
+static _Atomic long backings, backings_max;
+
+void tmpfs_backing_init(void)
+{
+	struct rlimit rl;
+	backings_max = getrlimit(RLIMIT_NOFILE, &rl) ? 512 : (long)MIN(rl.rlim_cur / 2, 1UL << 20);
+}
+
+/* One more descriptor: -ENFILE when there are too many. */
+static int backing_count(void)
+{
+	if (atomic_fetch_add(&backings, 1) < backings_max)
+		return 0;
+	backings--;
+	return -ENFILE;
+}
+
+static int backing_create(void)
+{
+	int err = backing_count();
+	if (err)
+		return err;
+	int fd = memfd_create("tmpfs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd >= 0)
+		return fd;
+	err = -errno;
+	backings--;
+	return err;
+}
+
+void tmpfs_backing_close(int fd)
+{
+	if (fd < 0)
+		return;
+	close(fd);
+	backings--;
+}
 
 static void set_charge(struct tmpfs_inode *ti, uint64_t pages)
 {
@@ -82,15 +125,15 @@ int tmpfs_to_memfd_locked(struct tmpfs_inode *ti)
 	struct tmpfs_data *td = &ti->data;
 	if (td->memfd >= 0)
 		return 0;
-	int fd = memfd_create("tmpfs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = backing_create();
 	if (fd < 0)
-		return -errno;
-	bool dense;
+		return fd;
+	bool dense = false;
 	int err = ftruncate(fd, ti->in.size) ? -errno : copy_pages(ti, fd, &dense);
 	if (!err && (td->seals & HOST_SEALS) && fcntl(fd, F_ADD_SEALS, td->seals & HOST_SEALS))
 		err = -errno;
 	if (err) {
-		close(fd);
+		tmpfs_backing_close(fd);
 		return err;
 	}
 	mutex_lock(&ti->in.lock, &lc_inode);
@@ -171,9 +214,14 @@ static int readonly_fd_locked(struct tmpfs_inode *ti, int *fd)
 		return 0;
 	}
 	if (td->ro_fd < 0) {
+		int err = backing_count();
+		if (err)
+			return err;
 		int ro = host_reopen_readonly(td->memfd);
-		if (ro < 0)
+		if (ro < 0) {
+			backings--;
 			return ro;
+		}
 		td->ro_fd = ro;
 	}
 	*fd = td->ro_fd;

@@ -22,10 +22,8 @@ void tmpfs_data_fini(struct tmpfs_inode *ti)
 	tmpfs_mem_free_from(ti, 0);
 	free(td->pages);
 	tmpfs_uncharge(tmpfs_super(ti->in.sb), ti->charged);
-	if (td->memfd >= 0)
-		close(td->memfd);
-	if (td->ro_fd >= 0)
-		close(td->ro_fd);
+	tmpfs_backing_close(td->memfd);
+	tmpfs_backing_close(td->ro_fd);
 }
 
 void tmpfs_data_changed_locked(struct tmpfs_inode *ti, uint64_t size, bool exact)

@@ -273,14 +273,34 @@ static int dir_tmpfile(struct inode *dir, struct dentry *d, uint32_t mode, const
 
 static int dir_link(struct inode *dir, struct dentry *d, struct inode *target)
 {
-	int err = dir_add(dir, d, target);
+	struct tmpfs_super *ts = tmpfs_super(dir->sb);
+	int err = tmpfs_charge_inode(ts);
 	if (err)
 		return err;
-	change_nlink(target, 1);
+	if ((err = dir_add(dir, d, target))) {
+		ts->inodes--;
+		return err;
+	}
+	mutex_lock(&target->lock, &lc_inode);
+	bool first = target->nlink++ == 0; /* of an O_TMPFILE: counted as an inode already */
+	mutex_unlock(&target->lock, &lc_inode);
+	if (first)
+		ts->inodes--;
 	inode_touch(target, false);
 	dir_changed(dir, 1);
 	dentry_instantiate(d, inode_get(target));
 	return 0;
+}
+
+/* A name of a file that is no directory went. */
+static void name_gone(struct inode *in)
+{
+	mutex_lock(&in->lock, &lc_inode);
+	bool others = --in->nlink > 0;
+	mutex_unlock(&in->lock, &lc_inode);
+	if (others)
+		tmpfs_super(in->sb)->inodes--;
+	inode_touch(in, false);
 }
 
 static int dir_unlink(struct inode *dir, struct dentry *d)
@@ -288,8 +308,7 @@ static int dir_unlink(struct inode *dir, struct dentry *d)
 	struct inode *in = dir_remove(dir, d);
 	if (!in)
 		return -ENOENT;
-	change_nlink(in, -1);
-	inode_touch(in, false);
+	name_gone(in);
 	dir_changed(dir, -1);
 	inode_put(in);
 	return 0;
@@ -354,10 +373,13 @@ static int dir_rename(struct inode *olddir, struct dentry *oldd, struct inode *n
 		return err;
 	if (victim) {
 		inode_put(dir_replace(newdir, newd, inode_get(in)));
-		change_nlink(victim, S_ISDIR(victim->mode) ? -2 : -1);
-		inode_touch(victim, false);
-		if (S_ISDIR(victim->mode))
+		if (S_ISDIR(victim->mode)) {
+			change_nlink(victim, -2);
+			inode_touch(victim, false);
 			change_nlink(newdir, -1);
+		} else {
+			name_gone(victim);
+		}
 	} else if ((err = dir_add(newdir, newd, in))) {
 		inode_put(whiteout);
 		return err;

@@ -9,12 +9,9 @@ int tmpfs_inode_new(struct super_block *sb, struct inode *dir, uint32_t mode, ui
 		    const struct cred *c, struct inode **out)
 {
 	struct tmpfs_super *ts = tmpfs_super(sb);
-	uint64_t used = ts->inodes;
-	do {
-		if (ts->max_inodes && used >= ts->max_inodes)
-			return -ENOSPC;
-	} while (!atomic_compare_exchange_weak(&ts->inodes, &used, used + 1));
-
+	int err = tmpfs_charge_inode(ts);
+	if (err)
+		return err;
 	struct tmpfs_inode *ti = calloc(1, sizeof(*ti));
 	if (!ti) {
 		ts->inodes--;

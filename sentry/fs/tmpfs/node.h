@@ -82,6 +82,9 @@ static inline struct tmpfs_super *tmpfs_super(const struct super_block *sb)
 int tmpfs_charge(struct tmpfs_super *ts, uint64_t pages) MUST_CHECK;
 void tmpfs_uncharge(struct tmpfs_super *ts, uint64_t pages);
 
+/* An inode, or one more name of one: Linux counts both, so that names are bounded.  -ENOSPC. */
+int tmpfs_charge_inode(struct tmpfs_super *ts) MUST_CHECK;
+
 /* inode.c: a new inode, nlink 1 (2 for directories); owner and set-group-ID as in `dir` (may be
  * NULL).  -ENOSPC, -ENOMEM. */
 int tmpfs_inode_new(struct super_block *sb, struct inode *dir, uint32_t mode, uint64_t rdev,
@@ -130,6 +133,8 @@ static inline char *tmpfs_mem_bytes(const struct tmpfs_data *td, uint64_t page, 
 }
 
 /* backing.c: contents in a memfd; data_lock is held by those named _locked. */
+void tmpfs_backing_init(void);	  /* start-up: how many descriptors there may be */
+void tmpfs_backing_close(int fd); /* -1: nothing */
 int tmpfs_to_memfd_locked(struct tmpfs_inode *ti) MUST_CHECK;
 ssize_t tmpfs_fd_write_locked(struct tmpfs_inode *ti, const void *buf, size_t n,
 			      uint64_t off) MUST_CHECK;

@@ -8,6 +8,7 @@ static struct super_block *shmem_sb;
 
 int tmpfs_init(void)
 {
+	tmpfs_backing_init();
 	return shmem_sb ? 0 : tmpfs_mount("size=0,nr_inodes=0", &shmem_sb);
 }
 

@@ -36,6 +36,16 @@ void tmpfs_uncharge(struct tmpfs_super *ts, uint64_t pages)
 	ts->pages -= pages;
 }
 
+int tmpfs_charge_inode(struct tmpfs_super *ts)
+{
+	uint64_t used = ts->inodes;
+	do {
+		if (ts->max_inodes && used >= ts->max_inodes)
+			return -ENOSPC;
+	} while (!atomic_compare_exchange_weak(&ts->inodes, &used, used + 1));
+	return 0;
+}
+
 static int tmpfs_statfs(struct super_block *sb, struct kstatfs *st)
 {
 	struct tmpfs_super *ts = tmpfs_super(sb);
