@@ -30,6 +30,10 @@ long sys_clone(struct task *t, uint64_t flags, uint64_t stack, uaddr_t parent_ti
 	return task_clone(t, &a);
 }
 
+/* The old flags but CLONE_DETACHED and the signal number (CLONE_NEWTIME took one of its bits), and
+ * the two that only clone3 has: CLONE_CLEAR_SIGHAND and CLONE_INTO_CGROUP. */
+#define CLONE3_FLAGS ((0xffffffffULL & ~(uint64_t)(CLONE_DETACHED | (CSIGNAL & ~0x80))) | 3ULL << 32)
+
 long sys_clone3(struct task *t, uaddr_t args, uint64_t size)
 {
 	struct clone_args_k a;
@@ -48,7 +52,7 @@ long sys_clone3(struct task *t, uaddr_t args, uint64_t size)
 		if (byte)
 			return -E2BIG;
 	}
-	if ((a.flags & (CSIGNAL | CLONE_DETACHED)) || (!a.stack != !a.stack_size))
+	if (a.flags & ~CLONE3_FLAGS || (!a.stack != !a.stack_size))
 		return -EINVAL;
 	if ((a.flags & (CLONE_THREAD | CLONE_PARENT)) && a.exit_signal)
 		return -EINVAL;

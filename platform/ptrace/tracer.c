@@ -269,9 +269,9 @@ static void signal_stopped(struct p_thread *th, int signo)
 		return;
 	bool own = signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE ||
 		   signo == SIGTRAP;
-	/* Steps of ours that a stop overtook; signals from outside of the sandbox. */
+	/* Steps of ours that a stop overtook (over a call: TRAP_BRKPT); signals from outside. */
 	if (!own || info.si_code <= 0 ||
-	    (signo == SIGTRAP && info.si_code == TRAP_TRACE &&
+	    (signo == SIGTRAP && (info.si_code == TRAP_TRACE || info.si_code == TRAP_BRKPT) &&
 	     !(th->regs.eflags & ARCH_EFLAGS_TF))) {
 		go(th, th->direct ? PTRACE_SINGLESTEP : PTRACE_SYSEMU);
 		return;

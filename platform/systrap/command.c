@@ -3,7 +3,9 @@
  * operations, compare-and-swap, clones.
  *
  * The wait sleeps on a word that the guest can touch, so it is bounded and looks again: at the
- * turn, at the process's death, at a deadline after which the process is killed.
+ * turn, at the process's death, and at how often it has looked: then the process is killed.  Slices
+ * are counted and not the clock asked, so that a frozen or suspended sandbox does not wake to find
+ * every command overdue.
  */
 #include "platform/systrap/internal.h"
 
@@ -36,28 +38,27 @@ static bool replied(const struct st_pageset *ps)
 static bool spin_for_reply(struct p_thread *th)
 {
 	struct systrap *pf = th->as->pf;
-	uint64_t begin = st_tsc();
 
 	if (!worker_spin_allowed(pf))
 		return replied(th->ps);
+	struct spin s = spin_begin();
 	do {
 		if (replied(th->ps))
 			return true;
-		__builtin_ia32_pause();
-	} while (st_tsc() - begin < pf->spin_ticks);
+	} while (spin_on(pf, &s));
 	return false;
 }
 
 static bool sleep_for_reply(struct p_thread *th)
 {
 	struct st_pageset *ps = th->ps;
-	int64_t deadline = st_now() + SYSTRAP_CMD_DEADLINE_NS;
+	int slices = 0;
 	bool ok;
 
 	atomic_store(&th->cmd_waiting, true);
 	__atomic_store_n(&ps->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
 	while (!(ok = replied(ps)) && !atomic_load(&th->as->dead)) {
-		if (st_now() >= deadline) {
+		if (slices++ >= SYSTRAP_CMD_SLICES) {
 			thread_misbehaved(th, "no answer to a command");
 			break;
 		}

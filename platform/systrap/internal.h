@@ -35,9 +35,9 @@
 #define SYSTRAP_KITS 4	    /* ready page-set memfds and control sockets */
 #define SYSTRAP_MAX_PROCESSES 8192
 #define SYSTRAP_POLL_MAX 4 /* threads that one worker polls */
-/* Long enough for any one batch of an honest guest on a busy host; a hostile one can hold a worker
- * for that long, once a process. */
-#define SYSTRAP_CMD_DEADLINE_NS (10LL * 1000000000)
+/* How many slices of 100 ms a command may take: long enough for any one batch of an honest guest on
+ * a busy host.  A hostile one can hold a worker for that long, once a process. */
+#define SYSTRAP_CMD_SLICES 50
 #define SYSTRAP_START_DEADLINE_NS (10LL * 1000000000)
 
 #define NS_PER_MS 1000000LL
@@ -123,7 +123,9 @@ struct systrap {
 	bool fsgsbase;
 	int ncpus;
 	uint64_t tsc_per_us;
-	uint64_t spin_ticks; /* 0: never spin */
+	uint64_t spin_ticks;	      /* 0: never spin */
+	_Atomic uint64_t quiet_until; /* TSC: no spinning before, see spin_on() */
+	_Atomic uint64_t quiet_ticks;
 
 	struct mutex lock; /* lc_platform */
 	struct list_head aspaces;
@@ -202,11 +204,33 @@ void worker_break(struct systrap *pf);			      /* next() gives NULL from now on 
 void worker_ready(struct p_thread *th) REQUIRES(lc_platform); /* th's event is in th->event */
 void worker_forget(struct p_thread *th); /* no worker looks at it any more on return */
 bool worker_spin_allowed(struct systrap *pf);
+/* do { look } while (spin_on(pf, &s)): true while it is worth looking again. */
+struct spin {
+	uint64_t begin, last;
+};
+struct spin spin_begin(void);
+bool spin_on(struct systrap *pf, struct spin *s);
+
+/* event.c */
+static inline uint64_t thread_id(const struct p_thread *th)
+{
+	return (uint64_t)th->generation << 32 | (th->index + 1);
+}
+bool event_posted(const struct p_thread *th);
+/* RUNNING → STOPPED for a thread that posted, as seen with state st; *interrupted: p_interrupt()
+ * had been called.  False: somebody else was faster. */
+bool event_claim(struct p_thread *th, uint32_t st, bool *interrupted);
+/* Fetches a claimed event.  False: there is nothing to report (a late interrupt, a signal that
+ * somebody on the host sent), and the thread should simply go on. */
+bool event_take(struct p_thread *th, bool interrupted);
+void event_set(struct p_thread *th, enum p_event_kind kind, int signo);
+void thread_misbehaved(struct p_thread *th, const char *what); /* kills its process */
+void thread_report_death(struct p_thread *th, int signo) REQUIRES(lc_platform);
+
+/* resume.c */
 void thread_resume(struct p_thread *th);
 void thread_resume_direct(struct p_thread *th);
 void thread_interrupt(struct p_thread *th);
-void thread_misbehaved(struct p_thread *th, const char *what); /* kills its process */
-void thread_report_death(struct p_thread *th, int signo) REQUIRES(lc_platform);
 
 /* command.c */
 /* Runs a command on a stopped thread and waits: the stub's result, or -ESRCH. */

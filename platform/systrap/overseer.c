@@ -65,14 +65,13 @@ static void clone_notified(struct systrap *pf)
 		break;
 	}
 	mutex_unlock(&pf->lock, &lc_platform);
-	resp.id = req.id;
-	if (allowed)
-		resp.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-	else
-		resp.error = -EPERM;
-	ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
+	/* The kill comes first: a refusal alone would let the guest go on. */
 	if (!allowed)
 		kill_by_tid(pf, (pid_t)req.pid);
+	resp.id = req.id;
+	resp.flags = allowed ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0;
+	resp.error = allowed ? 0 : -EPERM;
+	ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_SEND, &resp);
 }
 
 /* One tick: kills what did not stop in time; no interrupt outstanding: no more ticks. */

@@ -91,7 +91,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	ps->turn = ST_TURN_STUB;
 	ps->tid = 1;
 	ps->fsgsbase = pf->fsgsbase;
-	ps->id = (uint64_t)th->generation << 32 | (th->index + 1);
+	ps->id = thread_id(th);
 	list_add_tail(&th->link, &as->threads);
 	as->nthreads++;
 	atomic_store(&th->st, (atomic_load(&th->st) & ~(ST_COUNT - 1)) | ST_STOPPED);

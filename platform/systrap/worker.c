@@ -28,6 +28,8 @@
 #include <unistd.h>
 
 #define BUSY_SCAN_MAX 256
+#define QUIET_MIN_US 1000UL
+#define QUIET_MAX_US 64000UL
 
 /* ---- spinning policy ---- */
 
@@ -63,7 +65,43 @@ bool worker_spin_allowed(struct systrap *pf)
 {
 	if (!pf->spin_ticks)
 		return false;
-	return pf->opt.spin_us > 0 || busy_threads(pf) < pf->ncpus;
+	if (pf->opt.spin_us > 0)
+		return true;
+	return busy_threads(pf) < pf->ncpus &&
+	       st_tsc() >= atomic_load_explicit(&pf->quiet_until, memory_order_relaxed);
+}
+
+struct spin spin_begin(void)
+{
+	uint64_t now = st_tsc();
+
+	return (struct spin){now, now};
+}
+
+/*
+ * A gap between two looks says that the CPU was taken from us: somebody outside the sandbox wants
+ * it, and spinning only makes things slower for both.  So it is off for a while, for longer each
+ * time that this is found again; a spin that went undisturbed starts over.
+ */
+bool spin_on(struct systrap *pf, struct spin *s)
+{
+	uint64_t now = st_tsc(), gap = now - s->last;
+
+	s->last = now;
+	if (gap > pf->spin_ticks) {
+		uint64_t quiet = atomic_load_explicit(&pf->quiet_ticks, memory_order_relaxed) * 2;
+		quiet = MAX(quiet, QUIET_MIN_US * pf->tsc_per_us);
+		quiet = MIN(quiet, QUIET_MAX_US * pf->tsc_per_us);
+		atomic_store_explicit(&pf->quiet_ticks, quiet, memory_order_relaxed);
+		atomic_store_explicit(&pf->quiet_until, now + quiet, memory_order_relaxed);
+		return false;
+	}
+	if (now - s->begin >= pf->spin_ticks) {
+		atomic_store_explicit(&pf->quiet_ticks, 0, memory_order_relaxed);
+		return false;
+	}
+	__builtin_ia32_pause();
+	return true;
 }
 
 /* ---- taking events ---- */
@@ -84,15 +122,6 @@ void worker_ready(struct p_thread *th)
 	ring(pf, 0);
 }
 
-static void make_ready(struct p_thread *th)
-{
-	struct systrap *pf = th->as->pf;
-
-	mutex_lock(&pf->lock, &lc_platform);
-	worker_ready(th);
-	mutex_unlock(&pf->lock, &lc_platform);
-}
-
 static struct p_thread *pop_ready(struct systrap *pf)
 {
 	struct p_thread *th = NULL;
@@ -109,171 +138,6 @@ static struct p_thread *pop_ready(struct systrap *pf)
 	return th;
 }
 
-static void set_event(struct p_thread *th, enum p_event_kind kind, int signo)
-{
-	th->event = (struct p_event){.kind = kind, .signo = signo};
-}
-
-void thread_report_death(struct p_thread *th, int signo)
-{
-	uint32_t st = atomic_fetch_or(&th->st, ST_DEAD) | ST_DEAD;
-
-	while ((st & ST_STATE) == ST_RUNNING) {
-		uint32_t stopped = (st & ~(ST_STATE | ST_INTR | ST_HINT)) | ST_STOPPED;
-		if (!atomic_compare_exchange_weak(&th->st, &st, stopped))
-			continue;
-		atomic_fetch_sub(&th->as->pf->running, 1);
-		set_event(th, P_EVENT_DEAD, signo);
-		worker_ready(th);
-		return;
-	}
-}
-
-void thread_misbehaved(struct p_thread *th, const char *what)
-{
-	log_limited(LOG_WARN, "guest process %d killed: %s", th->as->pid, what);
-	aspace_kill(th->as);
-}
-
-/* A claimed event that only a hostile guest can have made: its process dies, now. */
-static void event_misbehaved(struct p_thread *th, const char *what)
-{
-	thread_misbehaved(th, what);
-	atomic_fetch_or(&th->st, ST_DEAD);
-	set_event(th, P_EVENT_DEAD, SIGSYS);
-}
-
-/*
- * Linux 6.14 and later keep 335 and 336 (uretprobe, uprobe) from seccomp.  335 answers a caller it
- * does not know with SIGILL and -1 in rax; what is seen here is the state after that.
- */
-static bool is_hidden_syscall(struct p_thread *th, const struct st_event *ev)
-{
-	uint8_t insn[2];
-
-	return ev->signo == SIGILL && ev->code == SI_KERNEL && ev->regs.rcx == ev->regs.rip &&
-	       ev->regs.rax == (uint64_t)-1 &&
-	       aspace_copy_in(th->as, NULL, insn, ev->regs.rip - 2, 2) == 2 && insn[0] == 0x0f &&
-	       insn[1] == 0x05;
-}
-
-static void decode_syscall(struct p_thread *th, const struct st_event *ev)
-{
-	set_event(th, P_EVENT_SYSCALL, 0);
-	/* The host, too, takes the number from the low half (entry_SYSCALL_64). */
-	th->regs.orig_rax = (uint64_t)(int64_t)(int32_t)ev->regs.rax;
-	th->regs.rax = (uint64_t)-ENOSYS;
-	if (!(ev->flags & ST_EV_ABORTED))
-		return;
-	th->event.host_wait_aborted = true;
-	th->event.host_wait_deadline = ev->deadline > 0 ? ev->deadline : 0;
-	th->redo.rip = ev->regs.rip - ARCH_SYSCALL_INSN_LEN;
-	th->redo.rdi = ev->regs.rdi;
-	th->redo.rsi = ev->regs.rsi;
-	th->redo.rdx = ev->regs.rdx;
-	th->redo.r10 = ev->regs.r10;
-	th->redo.deadline = th->event.host_wait_deadline;
-}
-
-/* int $0x80: as a host without 32-bit emulation does it, #GP on vector 0x80. */
-static void decode_int80(struct p_thread *th)
-{
-	set_event(th, P_EVENT_SIGNAL, SIGSEGV);
-	th->event.si_code = SI_KERNEL;
-	th->event.trapno = 13;
-	th->event.error_code = (0x80 << 3) | 2;
-	th->regs.rip -= 2;
-}
-
-static void decode_signal(struct p_thread *th, const struct st_event *ev)
-{
-	set_event(th, P_EVENT_SIGNAL, ev->signo);
-	th->event.si_code = ev->code;
-	th->event.addr = ev->addr;
-	th->event.trapno = ev->trapno;
-	th->event.error_code = ev->error_code;
-	th->event.cr2 = ev->cr2;
-}
-
-/*
- * Fetches the event of a thread that was just claimed.  False: there is nothing to report (a late
- * interrupt, a signal that somebody on the host sent), and the thread should simply go on.
- */
-static bool take_event(struct p_thread *th, bool interrupted)
-{
-	struct st_pageset *ps = th->ps;
-	struct st_event ev;
-	uint32_t kind = __atomic_load_n(&ps->kind, __ATOMIC_RELAXED);
-
-	__atomic_store_n(&ps->taken, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&ps->intr, 0, __ATOMIC_RELAXED);
-	memcpy(&ev, &ps->ev, sizeof(ev));
-	__asm__ volatile("" ::: "memory"); /* the copy is the only fetch */
-
-	th->taken_tsc = st_tsc();
-	th->guest_ticks = th->taken_tsc - th->resumed_tsc;
-	th->fpstate = ev.fpstate;
-	th->regs = ev.regs;
-	th->regs.orig_rax = (uint64_t)-1;
-	th->regs.cs &= 0xffff;
-	th->regs.ss &= 0xffff;
-	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;
-
-	if (kind != ST_KIND_EVENT) {
-		event_misbehaved(th, "reply without a command");
-		return true;
-	}
-	switch (ev.signo) {
-	case SIGSYS:
-		if (ev.code <= 0)
-			return false;
-		if (ev.regs.rip - ST_TEXT <= ST_TEXT_LEN)
-			event_misbehaved(th, "refused system call from the stub");
-		else if (ev.arch != 0xc000003e) /* AUDIT_ARCH_X86_64 */
-			decode_int80(th);
-		else
-			decode_syscall(th, &ev);
-		return true;
-	case ST_SIGNAL_INTERRUPT:
-		set_event(th, P_EVENT_INTERRUPTED, 0);
-		return interrupted;
-	case SIGILL:
-		if (is_hidden_syscall(th, &ev)) {
-			ev.regs.rax = 335;
-			decode_syscall(th, &ev);
-			return true;
-		}
-		/* fallthrough */
-	case SIGSEGV:
-	case SIGBUS:
-	case SIGTRAP:
-	case SIGFPE:
-		if (ev.code <= 0)
-			return false;
-		decode_signal(th, &ev);
-		return true;
-	}
-	event_misbehaved(th, "impossible signal");
-	return true;
-}
-
-/* RUNNING → STOPPED for a thread whose turn word says that it posted, as seen with state *st. */
-static bool claim(struct p_thread *th, uint32_t st, bool *interrupted)
-{
-	uint32_t stopped = (st & ~(ST_STATE | ST_INTR | ST_HINT)) | ST_STOPPED;
-
-	if (!atomic_compare_exchange_strong(&th->st, &st, stopped))
-		return false;
-	*interrupted = st & ST_INTR;
-	atomic_fetch_sub_explicit(&th->as->pf->running, 1, memory_order_relaxed);
-	return true;
-}
-
-static bool posted(const struct p_thread *th)
-{
-	return __atomic_load_n(&th->ps->turn, __ATOMIC_ACQUIRE) == ST_TURN_SENTRY;
-}
-
 static struct p_thread *claim_hint(struct systrap *pf, uint64_t id, bool *interrupted)
 {
 	uint32_t index = (uint32_t)id - 1;
@@ -286,8 +150,8 @@ static struct p_thread *claim_hint(struct systrap *pf, uint64_t id, bool *interr
 		if ((st & ST_STATE) == ST_RESUMING) {
 			if (atomic_compare_exchange_weak(&th->st, &st, st | ST_HINT))
 				break;
-		} else if ((st & ST_STATE) == ST_RUNNING && posted(th)) {
-			if (claim(th, st, interrupted)) {
+		} else if ((st & ST_STATE) == ST_RUNNING && event_posted(th)) {
+			if (event_claim(th, st, interrupted)) {
 				found = th;
 				break;
 			}
@@ -315,8 +179,8 @@ static void poll_drop(struct systrap *pf, struct poll_set *s, int i)
 
 	if ((st & ST_STATE) == ST_RUNNING) {
 		__atomic_store_n(&th->ps->polled, 0, __ATOMIC_SEQ_CST);
-		if (posted(th))
-			ring(pf, __atomic_load_n(&th->ps->id, __ATOMIC_RELAXED));
+		if (event_posted(th))
+			ring(pf, thread_id(th));
 	}
 	atomic_store(&pf->hazard[i], NULL);
 	s->th[i] = NULL;
@@ -355,7 +219,8 @@ static struct p_thread *poll_once(struct systrap *pf, struct poll_set *s, bool *
 		if (!th)
 			continue;
 		uint32_t st = atomic_load(&th->st);
-		if ((st & ST_STATE) == ST_RUNNING && posted(th) && claim(th, st, interrupted)) {
+		if ((st & ST_STATE) == ST_RUNNING && event_posted(th) &&
+		    event_claim(th, st, interrupted)) {
 			atomic_store(&pf->hazard[i], NULL);
 			s->th[i] = NULL;
 			s->n--;
@@ -375,14 +240,13 @@ static struct p_thread *poll_threads(struct systrap *pf, bool *interrupted)
 	if (atomic_exchange(&pf->polling, true))
 		return NULL;
 	s.seen = atomic_load(&pf->recent_n) - 1;
-	uint64_t begin = st_tsc();
+	struct spin spin = spin_begin();
 	do {
 		poll_absorb(pf, &s);
 		found = poll_once(pf, &s, interrupted);
 		if (found || !s.n || atomic_load(&pf->nready) || atomic_load(&pf->kicks))
 			break;
-		__builtin_ia32_pause();
-	} while (st_tsc() - begin < pf->spin_ticks);
+	} while (spin_on(pf, &spin));
 	for (int i = 0; i < SYSTRAP_POLL_MAX; i++)
 		if (s.th[i])
 			poll_drop(pf, &s, i);
@@ -444,7 +308,7 @@ struct p_thread *worker_next(struct platform *platform)
 		}
 		if (!th)
 			continue;
-		if (take_event(th, interrupted))
+		if (event_take(th, interrupted))
 			return th;
 		thread_resume(th);
 	}
@@ -464,172 +328,4 @@ void worker_break(struct systrap *pf)
 	/* Each of at most that many sleepers takes one; later ones see `broken` first. */
 	for (int i = 0; i < 256; i++)
 		ring(pf, 0);
-}
-
-/* ---- resuming and interrupting ---- */
-
-static void write_regs(struct p_thread *th)
-{
-	struct arch_regs *r = &th->ps->ev.regs;
-
-	*r = th->regs;
-	/* wrfsbase with a non-canonical address would fault in the stub. */
-	if (r->fs_base >= ST_TOP)
-		r->fs_base = 0;
-	if (r->gs_base >= ST_TOP)
-		r->gs_base = 0;
-}
-
-static int64_t redo_deadline(const struct p_thread *th, enum st_cmd cmd)
-{
-	const struct arch_regs *r = &th->regs;
-	uint64_t rip = cmd == ST_CMD_RUN_DIRECT ? r->rip - ARCH_SYSCALL_INSN_LEN : r->rip;
-
-	if (!th->redo.deadline || rip != th->redo.rip || r->rax != SYS_futex ||
-	    r->rdi != th->redo.rdi || r->rsi != th->redo.rsi || r->rdx != th->redo.rdx ||
-	    r->r10 != th->redo.r10)
-		return 0;
-	return th->redo.deadline;
-}
-
-static void send_interrupt(struct p_thread *th)
-{
-	struct systrap *pf = th->as->pf;
-
-	__atomic_store_n(&th->ps->intr, 1, __ATOMIC_SEQ_CST);
-	int err = syscall(SYS_tgkill, th->as->pid, th->tid, ST_SIGNAL_INTERRUPT) < 0 ? errno : 0;
-	mutex_lock(&pf->lock, &lc_platform);
-	if (err == ESRCH && !th->as->exited)
-		thread_report_death(th, SIGKILL); /* it left by a jump to the stub's exit */
-	th->intr_since = pf->ticks;
-	bool first = !atomic_exchange(&pf->interrupts, true);
-	mutex_unlock(&pf->lock, &lc_platform);
-	if (first)
-		overseer_wake(pf);
-}
-
-/* Stopped again before it ran: th->event says why. */
-static bool resume_stopped(struct p_thread *th)
-{
-	uint32_t st = atomic_load(&th->st);
-
-	for (;;) {
-		if (st & ST_DEAD) {
-			set_event(th, P_EVENT_DEAD, th->as->signo);
-			return true;
-		}
-		if (st & ST_INTR) {
-			if (!atomic_compare_exchange_weak(&th->st, &st, st & ~ST_INTR))
-				continue;
-			set_event(th, P_EVENT_INTERRUPTED, 0);
-			return true;
-		}
-		uint32_t resuming = ((st & ~ST_STATE) | ST_RESUMING) + ST_COUNT;
-		if (atomic_compare_exchange_weak(&th->st, &st, resuming))
-			return false;
-	}
-}
-
-static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
-{
-	struct systrap *pf = th->as->pf;
-	struct st_pageset *ps = th->ps;
-
-	write_regs(th);
-	ps->cmd = cmd;
-	ps->redo_deadline = redo_deadline(th, cmd);
-	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
-	ps->spin = spin ? pf->spin_ticks : 0;
-	ps->polled = poll;
-	ps->taken = 0;
-	ps->intr = 0;
-	th->resumed_tsc = st_tsc();
-	th->handle_ticks = th->resumed_tsc - th->taken_tsc;
-	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED))
-		st_futex_wake(&ps->turn, 1);
-}
-
-enum published { PUBLISHED, AGAIN, READY };
-
-/* RESUMING → RUNNING, acting on what arrived meanwhile.  After PUBLISHED, th may be gone. */
-static enum published publish(struct p_thread *th)
-{
-	struct systrap *pf = th->as->pf;
-	uint32_t st = atomic_load(&th->st);
-	bool signalled = false;
-
-	atomic_fetch_add_explicit(&pf->running, 1, memory_order_relaxed);
-	for (;;) {
-		uint32_t stopped = (st & ~(ST_STATE | ST_INTR | ST_HINT)) | ST_STOPPED;
-		if (st & ST_DEAD) {
-			atomic_store(&th->st, stopped);
-			set_event(th, P_EVENT_DEAD, th->as->signo);
-			break;
-		}
-		if (st & ST_HINT && posted(th)) {
-			if (!atomic_compare_exchange_weak(&th->st, &st, stopped))
-				continue;
-			atomic_fetch_sub_explicit(&pf->running, 1, memory_order_relaxed);
-			return take_event(th, st & ST_INTR) ? READY : AGAIN;
-		}
-		if (st & ST_INTR && !signalled) {
-			signalled = true;
-			send_interrupt(th);
-			st = atomic_load(&th->st);
-			continue;
-		}
-		uint32_t running = (st & ~(ST_STATE | ST_HINT)) | ST_RUNNING;
-		if (atomic_compare_exchange_weak(&th->st, &st, running))
-			return PUBLISHED;
-	}
-	atomic_fetch_sub_explicit(&pf->running, 1, memory_order_relaxed);
-	return READY;
-}
-
-static void resume(struct p_thread *th, enum st_cmd cmd)
-{
-	struct systrap *pf = th->as->pf;
-
-	for (;; cmd = ST_CMD_RUN) {
-		if (resume_stopped(th)) {
-			make_ready(th);
-			return;
-		}
-		bool spin = worker_spin_allowed(pf);
-		bool poll = spin && (pf->opt.spin_us > 0 || th->guest_ticks < 2 * pf->spin_ticks);
-		give_run(th, cmd, spin && th->handle_ticks < pf->spin_ticks, poll);
-		switch (publish(th)) {
-		case PUBLISHED:
-			if (!poll)
-				return;
-			uint32_t n = atomic_fetch_add(&pf->recent_n, 1);
-			atomic_store(&pf->recent[n % SYSTRAP_POLL_MAX], th);
-			return;
-		case READY:
-			make_ready(th);
-			return;
-		case AGAIN:
-			break;
-		}
-	}
-}
-
-void thread_resume(struct p_thread *th)
-{
-	resume(th, ST_CMD_RUN);
-}
-
-void thread_resume_direct(struct p_thread *th)
-{
-	th->regs.rax = th->regs.orig_rax;
-	resume(th, ST_CMD_RUN_DIRECT);
-}
-
-void thread_interrupt(struct p_thread *th)
-{
-	uint32_t st = atomic_fetch_or(&th->st, ST_INTR);
-
-	if ((st & ST_STATE) == ST_RUNNING)
-		send_interrupt(th);
 }

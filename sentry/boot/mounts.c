@@ -126,7 +126,7 @@ static int make_mount(struct maker *m, const struct boot_mount *b)
 	while (i < ARRAY_SIZE(types) && strcmp(types[i].type, b->type) != 0)
 		i++;
 	if (i == ARRAY_SIZE(types)) {
-		log_warn("%s: file system \"%s\" is not available, not mounted", b->target,
+		log_debug("%s: file system \"%s\" is not available, not mounted", b->target,
 			 b->type);
 		return 0;
 	}

@@ -14,6 +14,15 @@
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+/* Engines look for these words, in this spelling, in what `exec` failed with. */
+static const char *exec_error(int err)
+{
+	return err == -EACCES ? "permission denied"
+	       : err == -ENOENT	 ? "no such file or directory"
+	       : err == -ENOEXEC ? "exec format error"
+				 : strerror(-err);
+}
+
 static const char *env_lookup(const struct boot_process *p, const char *name)
 {
 	size_t len = strlen(name);
@@ -123,7 +132,7 @@ static int open_program(const struct walk_env *env, const struct boot_process *p
 	if (strchr(arg, '/')) {
 		err = vfs_open_exec(env, arg, 0, out);
 		if (err)
-			return boot_fail(be, err, "exec: \"%s\": %s", arg, strerror(-err));
+			return boot_fail(be, err, "exec: \"%s\": %s", arg, exec_error(err));
 		*name = strdup(arg);
 		return *name ? 0 : -ENOMEM;
 	}
@@ -316,10 +325,8 @@ int boot_process_create(struct container *ct, struct boot_process *p, struct thr
 			.tty = x.tty,
 		};
 		err = kernel_process_create(&a, out);
-		if (err == -ENOEXEC)
-			boot_fail(be, err, "exec %s: exec format error", x.name);
-		else if (err)
-			boot_fail(be, err, "exec %s: %s", x.name, strerror(-err));
+		if (err)
+			boot_fail(be, err, "exec %s: %s", x.name, exec_error(err));
 	}
 	for (int i = 0; i < 3; i++) {
 		int fd = steal_fd(&p->stdio[i]);

@@ -24,6 +24,7 @@ enum when { ALWAYS, ON_PTRACE, ON_SYSTRAP };
 
 struct rule {
 	int nr;
+	uint32_t action;
 	enum when when;
 	unsigned n;
 	struct scmp_arg_cmp cmp[3];
@@ -31,13 +32,14 @@ struct rule {
 
 static int add_rules(scmp_filter_ctx ctx, int proc_fd, bool ptrace_platform)
 {
-#define RULE(name, when, ...)                                                                      \
-	{SCMP_SYS(name), when,                                                                     \
+#define RULE(name, action, when, ...)                                                              \
+	{SCMP_SYS(name), action, when,                                                                   \
 	 sizeof((struct scmp_arg_cmp[]){__VA_ARGS__}) / sizeof(struct scmp_arg_cmp),              \
 	 {__VA_ARGS__}},
-#define HOSTCALL(name, why, ...) RULE(name, ALWAYS, __VA_ARGS__)
-#define PTRACE_ONLY(name, why, ...) RULE(name, ON_PTRACE, __VA_ARGS__)
-#define SYSTRAP_ONLY(name, why, ...) RULE(name, ON_SYSTRAP, __VA_ARGS__)
+#define HOSTCALL(name, why, ...) RULE(name, SCMP_ACT_ALLOW, ALWAYS, __VA_ARGS__)
+#define PTRACE_ONLY(name, why, ...) RULE(name, SCMP_ACT_ALLOW, ON_PTRACE, __VA_ARGS__)
+#define SYSTRAP_ONLY(name, why, ...) RULE(name, SCMP_ACT_ALLOW, ON_SYSTRAP, __VA_ARGS__)
+#define REFUSED(name, error, why, ...) RULE(name, SCMP_ACT_ERRNO(error), ALWAYS, __VA_ARGS__)
 	const struct rule rules[] = {
 #include "sentry/host/syscalls.def"
 	};
@@ -48,14 +50,13 @@ static int add_rules(scmp_filter_ctx ctx, int proc_fd, bool ptrace_platform)
 			continue;
 		if (r->when == ON_SYSTRAP && ptrace_platform)
 			continue;
-		if (r->nr == SCMP_SYS(openat) && proc_fd < 0)
+		if (r->nr == SCMP_SYS(openat) && r->action == SCMP_ACT_ALLOW && proc_fd < 0)
 			continue;
-		int err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, r->nr, r->n, r->cmp);
+		int err = seccomp_rule_add_array(ctx, r->action, r->nr, r->n, r->cmp);
 		if (err)
 			return err;
 	}
-	/* glibc then uses clone(2), whose flags are in registers. */
-	return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	return 0;
 }
 
 int host_confine(int proc_fd, bool ptrace_platform)

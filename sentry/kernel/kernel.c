@@ -142,8 +142,8 @@ bool pgrp_is_orphaned(int pgid)
 	list_for_each (tg, &kernel->groups, link) {
 		if (tg->pgid != pgid || tg->zombie || !tg->parent)
 			continue;
-		if (tg->parent->pgid != pgid && tg->parent->session == tg->session &&
-		    tg->parent != tg->container->init)
+		/* Linux excepts its own first process as a parent, not that of a PID namespace. */
+		if (tg->parent->pgid != pgid && tg->parent->session == tg->session)
 			return false;
 	}
 	return true;

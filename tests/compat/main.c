@@ -79,6 +79,7 @@ int test_lowest_fd(void)
 
 int test_file(const char *name, size_t size)
 {
+	test_dir(); /* which is where we are from now on */
 	int fd = open(name, O_RDWR | O_CREAT | O_TRUNC, 0644);
 	unsigned char buf[4096];
 

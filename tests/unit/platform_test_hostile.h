@@ -326,7 +326,7 @@ static void random_jumps_into_the_stub(void)
 /* One thread is asked for batches, clones and threads while its sibling overwrites its page set. */
 static void scribbling_during_commands(void)
 {
-	for (int round = 0; round < 60; round++) {
+	for (int round = 0; round < 16; round++) {
 		struct guest g = guest_new(g_nr), c;
 		struct p_thread *t, *u;
 		CHECK_EQ(ops->thread_create(g.th, &t), 0);

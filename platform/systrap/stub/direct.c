@@ -105,7 +105,7 @@ static long futex_requeue_shared(const struct stub_sigcontext *mc, uint32_t cmd)
 {
 	uint32_t seen;
 
-	if (mc->rdi & 3)
+	if ((mc->rdi & 3) || (int32_t)mc->rdx < 0 || (int32_t)mc->r10 < 0)
 		return -EINVAL;
 	if (cmd == FUTEX_CMP_REQUEUE) {
 		if (stub_load32(mc->rdi, &seen))

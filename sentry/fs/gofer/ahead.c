@@ -3,7 +3,7 @@
  * tar, cp -r) gets a window of the names that follow in the same round trip, as readahead does for
  * data.  Exclusive mode only.
  *
- * A listing remembers the names of a directory's last batch of entries, and up to WINDOW_MAX files
+ * A listing remembers the names of a directory as they were read, and up to WINDOW_MAX files
  * that were found ahead of time.  Each of those would be out of date only if the file was changed
  * by another name; files that have one are not kept.  A few listings per super block, the least
  * recently used first to go.
@@ -16,6 +16,8 @@
 #include "sentry/lib/cleanup.h"
 
 #define LISTINGS_MAX 16
+#define NAMES_MAX (1u << 20) /* bytes of names in a listing */
+#define SCAN_MAX 1024	     /* names looked through for the one that is asked for */
 #define WINDOW_MAX ((unsigned)GOFER_WALK_MAX)
 #define WINDOW_FIRST 16
 
@@ -32,8 +34,8 @@ struct listing {
 	unsigned window;
 	unsigned nfound;
 	struct found found[WINDOW_MAX];
-	size_t len;
-	uint8_t names[]; /* each a uint16_t length and the bytes, as in a walk */
+	size_t len, room;
+	uint8_t *names; /* each a uint16_t length and the bytes, as in a walk */
 };
 
 /* What a dropped listing leaves to be closed, outside the lock. */
@@ -54,6 +56,8 @@ static void clear_leftovers(struct gofer_sb *gsb, struct leftovers *lo)
 {
 	for (unsigned i = 0; i < lo->n; i++)
 		gofer_close_node(gsb->conn, lo->nodes[i], false);
+	if (lo->freed)
+		free(lo->freed->names);
 	free(lo->freed);
 }
 
@@ -121,34 +125,20 @@ void gofer_ahead_drop(struct gofer_inode *dir)
 	clear_leftovers(gsb, &lo);
 }
 
-/* Puts the fresh listing in, and the one that it pushes out into lo. */
-static void add(struct gofer_sb *gsb, struct listing *fresh, struct leftovers *lo)
+/* Adds the names of a batch of records; without memory some are missing, which is harmless. */
+static void add_names(struct listing *l, const uint8_t *p, size_t len)
 {
-	mutex_lock(&gsb->ahead_lock, &lc_leaf);
-	fresh->gen = ++gsb->ahead_gen;
-	struct listing *l = find(gsb, fresh->dir);
-	if (!l && gsb->nlistings == LISTINGS_MAX)
-		l = list_first(&gsb->listings, struct listing, lru);
-	if (l)
-		unlink_listing(gsb, l, lo);
-	list_add_tail(&fresh->lru, &gsb->listings);
-	gsb->nlistings++;
-	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
-}
-
-void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *p, size_t len)
-{
-	struct gofer_sb *gsb = gsb_of(dir->in.sb);
-	struct leftovers lo = {.n = 0};
 	struct gofer_dirent e;
 
-	if (gi_shared(dir))
-		return;
 	/* A name is shorter here than in its record. */
-	struct listing *l = malloc(sizeof(*l) + len);
-	if (!l)
-		return;
-	*l = (struct listing){.dir = dir};
+	if (l->len + len > l->room) {
+		size_t room = MIN((l->len + len) * 2, (size_t)NAMES_MAX);
+		uint8_t *names = l->len + len <= room ? realloc(l->names, room) : NULL;
+		if (!names)
+			return;
+		l->names = names;
+		l->room = room;
+	}
 	for (const uint8_t *end = p + len; p < end; p += gofer_record_size(&e)) {
 		memcpy(&e, p, sizeof(e));
 		const char *name = gofer_record_name(p, &e);
@@ -158,8 +148,43 @@ void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *p, size_t len)
 		memcpy(l->names + l->len + sizeof(e.name_len), name, e.name_len);
 		l->len += sizeof(e.name_len) + e.name_len;
 	}
-	add(gsb, l, &lo);
+}
+
+/* A listing for the directory, empty or (more) going on; another may have to go for it. */
+static struct listing *open_listing(struct gofer_sb *gsb, struct gofer_inode *dir, bool more,
+				    struct leftovers *lo)
+{
+	struct listing *l = find_used(gsb, dir);
+
+	if (l && more)
+		return l;
+	if (!l && gsb->nlistings == LISTINGS_MAX)
+		l = list_first(&gsb->listings, struct listing, lru);
+	if (l)
+		unlink_listing(gsb, l, lo);
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return NULL;
+	l->dir = dir;
+	l->gen = ++gsb->ahead_gen;
+	list_add_tail(&l->lru, &gsb->listings);
+	gsb->nlistings++;
 	atomic_store(&dir->listed, true);
+	return l;
+}
+
+void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *records, size_t len, bool more)
+{
+	struct gofer_sb *gsb = gsb_of(dir->in.sb);
+	struct leftovers lo = {.n = 0};
+
+	if (gi_shared(dir))
+		return;
+	mutex_lock(&gsb->ahead_lock, &lc_leaf);
+	struct listing *l = open_listing(gsb, dir, more, &lo);
+	if (l)
+		add_names(l, records, len);
+	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
 	clear_leftovers(gsb, &lo);
 }
 
@@ -195,19 +220,25 @@ void gofer_ahead_forget(struct gofer_inode *dir, const char *name, size_t len)
  * long as look-ups go forwards, and is wide at once for who begins with the first name. */
 static size_t locate(struct listing *l, const char *name, size_t len)
 {
-	for (size_t at = l->next; at < l->len; at = name_after(l, at))
-		if (name_is(l, at, name, len)) {
-			if (at == 0)
-				l->window = WINDOW_FIRST;
-			else
-				l->window = l->window ? MIN(l->window * 2, WINDOW_MAX) : 1;
-			return at;
-		}
-	for (size_t at = 0; at < l->next; at = name_after(l, at))
-		if (name_is(l, at, name, len)) {
-			l->window = 1;
-			return at;
-		}
+	int scanned = 0;
+
+	for (size_t at = l->next; at < l->len && scanned < SCAN_MAX; at = name_after(l, at)) {
+		scanned++;
+		if (!name_is(l, at, name, len))
+			continue;
+		if (at == 0)
+			l->window = WINDOW_FIRST;
+		else
+			l->window = l->window ? MIN(l->window * 2, WINDOW_MAX) : 1;
+		return at;
+	}
+	for (size_t at = 0; at < l->next && scanned < 2 * SCAN_MAX; at = name_after(l, at)) {
+		scanned++;
+		if (!name_is(l, at, name, len))
+			continue;
+		l->window = 1;
+		return at;
+	}
 	return SIZE_MAX;
 }
 

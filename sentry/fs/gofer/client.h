@@ -132,8 +132,8 @@ void gofer_adopt_fd(struct gofer_inode *gi, int fd);
 void gofer_drop_fds(struct gofer_inode *gi); /* the inode goes */
 
 /* ---- ahead.c ---- */
-/* A batch of records of the directory was read by a guest. */
-void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *records, size_t len);
+/* A batch of records of the directory was read by a guest; more: it follows the last one. */
+void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *records, size_t len, bool more);
 /* 1 with an entry that the caller owns; 0: ask for it alone.  The directory is locked. */
 int gofer_ahead_lookup(struct gofer_inode *dir, const char *name, size_t len,
 		       struct gofer_entry *e) MUST_CHECK;

@@ -88,7 +88,7 @@ static int fetch(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 	df->start = df->pos = pos;
 	df->eof = head.flags & GOFER_READDIR_EOF;
 	df->filled = true;
-	gofer_ahead_list(gi, df->buf + df->next, df->len - df->next);
+	gofer_ahead_list(gi, df->buf + df->next, df->len - df->next, pos != 0);
 	return 0;
 }
 

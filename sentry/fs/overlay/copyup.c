@@ -226,21 +226,23 @@ static int name_copy(struct ovl_super *os, struct dentry *temp, struct dentry *u
 	return err;
 }
 
-/* From here on the file is the copy. */
+/* From here on the file is the copy.  *spare is taken unless the file has a record already. */
 static void publish(struct ovl_super *os, struct ovl_inode *oi, struct dentry *temp,
-		    struct ovl_record *r, uint32_t nlink, bool named)
+		    struct ovl_record **spare, uint32_t nlink, bool named)
 {
-	r->upper_ino = temp->inode->ino;
-	r->ino = oi->in.ino;
 	/* Names besides this one: a copy without a name gets one that only the overlay sees. */
 	uint32_t others = named && nlink ? nlink - 1 : nlink;
+	mutex_lock(&os->hash_lock, &lc_leaf);
+	struct ovl_record *r = oi->record ? oi->record : steal(*spare);
+	r->upper_ino = temp->inode->ino;
+	r->ino = oi->in.ino;
 	if (others && !S_ISDIR(temp->inode->mode)) {
-		r->lower = dentry_get(oi->lower[0].d);
+		if (!r->lower)
+			r->lower = dentry_get(oi->lower[0].d);
 		r->upper = dentry_get(temp);
-		r->lower_links = others;
 		r->index = !named;
 	}
-	mutex_lock(&os->hash_lock, &lc_leaf);
+	r->lower_links = r->upper ? others : 0;
 	atomic_store_explicit(&oi->upper, dentry_get(temp), memory_order_release);
 	oi->record = r;
 	ovl_record_insert(os, r);
@@ -278,7 +280,7 @@ static int copy_up_locked(struct ovl_super *os, struct ovl_inode *oi, struct ino
 		if (err)
 			ovl_temp_remove(os, temp);
 		else
-			publish(os, oi, temp, steal(r), nlink, parent || !nlink);
+			publish(os, oi, temp, &r, nlink, parent || !nlink);
 	}
 	dentry_put(temp);
 	return err;

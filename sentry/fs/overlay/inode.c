@@ -100,8 +100,10 @@ static struct ovl_inode *table_enter(struct ovl_super *os, struct ovl_inode *oi,
 		r = ovl_record_by_upper(os, ovl_upper(oi)->inode->ino);
 	else if (!is_dir)
 		r = ovl_record_by_lower(os, oi->lower[0].d->inode);
-	if (r && !oi->upper)
+	if (r && !oi->upper && r->upper)
 		oi->upper = dentry_get(r->upper);
+	if (r && !oi->upper)
+		oi->in.nlink = r->lower_links;
 
 	struct ovl_inode *found = table_find(os, key_of(oi));
 	struct ovl_inode *use = found ? found : oi;
@@ -175,8 +177,7 @@ void ovl_free(struct inode *in)
 	mutex_lock(&os->hash_lock, &lc_leaf);
 	list_del(&oi->hash);
 	mutex_unlock(&os->hash_lock, &lc_leaf);
-	if (ovl_upper(oi))
-		ovl_record_drop(os, oi);
+	ovl_record_drop(os, oi);
 	put_all(ovl_upper(oi), oi->lower, oi->nlower);
 	inode_put(oi->parent);
 	ovl_list_put(oi->list);

@@ -23,11 +23,12 @@
 /*
  * What is remembered of a file that was copied up, for as long as the upper file exists: it keeps
  * the inode number of its origin when the overlay's inode is dropped from the cache and made anew.
+ * Of a lower file with several names, also how many of them are left.
  */
 struct ovl_record {
-	struct list_head by_upper; /* hash by upper_ino */
-	uint64_t upper_ino;
-	uint64_t ino; /* of the overlay's inode */
+	struct list_head by_upper; /* hash by upper_ino, if that is not 0 */
+	uint64_t upper_ino;	   /* 0: not copied up */
+	uint64_t ino;		   /* of the overlay's inode */
 	/* Only when the origin had several names, some of which may be lower ones still: */
 	struct list_head by_lower;    /* hash by lower->inode */
 	struct dentry *lower, *upper; /* references */

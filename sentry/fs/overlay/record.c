@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "sentry/fs/overlay/ovl.h"
+#include "sentry/lib/cleanup.h"
 
 static struct list_head *upper_bucket(struct ovl_super *os, uint64_t upper_ino)
 {
@@ -45,8 +46,9 @@ struct ovl_record *ovl_record_by_lower(struct ovl_super *os, const struct inode 
 
 void ovl_record_insert(struct ovl_super *os, struct ovl_record *r)
 {
-	list_add(&r->by_upper, upper_bucket(os, r->upper_ino));
-	if (r->lower)
+	if (r->upper_ino)
+		list_add(&r->by_upper, upper_bucket(os, r->upper_ino));
+	if (r->lower && list_empty(&r->by_lower))
 		list_add(&r->by_lower, lower_bucket(os, r->lower->inode));
 }
 
@@ -57,6 +59,25 @@ void ovl_record_free(struct ovl_record *r)
 	free(r);
 }
 
+/* One of several names of a file that is in the lower layer only went: remembered, since the lower
+ * layer goes on counting it.  (Without memory it is remembered while the inode is cached.) */
+static void note_lower_links(struct ovl_super *os, struct ovl_inode *oi, uint32_t left)
+{
+	struct ovl_record *fresh = ovl_record_new();
+	mutex_lock(&os->hash_lock, &lc_leaf);
+	struct ovl_record *r = oi->record;
+	if (!r && fresh) {
+		r = oi->record = steal(fresh);
+		r->ino = oi->in.ino;
+		r->lower = dentry_get(oi->lower[0].d);
+		ovl_record_insert(os, r);
+	}
+	if (r)
+		r->lower_links = left;
+	mutex_unlock(&os->hash_lock, &lc_leaf);
+	free(fresh);
+}
+
 void ovl_lower_link_gone(struct ovl_inode *oi)
 {
 	struct ovl_super *os = ovl_super(oi->in.sb);
@@ -65,12 +86,13 @@ void ovl_lower_link_gone(struct ovl_inode *oi)
 	if (has_upper && oi->record && oi->record->lower_links)
 		oi->record->lower_links--;
 	mutex_unlock(&os->hash_lock, &lc_leaf);
-	if (has_upper)
+	if (has_upper || S_ISDIR(oi->in.mode))
 		return;
 	mutex_lock(&oi->in.lock, &lc_inode);
-	if (oi->in.nlink)
-		oi->in.nlink--;
+	uint32_t left = oi->in.nlink ? --oi->in.nlink : 0;
 	mutex_unlock(&oi->in.lock, &lc_inode);
+	if (left || oi->record)
+		note_lower_links(os, oi, left);
 }
 
 uint32_t ovl_nlink(struct ovl_inode *oi)
@@ -102,7 +124,8 @@ void ovl_record_drop(struct ovl_super *os, struct ovl_inode *oi)
 {
 	struct ovl_record *r = NULL;
 	mutex_lock(&os->hash_lock, &lc_leaf);
-	if (oi->record && !ovl_upper(oi)->inode->nlink && !oi->record->lower_links) {
+	struct dentry *upper = ovl_upper(oi);
+	if (oi->record && !oi->record->lower_links && (!upper || !upper->inode->nlink)) {
 		r = oi->record;
 		list_del(&r->by_upper);
 		list_del(&r->by_lower);

@@ -40,15 +40,24 @@ static void ovl_show_options(struct super_block *sb, char *buf, size_t size)
 	snprintf(buf, size, "%s", ovl_super(sb)->shown);
 }
 
+static void free_records(struct list_head *bucket, bool by_upper)
+{
+	while (!list_empty(bucket)) {
+		struct ovl_record *r = by_upper ? list_first(bucket, struct ovl_record, by_upper)
+						: list_first(bucket, struct ovl_record, by_lower);
+		list_del(&r->by_upper);
+		list_del(&r->by_lower);
+		ovl_record_free(r);
+	}
+}
+
 /* The inodes are gone; what records and layers hold goes now. */
 static void ovl_super_free(struct super_block *sb)
 {
 	struct ovl_super *os = ovl_super(sb);
 	for (size_t i = 0; i < OVL_BUCKETS; i++) {
-		struct ovl_record *r, *tmp;
-		list_for_each_safe (r, tmp, &os->by_upper[i], by_upper) {
-			ovl_record_free(r);
-		}
+		free_records(&os->by_upper[i], true);
+		free_records(&os->by_lower[i], false);
 	}
 	dentry_put(os->work);
 	if (os->upper_mnt)

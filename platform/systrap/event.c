@@ -1,0 +1,172 @@
+/*
+ * Events: who owns one, and what a stub's words mean.  Everything comes from memory that the guest
+ * can write: it is fetched once, and believed only about the guest itself.
+ */
+#include "platform/systrap/internal.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <signal.h>
+#include <string.h>
+
+/* RUNNING → STOPPED for a thread whose turn word says that it posted, as seen with state *st. */
+bool event_claim(struct p_thread *th, uint32_t st, bool *interrupted)
+{
+	uint32_t stopped = (st & ~(ST_STATE | ST_INTR | ST_HINT)) | ST_STOPPED;
+
+	if (!atomic_compare_exchange_strong(&th->st, &st, stopped))
+		return false;
+	*interrupted = st & ST_INTR;
+	atomic_fetch_sub_explicit(&th->as->pf->running, 1, memory_order_relaxed);
+	return true;
+}
+
+bool event_posted(const struct p_thread *th)
+{
+	return __atomic_load_n(&th->ps->turn, __ATOMIC_ACQUIRE) == ST_TURN_SENTRY;
+}
+
+void event_set(struct p_thread *th, enum p_event_kind kind, int signo)
+{
+	th->event = (struct p_event){.kind = kind, .signo = signo};
+}
+
+void thread_report_death(struct p_thread *th, int signo)
+{
+	uint32_t st = atomic_fetch_or(&th->st, ST_DEAD) | ST_DEAD;
+
+	while ((st & ST_STATE) == ST_RUNNING) {
+		uint32_t stopped = (st & ~(ST_STATE | ST_INTR | ST_HINT)) | ST_STOPPED;
+		if (!atomic_compare_exchange_weak(&th->st, &st, stopped))
+			continue;
+		atomic_fetch_sub(&th->as->pf->running, 1);
+		event_set(th, P_EVENT_DEAD, signo);
+		worker_ready(th);
+		return;
+	}
+}
+
+void thread_misbehaved(struct p_thread *th, const char *what)
+{
+	log_limited(LOG_WARN, "guest process %d killed: %s", th->as->pid, what);
+	aspace_kill(th->as);
+}
+
+/* A claimed event that only a hostile guest can have made: its process dies, now. */
+static void event_misbehaved(struct p_thread *th, const char *what)
+{
+	thread_misbehaved(th, what);
+	atomic_fetch_or(&th->st, ST_DEAD);
+	event_set(th, P_EVENT_DEAD, SIGSYS);
+}
+
+/*
+ * Linux 6.14 and later keep 335 and 336 (uretprobe, uprobe) from seccomp.  335 answers a caller it
+ * does not know with SIGILL and -1 in rax; what is seen here is the state after that.
+ */
+static bool is_hidden_syscall(struct p_thread *th, const struct st_event *ev)
+{
+	uint8_t insn[2];
+
+	return ev->signo == SIGILL && ev->code == SI_KERNEL && ev->regs.rcx == ev->regs.rip &&
+	       ev->regs.rax == (uint64_t)-1 &&
+	       aspace_copy_in(th->as, NULL, insn, ev->regs.rip - 2, 2) == 2 && insn[0] == 0x0f &&
+	       insn[1] == 0x05;
+}
+
+static void decode_syscall(struct p_thread *th, const struct st_event *ev)
+{
+	event_set(th, P_EVENT_SYSCALL, 0);
+	/* The host, too, takes the number from the low half (entry_SYSCALL_64). */
+	th->regs.orig_rax = (uint64_t)(int64_t)(int32_t)ev->regs.rax;
+	th->regs.rax = (uint64_t)-ENOSYS;
+	if (!(ev->flags & ST_EV_ABORTED))
+		return;
+	th->event.host_wait_aborted = true;
+	th->event.host_wait_deadline = ev->deadline > 0 ? ev->deadline : 0;
+	th->redo.rip = ev->regs.rip - ARCH_SYSCALL_INSN_LEN;
+	th->redo.rdi = ev->regs.rdi;
+	th->redo.rsi = ev->regs.rsi;
+	th->redo.rdx = ev->regs.rdx;
+	th->redo.r10 = ev->regs.r10;
+	th->redo.deadline = th->event.host_wait_deadline;
+}
+
+/* int $0x80: as a host without 32-bit emulation does it, #GP on vector 0x80. */
+static void decode_int80(struct p_thread *th)
+{
+	event_set(th, P_EVENT_SIGNAL, SIGSEGV);
+	th->event.si_code = SI_KERNEL;
+	th->event.trapno = 13;
+	th->event.error_code = (0x80 << 3) | 2;
+	th->regs.rip -= 2;
+}
+
+static void decode_signal(struct p_thread *th, const struct st_event *ev)
+{
+	event_set(th, P_EVENT_SIGNAL, ev->signo);
+	th->event.si_code = ev->code;
+	th->event.addr = ev->addr;
+	th->event.trapno = ev->trapno;
+	th->event.error_code = ev->error_code;
+	th->event.cr2 = ev->cr2;
+}
+
+static bool decode(struct p_thread *th, const struct st_event *ev)
+{
+	switch (ev->signo) {
+	case ST_SIGNAL_INTERRUPT:
+		return false; /* reported as that when it was asked for */
+	case SIGSYS:
+	case SIGILL:
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGTRAP:
+	case SIGFPE:
+		if (ev->code <= 0)
+			return false; /* sent by somebody on the host */
+		break;
+	default:
+		event_misbehaved(th, "impossible signal");
+		return true;
+	}
+	if (ev->signo != SIGSYS && !is_hidden_syscall(th, ev))
+		decode_signal(th, ev);
+	else if (ev->signo == SIGSYS && ev->regs.rip - ST_TEXT <= ST_TEXT_LEN)
+		event_misbehaved(th, "refused system call from the stub");
+	else if (ev->signo == SIGSYS && ev->arch != AUDIT_ARCH_X86_64)
+		decode_int80(th);
+	else
+		decode_syscall(th, ev);
+	return true;
+}
+
+bool event_take(struct p_thread *th, bool interrupted)
+{
+	struct st_pageset *ps = th->ps;
+	struct st_event ev;
+	uint32_t kind = __atomic_load_n(&ps->kind, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&ps->taken, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&ps->intr, 0, __ATOMIC_RELAXED);
+	memcpy(&ev, &ps->ev, sizeof(ev));
+	__asm__ volatile("" ::: "memory"); /* the copy is the only fetch */
+
+	th->taken_tsc = st_tsc();
+	th->guest_ticks = th->taken_tsc - th->resumed_tsc;
+	th->fpstate = ev.fpstate;
+	th->regs = ev.regs;
+	th->regs.orig_rax = (uint64_t)-1;
+	th->regs.cs &= 0xffff;
+	th->regs.ss &= 0xffff;
+	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;
+
+	if (kind != ST_KIND_EVENT) {
+		event_misbehaved(th, "reply without a command");
+		return true;
+	}
+	if (decode(th, &ev))
+		return true;
+	event_set(th, P_EVENT_INTERRUPTED, 0);
+	return interrupted;
+}
