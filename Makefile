@@ -110,10 +110,14 @@ $(B)/tests/compat: $(COMPAT) tests/compat/compat.h
 	$(Q)mkdir -p $(@D)
 	$(Q)gcc $(TCFLAGS) -o $@ $(COMPAT) -lrt
 
+$(B)/tests/escape: tests/escape/escape.c tests/compat/main.c tests/compat/compat.h
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc $(TCFLAGS) -static -Wno-unused-result -o $@ tests/escape/escape.c tests/compat/main.c
+
 .PHONY: tests setup
 setup:
 	$(Q).ci/setup build test
-tests: $(B)/runsc $(UNIT:%=$(B)/tests/unit/%) $(B)/tests/compat
+tests: $(B)/runsc $(UNIT:%=$(B)/tests/unit/%) $(B)/tests/compat $(B)/tests/escape
 
 # The set-up may install what pkg-config and the compiler need, so the build is a make of its own.
 check: setup

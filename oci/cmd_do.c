@@ -88,6 +88,7 @@ static int make_spec(char **argv, struct spec *s, struct err *e)
 	p.env = environ;
 	p.cwd = dir;
 	p.caps = &caps;
+	p.terminal = isatty(0) || isatty(1) || isatty(2);
 	s->process = &p;
 	return 0;
 }

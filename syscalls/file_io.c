@@ -56,8 +56,8 @@ static int io_wait_more(struct io_wait *w, struct task *t, struct file *f, bool 
 		int64_t ns = f->ops->io_timeout ? f->ops->io_timeout(f, write) : TIME_NEVER;
 		w->deadline = ns == TIME_NEVER ? TIME_NEVER : time_monotonic() + ns;
 		task_waiter_init(&w->tw, t);
-		waitq_add(q, &w->tw.w, write ? POLLOUT | POLLWRNORM
-				      : POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP);
+		waitq_add(q, &w->tw.w,
+			  write ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM | POLLPRI | POLLRDHUP);
 		w->queued = true;
 		return 0;
 	}
@@ -126,8 +126,7 @@ static bool writes_all(const struct file *f)
 	return f->ops->stream && (type == S_IFIFO || type == S_IFSOCK || type == S_IFCHR);
 }
 
-static ssize_t write_locked(struct task *t, struct file *f, struct uio *io, int64_t *off,
-			    int flags)
+static ssize_t write_locked(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags)
 {
 	uint64_t limit = task_rlimit(t, RLIMIT_FSIZE);
 	ssize_t n = inode_remove_privs(f->inode, t->cred);

@@ -63,8 +63,7 @@ static long chown_path(struct task *t, struct path p, unsigned uid, unsigned gid
 	return vfs_setattr(p, &a, t->cred);
 }
 
-static long do_chown(struct task *t, int dirfd, uaddr_t name, unsigned uid, unsigned gid,
-		     int flags)
+static long do_chown(struct task *t, int dirfd, uaddr_t name, unsigned uid, unsigned gid, int flags)
 {
 	CLEANUP_PATH struct path p = {NULL, NULL};
 

@@ -116,7 +116,7 @@ static int lock_wait(struct task *t, struct file *f, const struct lock_request *
 	return err == -EINTR ? -ERESTARTSYS : err;
 }
 
-static long lock_set(struct task *t, struct file *f, uaddr_t arg, bool ofd, bool wait)
+static long lock_set(struct task *t, struct file *f, int fd, uaddr_t arg, bool ofd, bool wait)
 {
 	struct lock_request r;
 	struct flock l;
@@ -129,7 +129,18 @@ static long lock_set(struct task *t, struct file *f, uaddr_t arg, bool ofd, bool
 	if ((r.type == F_RDLCK && !file_readable(f)) || (r.type == F_WRLCK && !file_writable(f)))
 		return -EBADF;
 	err = flock_posix_set(f, &r.owner, r.type, r.start, r.end);
-	return err == -EAGAIN && wait ? lock_wait(t, f, &r, ofd) : err;
+	if (err == -EAGAIN && wait)
+		err = lock_wait(t, f, &r, ofd);
+	if (!err && !ofd && r.type != F_UNLCK) {
+		/* A close by a sibling meanwhile has not seen this lock. */
+		CLEANUP_FILE struct file *now = fdtable_file_any(t->fds, fd);
+		if (now != f) {
+			r.type = F_UNLCK;
+			(void)!flock_posix_set(f, &r.owner, r.type, r.start, r.end);
+			return -EBADF;
+		}
+	}
+	return err;
 }
 
 static long lock_get(struct task *t, struct file *f, uaddr_t arg, bool ofd)
@@ -208,8 +219,7 @@ static long owner_cmd(struct task *t, struct file *f, unsigned cmd, uint64_t arg
 	case F_SETOWN_EX:
 		return set_owner_ex(t, f, UADDR(arg));
 	case F_GETOWN_EX: {
-		struct f_owner_ex ex = {.type = (enum __pid_type)f->owner_kind,
-					.pid = f->owner_id};
+		struct f_owner_ex ex = {.type = (enum __pid_type)f->owner_kind, .pid = f->owner_id};
 		return copy_out_val(&t->um, UADDR(arg), &ex);
 	}
 	case F_SETSIG:
@@ -266,10 +276,10 @@ long sys_fcntl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 		return lock_get(t, f, UADDR(arg), cmd == F_OFD_GETLK);
 	case F_SETLK:
 	case F_SETLKW:
-		return lock_set(t, f, UADDR(arg), false, cmd == F_SETLKW);
+		return lock_set(t, f, fd, UADDR(arg), false, cmd == F_SETLKW);
 	case F_OFD_SETLK:
 	case F_OFD_SETLKW:
-		return lock_set(t, f, UADDR(arg), true, cmd == F_OFD_SETLKW);
+		return lock_set(t, f, fd, UADDR(arg), true, cmd == F_OFD_SETLKW);
 	case F_SETOWN:
 	case F_GETOWN:
 	case F_SETOWN_EX:

@@ -8,9 +8,9 @@
 #include "syscalls/syscalls.h"
 
 #define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
-#define KNOWN_FLAGS                                                                                \
+#define KNOWN_FLAGS                                                                               \
 	(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_SYNC |     \
-	 O_DSYNC | FASYNC | O_DIRECT | LINUX_O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME |  \
+	 O_DSYNC | FASYNC | O_DIRECT | LINUX_O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | \
 	 O_CLOEXEC | O_PATH | O_TMPFILE)
 #define PATH_FLAGS (O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC)
 

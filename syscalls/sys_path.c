@@ -82,8 +82,7 @@ long sys_symlinkat(struct task *t, uaddr_t target, int dirfd, uaddr_t path)
 	return do_symlink(t, target, dirfd, path);
 }
 
-static long do_link(struct task *t, int olddirfd, uaddr_t old, int newdirfd, uaddr_t new,
-		    int flags)
+static long do_link(struct task *t, int olddirfd, uaddr_t old, int newdirfd, uaddr_t new, int flags)
 {
 	struct path_name from;
 	struct walk_env oldenv;

@@ -124,12 +124,12 @@ long sys_ppoll(struct task *t, uaddr_t fds, unsigned nfds, uaddr_t timeout, uadd
 static const uint32_t set_events[SETS] = {IN_SET, OUT_SET, EX_SET};
 
 struct select {
-	unsigned n;	   /* descriptors */
-	size_t words;	   /* 64-bit words a set */
+	unsigned n;   /* descriptors */
+	size_t words; /* 64-bit words a set */
 	uaddr_t user[SETS];
 	uint64_t *in, *out; /* SETS sets each, one behind the other */
 	struct poll_entry *e;
-	int *fd;	   /* of each entry */
+	int *fd; /* of each entry */
 	size_t count;
 };
 
@@ -263,10 +263,10 @@ long sys_select(struct task *t, int n, uaddr_t rd, uaddr_t wr, uaddr_t ex, uaddr
 		/* More than a second of microseconds is allowed. */
 		if (tv[0] < 0 || tv[1] < 0)
 			return -EINVAL;
-		deadline = tv[0] > INT64_MAX - tv[1] / 1000000
-				   ? TIME_NEVER
-				   : deadline_after(tv[0] + tv[1] / 1000000,
-						    tv[1] % 1000000 * 1000);
+		deadline =
+			tv[0] > INT64_MAX - tv[1] / 1000000
+				? TIME_NEVER
+				: deadline_after(tv[0] + tv[1] / 1000000, tv[1] % 1000000 * 1000);
 	}
 	int ret = do_select(t, n, rd, wr, ex, deadline);
 	deadline_left_out(t, timeout, deadline, true);

@@ -1,4 +1,5 @@
-/* read(2), write(2), pread(2), readv(2), preadv2(2) …, lseek(2), sendfile(2), copy_file_range(2). */
+/* read(2), write(2), pread(2), readv(2), preadv2(2) …, lseek(2), sendfile(2), copy_file_range(2).
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -87,8 +88,7 @@ long sys_preadv(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo
 	return off < 0 ? -EINVAL : rw_vec(t, fd, iov, n, &off, 0, false);
 }
 
-long sys_pwritev(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo,
-		 uint64_t pos_hi)
+long sys_pwritev(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo, uint64_t pos_hi)
 {
 	int64_t off = (int64_t)pos_lo;
 
@@ -101,8 +101,7 @@ static int io_flags(int rwf, bool write)
 {
 	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND))
 		return -EOPNOTSUPP;
-	return (rwf & RWF_NOWAIT ? IO_NONBLOCK : 0) |
-	       (write && rwf & RWF_APPEND ? IO_APPEND : 0) |
+	return (rwf & RWF_NOWAIT ? IO_NONBLOCK : 0) | (write && rwf & RWF_APPEND ? IO_APPEND : 0) |
 	       (rwf & (RWF_DSYNC | RWF_SYNC) ? IO_SYNC : 0);
 }
 
@@ -119,15 +118,15 @@ static long rw_vec2(struct task *t, int fd, uaddr_t iov, uint64_t n, int64_t off
 	return rw_vec(t, fd, iov, n, off == -1 ? NULL : &off, flags, write);
 }
 
-long sys_preadv2(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo,
-		 uint64_t pos_hi, int flags)
+long sys_preadv2(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo, uint64_t pos_hi,
+		 int flags)
 {
 	(void)pos_hi;
 	return rw_vec2(t, fd, iov, n, (int64_t)pos_lo, flags, false);
 }
 
-long sys_pwritev2(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo,
-		  uint64_t pos_hi, int flags)
+long sys_pwritev2(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_lo, uint64_t pos_hi,
+		  int flags)
 {
 	(void)pos_hi;
 	return rw_vec2(t, fd, iov, n, (int64_t)pos_lo, flags, true);

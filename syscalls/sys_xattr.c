@@ -41,12 +41,8 @@ static int target_path(struct task *t, const struct xattr_target *x, struct path
 	return 0;
 }
 
-#define BY_PATH(p, w)                                                                              \
-	(&(struct xattr_target){                                                                   \
-		.path = (p), .walk = (w)})
-#define BY_FD(n)                                                                                   \
-	(&(struct xattr_target){                                                                   \
-		.by_fd = true, .fd = (n)})
+#define BY_PATH(p, w) (&(struct xattr_target){.path = (p), .walk = (w)})
+#define BY_FD(n) (&(struct xattr_target){.by_fd = true, .fd = (n)})
 
 /* ---- set ---- */
 

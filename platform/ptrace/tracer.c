@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -260,6 +261,28 @@ static void syscall_stopped(struct p_thread *th)
 	post_kind(th, P_EVENT_SYSCALL);
 }
 
+/* The exception that the processor must have raised for the host to send this signal. */
+static uint64_t trap_number(struct p_thread *th, int signo, int code)
+{
+	struct user_fpregs_struct fp;
+
+	switch (signo) {
+	case SIGSEGV:
+		return code == SI_KERNEL ? 13 : 14;
+	case SIGBUS:
+		return code == BUS_ADRALN ? 17 : code == SI_KERNEL ? 12 : 14;
+	case SIGILL:
+		return 6;
+	case SIGTRAP:
+		return code == SI_KERNEL ? 3 : 1;
+	}
+	if (code == FPE_INTDIV || code == FPE_INTOVF ||
+	    trace(PTRACE_GETFPREGS, th->tid, 0, (uint64_t)(uintptr_t)&fp))
+		return 0;
+	/* An x87 exception is pending in its status word, else it was SSE's. */
+	return fp.swd & ~fp.cwd & 0x3f ? 16 : 19;
+}
+
 static void signal_stopped(struct p_thread *th, int signo)
 {
 	siginfo_t info;
@@ -285,11 +308,7 @@ static void signal_stopped(struct p_thread *th, int signo)
 	th->ev.addr = (uint64_t)(uintptr_t)info.si_addr;
 	/* ptrace does not tell these; what they must be for a guest's own access. */
 	th->ev.cr2 = th->ev.addr;
-	th->ev.trapno = signo == SIGSEGV   ? (info.si_code == SI_KERNEL ? 13 : 14)
-			: signo == SIGFPE  ? 0
-			: signo == SIGILL  ? 6
-			: signo == SIGTRAP ? (info.si_code == TRAP_TRACE ? 1 : 3)
-					   : 17;
+	th->ev.trapno = trap_number(th, signo, info.si_code);
 	th->ev.error_code = th->ev.trapno == 14 ? 4 | (info.si_code == SEGV_ACCERR) : 0;
 	pt_post(th);
 }

@@ -61,9 +61,12 @@ static void event_misbehaved(struct p_thread *th, const char *what)
 }
 
 /*
- * Linux 6.14 and later keep 335 and 336 (uretprobe, uprobe) from seccomp.  335 answers a caller it
- * does not know with SIGILL and -1 in rax; what is seen here is the state after that.
+ * Linux 6.11 and 6.18 answer 335 and 336 (uretprobe, uprobe) before filters look.  335 gives a
+ * caller that it does not know SIGILL and -1 in rax: made a system call again here.  336 returns
+ * -ENXIO on the spot, and that is what guests of such hosts get instead of -ENOSYS.
  */
+#define NR_URETPROBE 335
+
 static bool is_hidden_syscall(struct p_thread *th, const struct st_event *ev)
 {
 	uint8_t insn[2];
@@ -78,7 +81,8 @@ static void decode_syscall(struct p_thread *th, const struct st_event *ev)
 {
 	event_set(th, P_EVENT_SYSCALL, 0);
 	/* The host, too, takes the number from the low half (entry_SYSCALL_64). */
-	th->regs.orig_rax = (uint64_t)(int64_t)(int32_t)ev->regs.rax;
+	int32_t nr = ev->signo == SIGILL ? NR_URETPROBE : (int32_t)ev->regs.rax;
+	th->regs.orig_rax = (uint64_t)(int64_t)nr;
 	th->regs.rax = (uint64_t)-ENOSYS;
 	if (!(ev->flags & ST_EV_ABORTED))
 		return;

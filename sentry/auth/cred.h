@@ -26,12 +26,12 @@ struct cred {
 	uint32_t *groups; /* owned, sorted */
 };
 
-struct cred *cred_new_root(void);		   /* uid 0, all capabilities; NULL: no memory */
-struct cred *cred_dup(const struct cred *c);	   /* private copy to change; NULL: no memory */
+struct cred *cred_new_root(void);	     /* uid 0, all capabilities; NULL: no memory */
+struct cred *cred_dup(const struct cred *c); /* private copy to change; NULL: no memory */
 struct cred *cred_get(struct cred *c);
 void cred_put(struct cred *c);
 int cred_set_groups(struct cred *c, const uint32_t *groups, size_t n) MUST_CHECK; /* copies */
-bool cred_in_group(const struct cred *c, uint32_t gid); /* fsgid or supplementary */
+bool cred_in_group(const struct cred *c, uint32_t gid);	 /* fsgid or supplementary */
 bool cred_in_egroup(const struct cred *c, uint32_t gid); /* egid or supplementary */
 static inline bool cred_capable(const struct cred *c, int cap)
 {

@@ -158,12 +158,12 @@ static int open_program(const struct walk_env *env, const struct boot_process *p
 }
 
 /* The terminal's file, by the name of /dev/console if there is one, so that ttyname(3) finds it. */
-static int open_terminal(const struct walk_env *env, struct boot_process *p, struct tty **tty,
-			 struct file **out)
+static int open_terminal(const struct walk_env *env, struct boot_process *p, int i,
+			 struct tty **tty, struct file **out)
 {
 	struct path node;
 	struct file *f;
-	int err = hosttty_create(steal_fd(&p->stdio[0]), tty, &f);
+	int err = hosttty_create(steal_fd(&p->stdio[i]), tty, &f);
 
 	if (err)
 		return err;
@@ -180,31 +180,37 @@ static int open_terminal(const struct walk_env *env, struct boot_process *p, str
 	return 0;
 }
 
-/* A terminal is one file behind all three; anything else is three files.  They are the user's, as
+static int open_stream(struct boot_process *p, int i, struct file **out)
+{
+	int flags = fcntl(p->stdio[i], F_GETFL);
+	if (flags < 0)
+		return -errno;
+	int err = hostfile_create(steal_fd(&p->stdio[i]), flags & (O_ACCMODE | O_APPEND), out);
+	if (!err)
+		hostfile_set_owner(*out, p->uid);
+	return err;
+}
+
+/* Streams that are the terminal share one file; anything else has its own.  They are the user's, as
  * runc makes them, so that it may open /dev/stdout. */
 static int open_stdio(const struct walk_env *env, struct boot_process *p, struct fdtable *fds,
 		      struct tty **tty, struct boot_error *be)
 {
-	struct file *f = NULL;
+	struct file *term = NULL;
 	int err = 0;
 
-	if (p->terminal)
-		err = open_terminal(env, p, tty, &f);
 	for (int i = 0; i < 3 && err >= 0; i++) {
-		if (p->terminal) {
-			err = fdtable_install(fds, 3, file_get(f), false);
-			continue;
+		struct file *f = NULL;
+		if (p->terminal && isatty(p->stdio[i])) {
+			err = term ? 0 : open_terminal(env, p, i, tty, &term);
+			f = term ? file_get(term) : NULL;
+		} else {
+			err = open_stream(p, i, &f);
 		}
-		int fd = steal_fd(&p->stdio[i]);
-		int flags = fcntl(fd, F_GETFL);
-		err = flags < 0 ? -errno
-				: hostfile_create(fd, flags & (O_ACCMODE | O_APPEND), &f);
-		if (!err) {
-			hostfile_set_owner(f, p->uid);
-			err = fdtable_install(fds, 3, steal(f), false);
-		}
+		if (!err)
+			err = fdtable_install(fds, 3, f, false);
 	}
-	file_put(f);
+	file_put(term);
 	return err < 0 ? boot_fail(be, err, "standard streams: %s", strerror(-err)) : 0;
 }
 

@@ -12,11 +12,11 @@
 
 struct fdtable;
 
-struct fdtable *fdtable_new(void); /* NULL: no memory */
+struct fdtable *fdtable_new(void);			    /* NULL: no memory */
 struct fdtable *fdtable_dup(struct fdtable *src, int *err); /* fork: same files; NULL: *err */
 struct fdtable *fdtable_get(struct fdtable *t);
 bool fdtable_is_shared(struct fdtable *t); /* by another task, now */
-void fdtable_put(struct fdtable *t); /* the last put closes all, releasing POSIX locks */
+void fdtable_put(struct fdtable *t);	   /* the last put closes all, releasing POSIX locks */
 
 /* Returns a reference, or NULL (EBADF).  fdtable_file also refuses O_PATH files. */
 struct file *fdtable_file(struct fdtable *t, int fd);
@@ -32,7 +32,8 @@ int fdtable_install(struct fdtable *t, uint64_t limit, struct file *f, bool cloe
 int fdtable_replace(struct fdtable *t, int newfd, uint64_t limit, struct file *f,
 		    bool cloexec) MUST_CHECK;
 int fdtable_close(struct fdtable *t, int fd) MUST_CHECK;
-int fdtable_close_range(struct fdtable *t, unsigned first, unsigned last, bool cloexec_only) MUST_CHECK;
+int fdtable_close_range(struct fdtable *t, unsigned first, unsigned last,
+			bool cloexec_only) MUST_CHECK;
 int fdtable_get_cloexec(struct fdtable *t, int fd) MUST_CHECK; /* 0, 1, -EBADF */
 int fdtable_set_cloexec(struct fdtable *t, int fd, bool on) MUST_CHECK;
 void fdtable_exec(struct fdtable *t); /* closes all that are close-on-exec */
@@ -47,7 +48,8 @@ struct fs_context {
 	struct path root, cwd;
 	uint32_t umask;
 };
-struct fs_context *fs_context_new(struct path root, struct path cwd, uint32_t umask); /* takes refs */
+struct fs_context *fs_context_new(struct path root, struct path cwd,
+				  uint32_t umask); /* takes refs */
 struct fs_context *fs_context_dup(struct fs_context *fs);
 struct fs_context *fs_context_get(struct fs_context *fs);
 void fs_context_put(struct fs_context *fs);

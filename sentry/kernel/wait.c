@@ -126,7 +126,7 @@ static int scan_children(struct task *t, const struct wait_query *q, struct wait
 static int wait_for(struct task *t, const struct wait_query *q, struct wait_result *r)
 {
 	struct task_waiter tw;
-	int found;
+	int found, err = 0;
 
 	task_waiter_init(&tw, t);
 	waitq_add(&t->tg->wait_children, &tw.w, POLLIN);
@@ -134,10 +134,12 @@ static int wait_for(struct task *t, const struct wait_query *q, struct wait_resu
 		found = scan_children(t, q, r);
 		if (found != 0 || (q->options & WNOHANG))
 			break;
-		if (task_park(t, TASK_SLEEPING, TIME_NEVER)) {
+		/* Only now: the signal is mostly the SIGCHLD of the news that we wait for. */
+		if (err) {
 			found = -ERESTARTSYS;
 			break;
 		}
+		err = task_park(t, TASK_SLEEPING, TIME_NEVER);
 	}
 	waitq_remove(&tw.w);
 	return found;

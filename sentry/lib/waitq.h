@@ -23,13 +23,13 @@ struct waitq {
 
 struct waiter {
 	struct list_head node;
-	struct waitq *q;	 /* the queue that it is on, or NULL; owner only */
-	uint32_t mask;		 /* events it wants; POLLERR and POLLHUP are always wanted */
+	struct waitq *q; /* the queue that it is on, or NULL; owner only */
+	uint32_t mask;	 /* events it wants; POLLERR and POLLHUP are always wanted */
 	void (*notify)(struct waiter *w, uint32_t events);
 };
 
 void waitq_init(struct waitq *q);
 void waitq_add(struct waitq *q, struct waiter *w, uint32_t mask);
-void waitq_remove(struct waiter *w);			  /* harmless when not queued */
-void waitq_notify(struct waitq *q, uint32_t events);	  /* every waiter whose mask matches */
+void waitq_remove(struct waiter *w);			 /* harmless when not queued */
+void waitq_notify(struct waitq *q, uint32_t events);	 /* every waiter whose mask matches */
 void waitq_notify_one(struct waitq *q, uint32_t events); /* the first that matches (FIFO) */

@@ -54,7 +54,7 @@ struct dentry *dcache_find(struct dentry *dir, const char *name, size_t len, uin
 {
 	struct dentry *d;
 
-	list_for_each(d, bucket_of(dir, hash), hash) {
+	list_for_each (d, bucket_of(dir, hash), hash) {
 		if (d->name_hash == hash && d->parent == dir && d->name_len == len &&
 		    !memcmp(d->name, name, len))
 			return d;
@@ -95,7 +95,8 @@ static void mark_slow(struct dentry *d)
 	atomic_fetch_or(&d->ref.n, DENTRY_SLOW);
 }
 
-/* Cuts a dead dentry out of everything; its parent loses a reference, and may follow it on `dead`. */
+/* Cuts a dead dentry out of everything; its parent loses a reference, and may follow it on `dead`.
+ */
 static void kill_locked(struct dentry *d, struct list_head *dead) REQUIRES(lc_dcache)
 {
 	while (d) {
@@ -164,9 +165,8 @@ void dentry_put(struct dentry *d)
 	/* With DENTRY_SLOW set, only a count that does not become zero may go without the lock. */
 	while (!(old & DENTRY_SLOW) || (old & ~DENTRY_SLOW) > 1) {
 		assert(old & ~DENTRY_SLOW);
-		if (atomic_compare_exchange_weak_explicit(&d->ref.n, &old, old - 1,
-							  memory_order_release,
-							  memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(
+			    &d->ref.n, &old, old - 1, memory_order_release, memory_order_relaxed))
 			return;
 	}
 	put_slow(d);

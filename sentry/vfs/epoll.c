@@ -26,7 +26,7 @@
 #define NEST_MAX 5 /* epolls in a chain */
 #define ALWAYS (EPOLLERR | EPOLLHUP)
 #define BEHAVIOUR (EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE)
-#define EXCLUSIVE_OK                                                                               \
+#define EXCLUSIVE_OK \
 	(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 
 struct epoll {
@@ -46,8 +46,8 @@ struct item {
 	ref_t ref; /* membership, and whoever has it in hand */
 	struct rb_node node;
 	struct waiter w;
-	struct epoll *ep;	/* reference */
-	struct file *file;	/* valid while the item is a member */
+	struct epoll *ep;  /* reference */
+	struct file *file; /* valid while the item is a member */
 	int fd;
 	uint32_t events;
 	uint64_t data;
@@ -322,7 +322,7 @@ static int chain_below(struct epoll *ep) REQUIRES(lc_epoll_nest)
 	struct item *it;
 	int most = 0;
 
-	list_for_each(it, &ep->nested, nested_link) {
+	list_for_each (it, &ep->nested, nested_link) {
 		int n = chain_below(epoll_of(it->file));
 		most = MAX(most, n);
 	}
@@ -335,7 +335,7 @@ static int chain_above(struct epoll *ep) REQUIRES(lc_epoll_nest)
 	struct item *it;
 	int most = 0;
 
-	list_for_each(it, &ep->file->epolls, file_link) {
+	list_for_each (it, &ep->file->epolls, file_link) {
 		int n = chain_above(it->ep);
 		most = MAX(most, n);
 	}
@@ -348,7 +348,7 @@ static bool reaches(struct epoll *from, const struct epoll *to) REQUIRES(lc_epol
 
 	if (from == to)
 		return true;
-	list_for_each(it, &from->nested, nested_link) {
+	list_for_each (it, &from->nested, nested_link) {
 		if (reaches(epoll_of(it->file), to))
 			return true;
 	}
@@ -364,7 +364,7 @@ static void raise_level(struct epoll *ep, int level) REQUIRES(lc_epoll_nest)
 		return;
 	ep->wq.level = (uint8_t)level;
 	ep->sleepers.level = (uint8_t)level;
-	list_for_each(it, &ep->file->epolls, file_link)
+	list_for_each (it, &ep->file->epolls, file_link)
 		raise_level(it->ep, level + 1);
 }
 
@@ -378,8 +378,8 @@ static int nest_check(struct epoll *ep, struct epoll *target) REQUIRES(lc_epoll_
 
 /* ---- epoll_ctl ---- */
 
-static int add_locked(struct epoll *ep, int fd, struct file *target,
-		      const struct epoll_event_k *ev, struct item **out) REQUIRES(lc_epoll)
+static int add_locked(struct epoll *ep, int fd, struct file *target, const struct epoll_event_k *ev,
+		      struct item **out) REQUIRES(lc_epoll)
 {
 	if (item_lookup(ep, target, fd))
 		return -EEXIST;
@@ -487,7 +487,7 @@ int epoll_control(struct file *f, int op, int fd, struct file *target,
 
 /* ---- ends ---- */
 
-void epoll_file_gone(struct file *f)
+void epoll_file_gone(struct file *f) NO_LOCK_ANALYSIS
 {
 	bool nested = file_is_epoll(f);
 
@@ -508,7 +508,7 @@ void epoll_file_gone(struct file *f)
 		mutex_lock(&ep->lock, &lc_epoll);
 		/* It may be gone by now, by the hand of whoever had the lock. */
 		mutex_lock(&epolls_lock, &lc_leaf);
-		list_for_each(it, &f->epolls, file_link) {
+		list_for_each (it, &f->epolls, file_link) {
 			if (it->ep == ep)
 				found = it;
 		}
@@ -543,8 +543,7 @@ static size_t epoll_show_fdinfo(struct file *f, char *buf, size_t size)
 	size_t len = 0;
 
 	mutex_lock(&ep->lock, &lc_epoll);
-	rb_for_each(n, &ep->items)
-	{
+	rb_for_each (n, &ep->items) {
 		struct item *it = rb_entry(n, struct item, node);
 		int m = snprintf(buf + len, size - len,
 				 "tfd: %8d events: %8x data: %16llx  pos:%lli ino:%lx sdev:%lx\n",

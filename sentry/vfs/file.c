@@ -248,7 +248,8 @@ int64_t file_seek(struct file *f, int64_t off, int whence)
 {
 	if (f->ops->stream)
 		return -ESPIPE;
-	int64_t pos = f->ops->llseek ? f->ops->llseek(f, off, whence) : seek_by_size(f, off, whence);
+	int64_t pos =
+		f->ops->llseek ? f->ops->llseek(f, off, whence) : seek_by_size(f, off, whence);
 	if (pos >= 0)
 		f->pos = pos;
 	return pos;
@@ -305,7 +306,9 @@ struct waitq *file_waitq(struct file *f)
 
 int file_fsync(struct file *f, bool datasync)
 {
-	return f->ops->fsync ? f->ops->fsync(f, datasync) : -EINVAL;
+	if (f->ops->fsync)
+		return f->ops->fsync(f, datasync);
+	return inode_is_dir(f->inode) ? 0 : -EINVAL;
 }
 
 int file_fallocate(struct file *f, int mode, int64_t off, int64_t len)

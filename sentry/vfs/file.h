@@ -28,12 +28,13 @@ struct file_ops {
 	 * -EFAULT only when nothing moved; consuming reads probe first (design rule 14). */
 	ssize_t (*read)(struct file *f, struct uio *io, int64_t *off);
 	ssize_t (*write)(struct file *f, struct uio *io, int64_t *off);
-	bool stream;	    /* no position: lseek and pread give ESPIPE, off is NULL */
+	bool stream; /* no position: lseek and pread give ESPIPE, off is NULL */
 	/* Events ready now; NULL: always POLLIN|POLLOUT. */
 	uint32_t (*poll)(struct file *f);
 	/* Where poll's answer is announced; NULL: never changes. */
 	struct waitq *(*waitq)(struct file *f);
-	int64_t (*llseek)(struct file *f, int64_t off, int whence); /* NULL: by inode size; with pos_busy, no mutex */
+	int64_t (*llseek)(struct file *f, int64_t off,
+			  int whence); /* NULL: by inode size; with pos_busy, no mutex */
 	/* Directory entries from *off on; ENOTDIR. */
 	int (*readdir)(struct file *f, struct dir_context *ctx, int64_t *off);
 	/* ENOTTY.  t is the calling task (for copies and job control). */
@@ -42,13 +43,14 @@ struct file_ops {
 	 * this file's own (writable only if the file is open for writing and `shared`); -1: memory
 	 * like that of no file (/dev/zero).  ENODEV. */
 	int (*map_fd)(struct file *f, bool shared, int *fd);
-	int (*fsync)(struct file *f, bool datasync);		     /* EINVAL */
+	int (*fsync)(struct file *f, bool datasync); /* EINVAL; directories: 0 */
 	int (*fallocate)(struct file *f, int mode, int64_t off, int64_t len); /* EOPNOTSUPP */
-	int (*set_flags)(struct file *f, int flags);		     /* NULL: fine */
+	int (*set_flags)(struct file *f, int flags);			      /* NULL: fine */
 	/* Text of /proc/PID/fdinfo after the common lines; NULL: none. */
 	size_t (*show_fdinfo)(struct file *f, char *buf, size_t size);
 	/* After an open that has to wait for the other end of a FIFO: 0 when it may go on, -EAGAIN
-	 * not yet (handlers wait on file_waitq for POLLIN|POLLOUT and ask again).  NULL: no wait. */
+	 * not yet (handlers wait on file_waitq for POLLIN|POLLOUT and ask again).  NULL: no wait.
+	 */
 	int (*open_wait)(struct file *f);
 	/* How long a blocking read (write) may wait: ns, or TIME_NEVER; NULL: TIME_NEVER. */
 	int64_t (*io_timeout)(struct file *f, bool write);
@@ -62,13 +64,13 @@ struct file_ops {
 struct file {
 	ref_t ref;
 	const struct file_ops *ops;
-	struct path path;	   /* references; anonymous inodes have one too */
-	struct inode *inode;	   /* path.dentry->inode, borrowed */
-	_Atomic int flags;	   /* O_ACCMODE and status flags; O_PATH */
+	struct path path;	    /* references; anonymous inodes have one too */
+	struct inode *inode;	    /* path.dentry->inode, borrowed */
+	_Atomic int flags;	    /* O_ACCMODE and status flags; O_PATH */
 	struct sleep_lock pos_busy; /* see above */
 	_Atomic int64_t pos;
 	_Atomic int owner_kind, owner_id, owner_sig; /* F_SETOWN, F_SETSIG */
-	struct list_head epolls;   /* epoll items that watch it; lc_leaf of epoll.c */
+	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */
 	void *priv;
 };
 

@@ -67,9 +67,9 @@ void flock_list_free(struct flock_list *l)
 
 	if (!l)
 		return;
-	list_for_each_safe(r, rtmp, &l->ranges, node)
+	list_for_each_safe (r, rtmp, &l->ranges, node)
 		free(r);
-	list_for_each_safe(w, wtmp, &l->wholes, node)
+	list_for_each_safe (w, wtmp, &l->wholes, node)
 		free(w);
 	free(l);
 }
@@ -92,7 +92,7 @@ static struct range_lock *find_conflict(struct flock_list *l, const void *owner,
 {
 	struct range_lock *r;
 
-	list_for_each(r, &l->ranges, node) {
+	list_for_each (r, &l->ranges, node) {
 		if (r->owner != owner && r->start <= end && start <= r->end &&
 		    (r->type == F_WRLCK || type == F_WRLCK))
 			return r;
@@ -107,7 +107,7 @@ static bool cut_out(struct flock_list *l, const void *owner, int64_t start, int6
 	struct range_lock *r, *tmp;
 	bool any = false;
 
-	list_for_each_safe(r, tmp, &l->ranges, node) {
+	list_for_each_safe (r, tmp, &l->ranges, node) {
 		if (r->owner != owner || r->start > end || start > r->end)
 			continue;
 		any = true;
@@ -134,7 +134,7 @@ static void merge(struct flock_list *l, struct range_lock *n) REQUIRES(lc_flock)
 {
 	struct range_lock *r, *tmp;
 
-	list_for_each_safe(r, tmp, &l->ranges, node) {
+	list_for_each_safe (r, tmp, &l->ranges, node) {
 		if (r->owner != n->owner || r->type != n->type)
 			continue;
 		if (r->end != INT64_MAX && r->end + 1 == n->start)
@@ -206,7 +206,7 @@ static const void *waits_for(const void *owner) REQUIRES(lc_flock)
 {
 	struct lock_wait *w;
 
-	list_for_each(w, &lock_waits, node) {
+	list_for_each (w, &lock_waits, node) {
 		if (w->owner == owner)
 			return w->blocker;
 	}
@@ -246,7 +246,7 @@ void flock_posix_wait_end(const struct flock_owner *o)
 	struct lock_wait *w, *found = NULL;
 
 	mutex_lock(&flock_lock, &lc_flock);
-	list_for_each(w, &lock_waits, node) {
+	list_for_each (w, &lock_waits, node) {
 		if (w->owner == o->id) {
 			found = w;
 			list_del(&w->node);
@@ -277,7 +277,7 @@ static bool whole_drop(struct flock_list *l, const struct file *f) REQUIRES(lc_f
 {
 	struct whole_lock *w, *tmp;
 
-	list_for_each_safe(w, tmp, &l->wholes, node) {
+	list_for_each_safe (w, tmp, &l->wholes, node) {
 		if (w->file != f)
 			continue;
 		list_del(&w->node);
@@ -295,7 +295,7 @@ static int whole_check(struct flock_list *l, const struct file *f, bool exclusiv
 	struct whole_lock *w;
 	int ret = 0;
 
-	list_for_each(w, &l->wholes, node) {
+	list_for_each (w, &l->wholes, node) {
 		if (w->file == f) {
 			if (w->exclusive == exclusive)
 				return 1;
@@ -355,9 +355,9 @@ size_t flock_count(struct inode *in)
 	if (!l)
 		return 0;
 	mutex_lock(&flock_lock, &lc_flock);
-	list_for_each(r, &l->ranges, node)
+	list_for_each (r, &l->ranges, node)
 		n++;
-	list_for_each(w, &l->wholes, node)
+	list_for_each (w, &l->wholes, node)
 		n++;
 	mutex_unlock(&flock_lock, &lc_flock);
 	return n;

@@ -75,8 +75,8 @@ void path_accessed(struct path p, int file_flags)
 	struct inode *in = dentry_inode(p.dentry);
 	unsigned mnt_flags = p.mnt->flags;
 
-	if (file_flags & O_NOATIME || in->sb->readonly ||
-	    mnt_flags & (MS_NOATIME | MS_RDONLY) || (inode_is_dir(in) && mnt_flags & MS_NODIRATIME))
+	if (file_flags & O_NOATIME || in->sb->readonly || mnt_flags & (MS_NOATIME | MS_RDONLY) ||
+	    (inode_is_dir(in) && mnt_flags & MS_NODIRATIME))
 		return;
 	struct timespec ts;
 	clock_gettime(CLOCK_REALTIME_COARSE, &ts);

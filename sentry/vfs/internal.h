@@ -21,8 +21,8 @@ struct dentry *dentry_alloc(struct super_block *sb, struct dentry *parent, const
 /* References from zero upwards are only taken under lc_dcache. */
 struct dentry *dentry_get_locked(struct dentry *d) REQUIRES(lc_dcache);
 /* Borrowed; NULL: not cached. */
-struct dentry *dcache_find(struct dentry *dir, const char *name, size_t len,
-			   uint32_t hash) REQUIRES(lc_dcache);
+struct dentry *dcache_find(struct dentry *dir, const char *name, size_t len, uint32_t hash)
+	REQUIRES(lc_dcache);
 void dentry_unhash_locked(struct dentry *d) REQUIRES(lc_dcache);
 /* Moves d to where `target` is (name and parent), and unhashes target; or swaps the two. */
 void dentry_move(struct dentry *d, struct dentry *target, bool exchange);
@@ -75,7 +75,7 @@ struct walk {
 	unsigned flags;
 	struct path root;
 	struct path cur;
-	struct path hold; /* references, or NULLs */
+	struct path hold;     /* references, or NULLs */
 	struct dentry *stale; /* a reference to put when the lock is left */
 	const char *rest;
 	const char *last; /* set by walk_to_parent: the last component */
@@ -97,8 +97,7 @@ int walk_follow_last(struct walk *w, struct dentry *d, bool *jumped) MUST_CHECK;
 void walk_end(struct walk *w);
 static inline bool walk_last_is_dot(const struct walk *w)
 {
-	return w->last[0] == '.' &&
-	       (w->last_len == 1 || (w->last_len == 2 && w->last[1] == '.'));
+	return w->last[0] == '.' && (w->last_len == 1 || (w->last_len == 2 && w->last[1] == '.'));
 }
 /* Crosses mounts on top of p; consumes and returns references.  -EXDEV */
 int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;

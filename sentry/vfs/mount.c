@@ -87,7 +87,7 @@ struct mount *mount_find(struct mount *m, struct dentry *d)
 {
 	struct mount *child;
 
-	list_for_each(child, bucket_of(m, d), hash) {
+	list_for_each (child, bucket_of(m, d), hash) {
 		if (child->parent == m && child->mountpoint == d)
 			return child;
 	}
@@ -109,7 +109,7 @@ static void set_ns(struct mount *m, struct mnt_ns *ns)
 	struct mount *child;
 
 	m->ns = ns;
-	list_for_each(child, &m->children, siblings)
+	list_for_each (child, &m->children, siblings)
 		set_ns(child, ns);
 }
 
@@ -150,8 +150,8 @@ static void unlink_locked(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache
 }
 
 /* Takes the whole tree below (and with) m apart, onto `gone`. */
-static void collect_locked(struct mount *m, struct list_head *gone)
-	REQUIRES(lc_mount) REQUIRES(lc_dcache)
+static void collect_locked(struct mount *m, struct list_head *gone) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache)
 {
 	while (!list_empty(&m->children))
 		collect_locked(list_first(&m->children, struct mount, siblings), gone);
@@ -240,7 +240,7 @@ static size_t count_tree(const struct mount *m)
 	size_t n = 1;
 	const struct mount *child;
 
-	list_for_each(child, &m->children, siblings)
+	list_for_each (child, &m->children, siblings)
 		n += count_tree(child);
 	return n;
 }
@@ -251,7 +251,7 @@ static size_t list_tree(struct mount *m, struct mount **to)
 	size_t n = 0;
 
 	to[n++] = mount_get(m);
-	list_for_each(child, &m->children, siblings)
+	list_for_each (child, &m->children, siblings)
 		n += list_tree(child, to + n);
 	return n;
 }

@@ -121,8 +121,8 @@ static int step_up(struct walk *w) REQUIRES(lc_dcache)
 }
 
 /* The child of cur by that name, borrowed from the lock; negative ones too. */
-static int step_lookup(struct walk *w, const char *name, size_t len, struct dentry **out)
-	NO_LOCK_ANALYSIS
+static int step_lookup(struct walk *w, const char *name, size_t len,
+		       struct dentry **out) NO_LOCK_ANALYSIS
 {
 	struct dentry *dir = w->cur.dentry;
 
@@ -205,7 +205,8 @@ static int follow(struct walk *w, struct inode *in, bool *jumped) NO_LOCK_ANALYS
 
 		unlazy(w);
 		if (in->ops->follow_link) {
-			err = w->flags & WALK_NO_MAGICLINKS ? -ELOOP : in->ops->follow_link(in, &to);
+			err = w->flags & WALK_NO_MAGICLINKS ? -ELOOP
+							    : in->ops->follow_link(in, &to);
 			if (!err)
 				err = jump(w, to);
 			*jumped = true;
@@ -360,8 +361,7 @@ int path_walk(const struct walk_env *env, const char *name, unsigned flags,
 }
 
 int path_walk_parent(const struct walk_env *env, const char *name, unsigned flags,
-		     struct path *parent, const char **last, size_t *last_len,
-		     bool *trailing_slash)
+		     struct path *parent, const char **last, size_t *last_len, bool *trailing_slash)
 {
 	struct walk w;
 	int err = walk_start(&w, env, name, flags);

@@ -96,17 +96,20 @@ struct inode_ops {
 	/* Directories (NULL lookup: not a directory).  lookup: instantiate d or leave it negative
 	 * and return 0; -errno for failures. */
 	int (*lookup)(struct inode *dir, struct dentry *d);
-	int (*create)(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c); /* EROFS */
-	int (*mkdir)(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);	 /* EPERM */
+	int (*create)(struct inode *dir, struct dentry *d, uint32_t mode,
+		      const struct cred *c); /* EROFS */
+	int (*mkdir)(struct inode *dir, struct dentry *d, uint32_t mode,
+		     const struct cred *c); /* EPERM */
 	int (*mknod)(struct inode *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
-		     const struct cred *c);							  /* EPERM */
-	int (*symlink)(struct inode *dir, struct dentry *d, const char *target, const struct cred *c); /* EPERM */
-	int (*link)(struct inode *dir, struct dentry *d, struct inode *target);		  /* EPERM */
-	int (*unlink)(struct inode *dir, struct dentry *d);				  /* EPERM */
-	int (*rmdir)(struct inode *dir, struct dentry *d);				  /* EPERM */
+		     const struct cred *c); /* EPERM */
+	int (*symlink)(struct inode *dir, struct dentry *d, const char *target,
+		       const struct cred *c);					/* EPERM */
+	int (*link)(struct inode *dir, struct dentry *d, struct inode *target); /* EPERM */
+	int (*unlink)(struct inode *dir, struct dentry *d);			/* EPERM */
+	int (*rmdir)(struct inode *dir, struct dentry *d);			/* EPERM */
 	/* flags: 0, RENAME_NOREPLACE (already checked), RENAME_EXCHANGE, RENAME_WHITEOUT */
 	int (*rename)(struct inode *olddir, struct dentry *oldd, struct inode *newdir,
-		      struct dentry *newd, unsigned flags);				  /* EPERM */
+		      struct dentry *newd, unsigned flags); /* EPERM */
 	/* All kinds. */
 	/* O_TMPFILE: gives d, which has no name and is never hashed, a new regular file with
 	 * nlink 0.  EOPNOTSUPP */
@@ -114,14 +117,16 @@ struct inode_ops {
 	/* Copies the target (not NUL-terminated) and returns its length; EINVAL.  The vfs keeps the
 	 * answer with the inode unless sb->no_dcache. */
 	ssize_t (*readlink)(struct inode *in, char *buf, size_t size);
-	/* Magic links (/proc/PID/fd/N, exe, cwd): sets *out to a path with references. NULL: none */
+	/* Magic links (/proc/PID/fd/N, exe, cwd): sets *out to a path with references. NULL: none
+	 */
 	int (*follow_link)(struct inode *in, struct path *out);
-	int (*getattr)(struct inode *in, struct kstat *st);	/* NULL: from the inode's fields */
+	int (*getattr)(struct inode *in, struct kstat *st);	 /* NULL: from the inode's fields */
 	int (*setattr)(struct inode *in, const struct iattr *a); /* NULL: inode fields only */
 	int (*permission)(struct inode *in, int mask, const struct cred *c); /* NULL: mode bits */
 	/* Makes f ready: sets f->ops (and f->priv).  ENXIO. flags in f->flags */
 	int (*open)(struct inode *in, struct dentry *d, struct file *f);
-	ssize_t (*getxattr)(struct inode *in, const char *name, void *buf, size_t size); /* EOPNOTSUPP */
+	ssize_t (*getxattr)(struct inode *in, const char *name, void *buf,
+			    size_t size); /* EOPNOTSUPP */
 	int (*setxattr)(struct inode *in, const char *name, const void *v, size_t n, int flags);
 	ssize_t (*listxattr)(struct inode *in, char *buf, size_t size);
 	int (*removexattr)(struct inode *in, const char *name);
@@ -142,18 +147,18 @@ struct inode {
 	uint64_t rdev, size, blocks;
 	struct ktime atime, mtime, ctime, btime;
 	struct flock_list *_Atomic flocks; /* made on demand; lc_flock */
-	char *_Atomic link;	   /* the vfs: target of a symlink once read; lives with the inode */
-	bool linkable;		   /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
-	_Atomic bool dead;	   /* a removed directory: nothing can be made in it; set under dir_lock */
-	bool own_open;		   /* ops->open opens it whatever its type is; immutable */
-	void *fifo;		   /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
-	void *socket;		   /* sentry/net/unix: the socket bound to this name; lc_net */
-	void *priv;		   /* the file system's */
+	char *_Atomic link; /* the vfs: target of a symlink once read; lives with the inode */
+	bool linkable;	    /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
+	_Atomic bool dead;  /* a removed directory: nothing can be made in it; set under dir_lock */
+	bool own_open;	    /* ops->open opens it whatever its type is; immutable */
+	void *fifo;	    /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
+	void *socket;	    /* sentry/net/unix: the socket bound to this name; lc_net */
+	void *priv;	    /* the file system's */
 };
 
 struct super_ops {
 	int (*statfs)(struct super_block *sb, struct kstatfs *st);
-	int (*sync)(struct super_block *sb);		       /* NULL: nothing to do */
+	int (*sync)(struct super_block *sb); /* NULL: nothing to do */
 	/* Is the cached entry still right?  Called on cached walks; NULL: always.  Must not do I/O
 	 * while `fast` is set: return -EAGAIN then, and be called again without the dcache lock.
 	 * Returns 1 valid, 0 drop it and look up again, or -EAGAIN. */
@@ -166,35 +171,36 @@ struct super_ops {
 struct super_block {
 	ref_t ref;
 	const struct super_ops *ops;
-	const char *fstype;  /* as /proc/mounts shows it; static */
-	uint64_t dev;	     /* unique st_dev */
-	struct dentry *root; /* reference; dropped at the last put */
+	const char *fstype;	  /* as /proc/mounts shows it; static */
+	uint64_t dev;		  /* unique st_dev */
+	struct dentry *root;	  /* reference; dropped at the last put */
 	struct mutex rename_lock; /* lc_rename */
 	bool readonly;
-	bool no_dcache;	     /* entries are looked up each time (proc) */
-	bool layer;	     /* part of a stacked file system (overlay), which sets this before the
-				first lookup: its directories' locks are of the lc_layer_* classes */
+	bool no_dcache; /* entries are looked up each time (proc) */
+	bool layer;	/* part of a stacked file system (overlay), which sets this before the
+			   first lookup: its directories' locks are of the lc_layer_* classes */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
-	uint64_t magic;	     /* statfs f_type */
+	uint64_t magic;	       /* statfs f_type */
 	void *priv;
 };
 
 struct dentry {
 	ref_t ref;
-	struct super_block *sb;	  /* holds a reference */
-	struct inode *inode;	  /* reference; NULL: negative.  Set once under lc_dcache, cleared by unlink */
-	struct dentry *parent;	  /* reference; the root is its own parent (no reference) */
-	struct list_head hash;	  /* lc_dcache, as all below */
-	struct list_head child;	  /* in parent's children */
+	struct super_block *sb; /* holds a reference */
+	struct inode *
+		inode; /* reference; NULL: negative.  Set once under lc_dcache, cleared by unlink */
+	struct dentry *parent;	/* reference; the root is its own parent (no reference) */
+	struct list_head hash;	/* lc_dcache, as all below */
+	struct list_head child; /* in parent's children */
 	struct list_head children;
-	struct list_head lru;	  /* unreferenced ones, kept until reclaimed */
+	struct list_head lru; /* unreferenced ones, kept until reclaimed */
 	uint32_t name_hash;
-	uint16_t mounted;	  /* number of mounts on top of it */
-	bool hashed;		  /* false: unlinked ("(deleted)") */
-	bool mount_below;	  /* a mount is, or was, on a descendant: kept by no_dcache too */
+	uint16_t mounted; /* number of mounts on top of it */
+	bool hashed;	  /* false: unlinked ("(deleted)") */
+	bool mount_below; /* a mount is, or was, on a descendant: kept by no_dcache too */
 	uint16_t name_len;
-	const char *name;	  /* NUL-terminated; changes by rename under lc_dcache */
-	void *priv;		  /* the file system's */
+	const char *name; /* NUL-terminated; changes by rename under lc_dcache */
+	void *priv;	  /* the file system's */
 	char inline_name[40];
 };
 
@@ -211,10 +217,10 @@ struct mount {
 	struct mount *parent;	   /* NULL: root of the tree; lc_mount, as below */
 	struct dentry *mountpoint; /* in parent */
 	struct list_head siblings, children;
-	struct list_head hash;	   /* by (parent, mountpoint) */
+	struct list_head hash; /* by (parent, mountpoint) */
 	unsigned flags;
 	int id;
-	char *source;		   /* as /proc/mounts shows it; owned */
+	char *source; /* as /proc/mounts shows it; owned */
 	struct mnt_ns *ns;
 };
 
@@ -224,11 +230,11 @@ struct mnt_ns {
 };
 
 /* ---- objects (dentry.c, inode.c, super.c) ---- */
-void inode_init(struct inode *in, struct super_block *sb, const struct inode_ops *ops,
-		uint64_t ino, uint32_t mode, const struct cred *owner /* NULL: root */);
+void inode_init(struct inode *in, struct super_block *sb, const struct inode_ops *ops, uint64_t ino,
+		uint32_t mode, const struct cred *owner /* NULL: root */);
 struct inode *inode_get(struct inode *in);
 void inode_put(struct inode *in);
-struct ktime ktime_now(void); /* CLOCK_REALTIME */
+struct ktime ktime_now(void);			/* CLOCK_REALTIME */
 void inode_touch(struct inode *in, bool mtime); /* ctime, and mtime if set, become now */
 /* For getattr and setattr operations: what the vfs itself does where they are NULL (setattr sets
  * ctime and all fields that `valid` names but the size).  Take in->lock (lc_inode). */
@@ -285,14 +291,14 @@ struct walk_env {
 	const struct cred *cred;
 };
 enum {
-	WALK_NOFOLLOW = 1,	/* do not follow a symlink in the last component */
-	WALK_DIRECTORY = 2,	/* the result must be a directory */
-	WALK_EMPTY = 4,		/* an empty name means start itself (AT_EMPTY_PATH) */
-	WALK_BENEATH = 8,	/* RESOLVE_BENEATH */
-	WALK_IN_ROOT = 16,	/* RESOLVE_IN_ROOT */
-	WALK_NO_SYMLINKS = 32,	/* RESOLVE_NO_SYMLINKS */
+	WALK_NOFOLLOW = 1,	 /* do not follow a symlink in the last component */
+	WALK_DIRECTORY = 2,	 /* the result must be a directory */
+	WALK_EMPTY = 4,		 /* an empty name means start itself (AT_EMPTY_PATH) */
+	WALK_BENEATH = 8,	 /* RESOLVE_BENEATH */
+	WALK_IN_ROOT = 16,	 /* RESOLVE_IN_ROOT */
+	WALK_NO_SYMLINKS = 32,	 /* RESOLVE_NO_SYMLINKS */
 	WALK_NO_MAGICLINKS = 64, /* RESOLVE_NO_MAGICLINKS */
-	WALK_NO_XDEV = 128,	/* RESOLVE_NO_XDEV */
+	WALK_NO_XDEV = 128,	 /* RESOLVE_NO_XDEV */
 };
 /* Resolves to an existing file. */
 int path_walk(const struct walk_env *env, const char *name, unsigned flags,
@@ -366,8 +372,10 @@ int vfs_removexattr(struct path p, const char *name, const struct cred *c) MUST_
 
 /* Low-level forms on locked-by-callee directories, for stacked file systems and start-up: no
  * permission checks; d must be a negative (create…) or positive (remove) child of dir. */
-int vfs_do_create(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c) MUST_CHECK;
-int vfs_do_mkdir(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c) MUST_CHECK;
+int vfs_do_create(struct dentry *dir, struct dentry *d, uint32_t mode,
+		  const struct cred *c) MUST_CHECK;
+int vfs_do_mkdir(struct dentry *dir, struct dentry *d, uint32_t mode,
+		 const struct cred *c) MUST_CHECK;
 int vfs_do_mknod(struct dentry *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
 		 const struct cred *c) MUST_CHECK;
 int vfs_do_symlink(struct dentry *dir, struct dentry *d, const char *target,

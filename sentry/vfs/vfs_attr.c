@@ -1,4 +1,5 @@
-/* Attributes of files: stat(2), chmod(2), chown(2), utimensat(2), truncate(2), readlink(2), statfs(2). */
+/* Attributes of files: stat(2), chmod(2), chown(2), utimensat(2), truncate(2), readlink(2),
+ * statfs(2). */
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
@@ -159,9 +160,9 @@ int vfs_statfs(struct path p, struct kstatfs *st)
 	static const struct {
 		unsigned ms, st;
 	} flags[] = {
-		{MS_RDONLY, ST_RDONLY},	  {MS_NOSUID, ST_NOSUID},
-		{MS_NODEV, ST_NODEV},	  {MS_NOEXEC, ST_NOEXEC},
-		{MS_NOATIME, ST_NOATIME}, {MS_NODIRATIME, ST_NODIRATIME},
+		{MS_RDONLY, ST_RDONLY},	    {MS_NOSUID, ST_NOSUID},
+		{MS_NODEV, ST_NODEV},	    {MS_NOEXEC, ST_NOEXEC},
+		{MS_NOATIME, ST_NOATIME},   {MS_NODIRATIME, ST_NODIRATIME},
 		{MS_RELATIME, ST_RELATIME},
 	};
 

@@ -54,8 +54,7 @@ static int xattr_permission(struct path p, const char *name, int mask, const str
 	return inode_permission(in, mask, c);
 }
 
-ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size,
-		     const struct cred *c)
+ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size, const struct cred *c)
 {
 	struct inode *in = dentry_inode(p.dentry);
 	int err = xattr_permission(p, name, MAY_READ, c);

@@ -5,7 +5,8 @@
 
 b=$work/term
 bundle "$b" bash --norc -i
-sed -i 's,"terminal": *false,"terminal": true,' "$b/config.json"
+jq '.process.terminal = true' "$b/config.json" >"$work/config.json" &&
+	mv "$work/config.json" "$b/config.json"
 
 # on_terminal DIALOGUE: the interactive shell, talked to
 on_terminal() {
@@ -18,18 +19,19 @@ check tty_has_a_name expect 0 /dev/console on_terminal '# =>tty\n
 /dev/console=>exit 0\n'
 check size_can_be_set_and_read expect 0 "33 77" on_terminal '# =>stty rows 33 cols 77; stty size\n
 33 77=>exit 0\n'
-check ctrl_c_interrupts_the_foreground expect 0 "code=130" on_terminal '# =>sleep 1000\n
-sleep 1000=>\x03
+check ctrl_c_interrupts_the_foreground expect 0 "code=130" on_terminal '# =>sh -c "echo g\"o\"; exec sleep 1000"\n
+go=>\x03
 # =>echo code=$?\n
 code=130=>exit 0\n'
-check ctrl_z_stops_and_fg_continues expect 0 "again" on_terminal '# =>cat\n
-cat=>\x1a
-Stopped=>fg\n
-cat=>again\n
+check ctrl_z_stops_and_fg_continues expect 0 "again" on_terminal '# =>sh -c "echo g\"o\"; exec cat"\n
+go=>\x1a
+Stopped=>
+# =>fg\n
+exec cat=>again\n
 again=>\x04
 # =>exit 0\n'
 check background_reader_is_stopped expect 0 Stopped on_terminal '# =>cat &\n
-[1]=>jobs\n
+[1]=>sleep 1; jobs\n
 Stopped=>kill %1; wait; exit 0\n'
 check dev_tty_is_the_terminal expect 0 "by name" on_terminal '# =>echo by" "name > /dev/tty\n
 by name=>exit 0\n'

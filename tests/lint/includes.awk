@@ -15,7 +15,8 @@ BEGIN {
 	fs = base " sentry/auth sentry/time sentry/host sentry/vfs sentry/mm"
 	allow["sentry/fs"] = fs " sentry/fs/synth"
 	allow["sentry/fs/gofer"] = fs " gofer/proto.h"
-	allow["sentry/fs/overlay"] = fs
+	allow["sentry/fs/overlay"] = fs " sentry/fs/tmpfs" # its upper layer in memory
+	allow["sentry/fs/dev"] = fs " sentry/fs/tmpfs"
 	allow["sentry/fs/proc"] = fs " sentry/fs/synth sentry/kernel"
 	allow["sentry/fs/host"] = fs " sentry/kernel"
 	allow["sentry/fs/signalfd"] = fs " sentry/kernel"

@@ -243,7 +243,7 @@ static void scribbled_page_sets_harm_only_the_guest(void)
 	static const uint8_t bytes[] = {0, 1, 0x7f, 0xff};
 
 	for (size_t i = 0; i < sizeof(bytes); i++) {
-		for (size_t off = 0; off < sizeof(struct st_pageset); off += 64) {
+		for (size_t off = 0; off < sizeof(struct st_pageset); off += 128) {
 			if (off > 1024 && off % 4096)
 				continue;
 			struct guest g = guest_new(g_fill);
@@ -288,7 +288,7 @@ static void random_jumps_into_the_stub(void)
 	struct guest base = guest_new(g_nr), g;
 	unsigned seed = 7;
 
-	for (int i = 0; i < 1500; i++) {
+	for (int i = 0; i < 400; i++) {
 		if (ops->fork(base.th, &g.as, &g.th))
 			continue;
 		struct arch_regs *r = ops->regs(g.th);
@@ -326,7 +326,7 @@ static void random_jumps_into_the_stub(void)
 /* One thread is asked for batches, clones and threads while its sibling overwrites its page set. */
 static void scribbling_during_commands(void)
 {
-	for (int round = 0; round < 16; round++) {
+	for (int round = 0; round < 6; round++) {
 		struct guest g = guest_new(g_nr), c;
 		struct p_thread *t, *u;
 		CHECK_EQ(ops->thread_create(g.th, &t), 0);

@@ -24,8 +24,7 @@ static int count_flush(struct file *f)
 	return 0;
 }
 
-static const struct file_ops ops = {
-	.stream = true, .release = count_release, .flush = count_flush};
+static const struct file_ops ops = {.stream = true, .release = count_release, .flush = count_flush};
 
 static struct file *new_file(int flags)
 {

@@ -143,7 +143,7 @@ static bool runs_consume(struct pipe *p, uint32_t n)
 /* ---- reading ---- */
 
 /* Ends a claim of the read side and tells who waits. */
-static void read_done(struct pipe *p, bool was_full)
+static void read_done(struct pipe *p, bool was_full) RELEASES(lc_pipe)
 {
 	p->rbusy = false;
 	uint32_t ev = 0;

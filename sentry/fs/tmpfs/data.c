@@ -19,7 +19,8 @@ void tmpfs_data_init(struct tmpfs_inode *ti)
 void tmpfs_data_fini(struct tmpfs_inode *ti)
 {
 	struct tmpfs_data *td = &ti->data;
-	tmpfs_mem_free_from(ti, 0);
+	for (size_t i = 0; i < td->npages; i++)
+		free(td->pages[i]);
 	free(td->pages);
 	tmpfs_uncharge(tmpfs_super(ti->in.sb), ti->charged);
 	tmpfs_backing_close(td->memfd);

@@ -52,7 +52,7 @@ static int connect_begin(struct unix_sock *u)
 	int err = 0;
 
 	mutex_lock(&u->lock, &lc_socket);
-	switch (u->state) {
+	switch ((enum unix_state)u->state) {
 	case UNIX_CLOSED:
 		u->state = UNIX_BUSY;
 		break;

@@ -6,6 +6,7 @@
 
 /* May u's message be queued at `to`?  lock of `to` held. */
 static int may_queue(struct unix_sock *u, struct unix_sock *to, const struct sock_msg *m)
+	REQUIRES(lc_socket)
 {
 	bool seqpacket = u->s.type == SOCK_SEQPACKET;
 
@@ -132,6 +133,7 @@ ssize_t unix_dgram_sendmsg(struct socket *s, struct sock_msg *m, const struct so
 
 /* Copies the claimed message; called and returns with the lock held. */
 static ssize_t recv_claimed(struct unix_sock *u, struct unix_msg *msg, struct sock_msg *m)
+	REQUIRES(lc_socket)
 {
 	uint32_t n = MIN((uint64_t)msg->len, m->io->left);
 

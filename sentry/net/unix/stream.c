@@ -54,7 +54,7 @@ static bool same_creds(const struct sock_ucred *a, const struct sock_ucred *b)
 }
 
 /* Appends to the last message when it has room and nothing tells the two apart. */
-static bool merge(struct unix_sock *to, const struct unix_msg *msg)
+static bool merge(struct unix_sock *to, const struct unix_msg *msg) REQUIRES(lc_socket)
 {
 	if (list_empty(&to->rcvq) || msg->nfiles)
 		return false;
@@ -143,6 +143,7 @@ ssize_t unix_stream_sendmsg(struct socket *s, struct sock_msg *m, const struct s
 
 /* n bytes of the first message were taken; lock held.  Returns the message if that was all. */
 static struct unix_msg *commit(struct unix_sock *u, struct unix_msg *msg, uint32_t n)
+	REQUIRES(lc_socket)
 {
 	msg->off += n;
 	u->rcvq_bytes -= n;
@@ -164,7 +165,7 @@ static bool goes_on(const struct unix_sock *u, const struct sock_msg *m,
 }
 
 static ssize_t recv_claimed(struct unix_sock *u, struct unix_msg *msg, struct sock_msg *m,
-			    struct list_head *done)
+			    struct list_head *done) REQUIRES(lc_socket)
 {
 	bool peek = m->flags & MSG_PEEK;
 	ssize_t total = 0;

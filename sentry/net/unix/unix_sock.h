@@ -138,6 +138,6 @@ void unix_sender_creds(const struct sock_msg *m, const struct sock_caller *c,
 		       struct sock_ucred *out);
 /* Claims the front of the queue: 0 with the first message, or what a read returns now (0 bytes
  * as 1).  lock held. */
-int unix_claim(struct unix_sock *u, struct unix_msg **first);
+int unix_claim(struct unix_sock *u, struct unix_msg **first) REQUIRES(lc_socket);
 /* Ends the claim, releases the lock, notifies. */
-void unix_unclaim(struct unix_sock *u);
+void unix_unclaim(struct unix_sock *u) RELEASES(lc_socket);
