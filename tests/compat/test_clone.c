@@ -66,9 +66,9 @@ TEST(clone3_refuses_bad_fields)
 {
 	struct clone_args a;
 
-#define REFUSED(err, ...)                                   \
-	do {                                                \
-		a = (struct clone_args){__VA_ARGS__};       \
+#define REFUSED(err, ...)                                 \
+	do {                                              \
+		a = (struct clone_args){__VA_ARGS__};     \
 		EXPECT_ERRNO(clone3(&a, sizeof(a)), err); \
 	} while (0)
 	REFUSED(EINVAL, .exit_signal = 65);

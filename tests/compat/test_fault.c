@@ -32,13 +32,13 @@ static void catch_faults(void)
 }
 
 /* The signal that these statements raise; 0: none. */
-#define SIGNAL_OF(...)                        \
-	({                                    \
-		int s_ = sigsetjmp(back, 1);  \
-		if (!s_) {                    \
-			__VA_ARGS__;          \
-		}                             \
-		s_;                           \
+#define SIGNAL_OF(...)                       \
+	({                                   \
+		int s_ = sigsetjmp(back, 1); \
+		if (!s_) {                   \
+			__VA_ARGS__;         \
+		}                            \
+		s_;                          \
 	})
 
 TEST(fault_segv_codes_tell_unmapped_from_forbidden)
@@ -117,7 +117,8 @@ TEST(fault_unmasked_sse_exception_is_fpe_fltdiv)
 			  unsigned csr = 0x1f80 & ~0x200u; /* divide by zero unmasked */
 			  double one = 1, zero = 0;
 			  __asm__ volatile("ldmxcsr %0\n\tdivsd %2, %1"
-					   : : "m"(csr), "x"(one), "x"(zero));
+					   :
+					   : "m"(csr), "x"(one), "x"(zero));
 		  }),
 		  SIGFPE);
 	EXPECT_EQ(last.si_code, FPE_FLTDIV);
@@ -149,7 +150,8 @@ TEST(fault_breakpoint_is_trap_after_the_instruction)
 	long start;
 
 	catch_faults();
-	EXPECT_EQ(SIGNAL_OF(__asm__ volatile("lea 0f(%%rip), %0\n0:\tint3" : "=r"(start));
+	EXPECT_EQ(SIGNAL_OF(__asm__ volatile("lea 0f(%%rip), %0\n0:\tint3"
+					     : "=r"(start));
 			    last_rip = 0),
 		  SIGTRAP);
 	EXPECT_EQ(last.si_code, SI_KERNEL);
@@ -175,7 +177,10 @@ TEST(fault_trap_flag_single_steps)
 
 	EXPECT_OK(sigaction(SIGTRAP, &sa, NULL));
 	__asm__ volatile("sub $128, %%rsp\n\tpushf\n\torl $0x100, (%%rsp)\n\tpopf\n\tnop\n\tnop\n\t"
-			 "add $128, %%rsp" : : : "memory", "cc");
+			 "add $128, %%rsp"
+			 :
+			 :
+			 : "memory", "cc");
 	EXPECT_EQ(steps, 1);
 	EXPECT_EQ(last.si_code, TRAP_TRACE);
 	EXPECT_EQ(last_trapno, 1);
@@ -366,9 +371,8 @@ __attribute__((target("avx"))) static void load_ymm(const uint64_t (*v)[4])
 }
 
 /* Loads four registers, makes this system call, and stores them: nothing in between is C. */
-__attribute__((target("avx"), noinline)) static long ymm_across(long nr, long a, long b, long c,
-								const uint64_t (*in)[4],
-								uint64_t (*out)[4])
+__attribute__((target("avx"), noinline)) static long
+ymm_across(long nr, long a, long b, long c, const uint64_t (*in)[4], uint64_t (*out)[4])
 {
 	long ret;
 
@@ -511,14 +515,15 @@ TEST(registers_survive_system_calls)
 {
 	uint64_t r[8] = {0};
 
-	__asm__ volatile("mov $101, %%rbx\n\tmov $102, %%r8\n\tmov $103, %%r9\n\tmov $104, %%r10\n\t"
-			 "mov $105, %%r12\n\tmov $106, %%r13\n\tmov $107, %%r14\n\tsyscall\n\t"
-			 "mov %%rbx, (%1)\n\tmov %%r8, 8(%1)\n\tmov %%r9, 16(%1)\n\t"
-			 "mov %%r10, 24(%1)\n\tmov %%r12, 32(%1)\n\tmov %%r13, 40(%1)\n\t"
-			 "mov %%r14, 48(%1)"
-			 :
-			 : "a"(SYS_getppid), "r"(r)
-			 : "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "memory");
+	__asm__ volatile(
+		"mov $101, %%rbx\n\tmov $102, %%r8\n\tmov $103, %%r9\n\tmov $104, %%r10\n\t"
+		"mov $105, %%r12\n\tmov $106, %%r13\n\tmov $107, %%r14\n\tsyscall\n\t"
+		"mov %%rbx, (%1)\n\tmov %%r8, 8(%1)\n\tmov %%r9, 16(%1)\n\t"
+		"mov %%r10, 24(%1)\n\tmov %%r12, 32(%1)\n\tmov %%r13, 40(%1)\n\t"
+		"mov %%r14, 48(%1)"
+		:
+		: "a"(SYS_getppid), "r"(r)
+		: "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "memory");
 	for (uint64_t i = 0; i < 7; i++)
 		EXPECT_EQ(r[i], 101 + i);
 }

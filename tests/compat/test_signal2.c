@@ -452,7 +452,12 @@ TEST(handler_mask_and_saved_mask)
 
 TEST(sigaction_tells_what_it_was_given)
 {
-	struct { void *handler; unsigned long flags; void *restorer; uint64_t mask; } a, b;
+	struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		uint64_t mask;
+	} a, b;
 
 	handle(SIGUSR1, only_count, SA_RESTART | SA_NODEFER);
 	EXPECT_OK(syscall(SYS_rt_sigaction, SIGUSR1, NULL, &a, 8));
