@@ -369,7 +369,7 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 	struct p_thread *th;
 	struct kit k;
 
-	if (pf->naspaces >= pf->opt.max_guest_processes)
+	if (atomic_load(&pf->naspaces) >= pf->opt.max_guest_processes)
 		return -EAGAIN;
 	if (atomic_load(&parent->as->dead))
 		return -ESRCH;

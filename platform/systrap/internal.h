@@ -129,7 +129,7 @@ struct systrap {
 
 	struct mutex lock; /* lc_platform */
 	struct list_head aspaces;
-	int naspaces;
+	_Atomic int naspaces;
 	struct p_thread **table;
 	uint32_t table_len, table_cap;
 	struct list_head free_threads;

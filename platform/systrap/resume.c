@@ -90,9 +90,10 @@ static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
 	ps->redo_deadline = redo_deadline(th, cmd);
 	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
 	ps->spin = spin ? pf->spin_ticks : 0;
-	ps->polled = poll;
-	ps->taken = 0;
-	ps->intr = 0;
+	/* Looked at or written by other sentry threads as well: atomic, in no order. */
+	__atomic_store_n(&ps->polled, poll, __ATOMIC_RELAXED);
+	__atomic_store_n(&ps->taken, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&ps->intr, 0, __ATOMIC_RELAXED);
 	th->resumed_tsc = st_tsc();
 	th->handle_ticks = th->resumed_tsc - th->taken_tsc;
 	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);

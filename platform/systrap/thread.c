@@ -157,8 +157,8 @@ void systrap_thread_destroy(struct p_thread *th)
 		for (size_t i = 0; i < as->nblocks; i++)
 			if (as->blocks[i].index == block)
 				as->blocks[i].exiting |= 1u << slot;
-		mutex_unlock(&as->cmd_lock, &lc_aspace);
 		command_give(th, ST_CMD_EXIT);
+		mutex_unlock(&as->cmd_lock, &lc_aspace);
 	}
 	thread_release(th);
 }

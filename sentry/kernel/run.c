@@ -25,7 +25,7 @@ static void enter_guest(void *arg)
 static void run_syscall(struct task *t, const struct p_event *ev)
 {
 	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
-	uint64_t nr = regs->orig_rax;
+	uint64_t nr = (uint32_t)regs->orig_rax; /* the entry code looks at eax */
 	const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
 
 	(void)ev;

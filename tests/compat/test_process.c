@@ -263,3 +263,10 @@ TEST(getrusage_bad_arguments)
 	EXPECT_ERRNO(syscall(SYS_getrusage, RUSAGE_SELF, BAD_ADDR), EFAULT);
 	EXPECT_OK(getrusage(RUSAGE_SELF, &ru));
 }
+
+TEST(only_32_bits_of_the_number_count)
+{
+	long ret;
+	__asm__ volatile("syscall" : "=a"(ret) : "a"(1L << 32 | SYS_getpid) : "rcx", "r11", "memory");
+	EXPECT_EQ(ret, getpid());
+}

@@ -121,7 +121,7 @@ TEST(x32_numbers_are_unknown)
 TEST(strange_numbers_are_unknown)
 {
 	/* Not 335 and 336: the host answers its own probes' calls before any filter sees them. */
-	static const long numbers[] = {423, 470, 511, 512, 1 << 20, -1, INT64_MIN, INT64_MAX};
+	static const long numbers[] = {423, 470, 511, 512, 1 << 20, -1, INT64_MAX};
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		EXPECT_EQ(raw(numbers[i], 0, 0, 0, 0, 0, 0), -ENOSYS);
 	prove_life();

@@ -1,0 +1,20 @@
+/*
+ * Builds with AddressSanitizer and UBSan (make SAN=asan) in processes that shut themselves in.
+ *
+ * The sanitizers' runtime makes host calls of its own, and reports to standard error, which a
+ * confined process may not have.  Without sanitizers this is nothing.
+ */
+#pragma once
+
+#if defined(__SANITIZE_ADDRESS__)
+/*
+ * Call before the process is confined.  Reports go to fd (borrowed) when it is not negative.
+ * Leaks are no longer looked for: that needs another process, ptrace and /proc; unit tests do it.
+ */
+void sanitizer_confined(int fd);
+#else
+static inline void sanitizer_confined(int fd)
+{
+	(void)fd;
+}
+#endif
