@@ -104,6 +104,28 @@ static int add_sockets(scmp_filter_ctx ctx)
 	return add_rules(ctx, rules, ARRAY_SIZE(rules));
 }
 
+/* The sanitizers' runtime, in builds that have it: its shadow memory, threads' bookkeeping and the
+ * reports, which name no source lines because files are out of reach. */
+static int add_sanitizer(scmp_filter_ctx ctx)
+{
+	int err = 0;
+#if defined(__SANITIZE_ADDRESS__)
+	static const int plain[] = {
+		SYS_mmap,	 SYS_mprotect,	  SYS_madvise,	       SYS_futex,	SYS_gettid,
+		SYS_sched_yield, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_rt_sigaction,
+	};
+	static const int refused[] = {SYS_open, SYS_readlink, SYS_prlimit64};
+
+	for (size_t i = 0; i < ARRAY_SIZE(plain) && !err; i++)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, plain[i], 0);
+	for (size_t i = 0; i < ARRAY_SIZE(refused) && !err; i++)
+		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOENT), refused[i], 0);
+#else
+	(void)ctx;
+#endif
+	return err;
+}
+
 int filter_install(int conn_fd, int log_fd, int ready_fd, bool host_uds)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -115,6 +137,8 @@ int filter_install(int conn_fd, int log_fd, int ready_fd, bool host_uds)
 		err = add_plain(ctx);
 	if (!err)
 		err = add_checked(ctx, conn_fd);
+	if (!err)
+		err = add_sanitizer(ctx);
 	if (!err && log_fd >= 0)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SYS_write, 1, IS(0, log_fd));
 	if (!err && ready_fd >= 0)

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "sentry/host/sanitizer.h"
 #include "sentry/lib/cleanup.h"
 #include "sentry/lib/log.h"
 
@@ -201,6 +202,7 @@ int gofer_main(const struct gofer_config *c)
 
 	if (err)
 		return err;
+	sanitizer_confined(st.log_fd);
 	umask(0777);
 	uint32_t limit = raise_fd_limit();
 	uint32_t used = FD_RESERVE + (uint32_t)c->nattach;

@@ -19,8 +19,11 @@ static long rw_buf(struct task *t, int fd, uaddr_t buf, uint64_t count, int64_t 
 	struct uio_seg seg;
 	struct uio io;
 
-	if (!f)
+	if (!f || !(write ? file_writable(f) : file_readable(f)))
 		return -EBADF;
+	/* Judged before the count is cut, as access_ok() of Linux. */
+	if (count > t->um.mm->task_size || buf.v > t->um.mm->task_size - count)
+		return -EFAULT;
 	uio_init_user(&io, &seg, &t->um, buf, MIN(count, MAX_RW_COUNT));
 	return write ? io_write(t, f, &io, off, 0) : io_read(t, f, &io, off, 0);
 }

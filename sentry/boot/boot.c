@@ -20,6 +20,7 @@
 #include "sentry/host/crash.h"
 #include "sentry/host/poller.h"
 #include "sentry/host/reopen.h"
+#include "sentry/host/sanitizer.h"
 #include "sentry/lib/log.h"
 #include "syscalls/syscalls.h"
 
@@ -54,7 +55,9 @@ int boot_begin(struct boot_config *c)
 {
 	/* Times in logs are UTC; the C library looks for a time zone file once, which is now. */
 	tzset();
-	int err = crash_init(c->panic_fd >= 0 ? c->panic_fd : c->log_fd);
+	int panic_fd = c->panic_fd >= 0 ? c->panic_fd : c->log_fd;
+	sanitizer_confined(panic_fd);
+	int err = crash_init(panic_fd);
 
 	if (!err)
 		err = prepare_stdio(c);

@@ -76,11 +76,13 @@ struct file {
 
 static inline bool file_readable(const struct file *f)
 {
-	return (f->flags & 3) != 1 && !(f->flags & 010000000 /* O_PATH */);
+	int mode = f->flags & 3; /* 3: for ioctl only, open(2) */
+	return mode != 1 && mode != 3 && !(f->flags & 010000000 /* O_PATH */);
 }
 static inline bool file_writable(const struct file *f)
 {
-	return (f->flags & 3) != 0 && !(f->flags & 010000000 /* O_PATH */);
+	int mode = f->flags & 3;
+	return mode != 0 && mode != 3 && !(f->flags & 010000000 /* O_PATH */);
 }
 
 /* A file for an opened path; takes references.  ops->open has not run.  NULL: no memory. */

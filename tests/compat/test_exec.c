@@ -80,7 +80,8 @@ static void become(const char *what, int n)
 	char arg[20];
 
 	snprintf(arg, sizeof(arg), "%d", n);
-	execl("/proc/self/exe", "exec-helper", what, arg, NULL);
+	/* Not /proc/self, which is the leader's: it may have gone. */
+	execl("/proc/thread-self/exe", "exec-helper", what, arg, NULL);
 	_exit(98);
 }
 

@@ -37,7 +37,7 @@ check state_of_deleted_is_refused expect 128 "does not exist" runsc state one
 check delete_force_of_missing_is_fine runsc delete --force one
 
 check run_returns_exit_code expect 3 "" sh -c "'$RUNSC' --root '$root' do sh -c 'exit 3'"
-check missing_bundle_is_refused expect 128 "no such file or directory" runsc create --bundle "$work/none" two
+check missing_bundle_is_refused expect 128 "No such file or directory" runsc create --bundle "$work/none" two
 check bad_id_is_refused expect 128 "invalid" runsc create --bundle "$b" ../two
 check unknown_command_is_named expect 128 "frobnicate" runsc frobnicate
 check unknown_flag_is_named expect 128 "no-such-flag" runsc --no-such-flag list
