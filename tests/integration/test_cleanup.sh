@@ -91,7 +91,7 @@ done
 # `do` leaves no state at all, whoever is killed.
 kill_do() {
 	for v in cli sentry gofer; do
-		"$RUNSC" --root "$root" do sleep 1000 </dev/null >/dev/null 2>&1 &
+		"$RUNSC" --root "$root" "do" sleep 1000 </dev/null >/dev/null 2>&1 &
 		cli=$!
 		sleep 0.2
 		for p in $(pick $v $cli | head -1); do kill -9 "$p"; done
@@ -102,7 +102,7 @@ kill_do() {
 check do_leaves_nothing kill_do
 
 clean_message() {
-	"$RUNSC" --root "$root" do sleep 1000 </dev/null >"$work/msg" 2>&1 &
+	"$RUNSC" --root "$root" "do" sleep 1000 </dev/null >"$work/msg" 2>&1 &
 	cli=$!
 	sleep 0.3
 	for p in $(pick sentry $cli | head -1); do kill -9 "$p"; done

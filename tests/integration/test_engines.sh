@@ -3,6 +3,7 @@
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 # podman passes its own limits on; beyond the hard limit it fails
+# shellcheck disable=SC3045 # dash has it
 ulimit -n "$(ulimit -Hn)"
 
 mkdir -p "$work/image/bin" "$work/image/proc" "$work/image/sys" "$work/image/dev" "$work/image/tmp" \
@@ -29,8 +30,7 @@ check podman/volume sh -c "timeout 60 podman --cgroup-manager=cgroupfs --runtime
 printf '[engine]\nruntime_supports_nocgroups = ["runsc"]\n[engine.runtimes]\nrunsc = ["%s"]\n' \
 	"$(readlink -f "$RUNSC")" >"$work/containers.conf"
 no_cgroups() {
-	CONTAINERS_CONF=$work/containers.conf expect 0 fine \
-		timeout 60 podman --cgroup-manager=cgroupfs --runtime runsc \
+	expect 0 fine env CONTAINERS_CONF="$work/containers.conf" timeout 60 podman --cgroup-manager=cgroupfs --runtime runsc \
 		run --rm --network=none --cgroups=disabled $image echo fine
 }
 check podman/no_cgroups no_cgroups

@@ -105,7 +105,7 @@ same() { # PLATFORM COMMAND …: the same output and exit code as natively
 	shift
 	"$@" >"$work/native" 2>&1 </dev/null
 	native=$?
-	timeout 120 "$RUNSC" --root "$root" --platform="$platform" do "$@" >"$work/inside" 2>&1 </dev/null
+	timeout 120 "$RUNSC" --root "$root" --platform="$platform" "do" "$@" >"$work/inside" 2>&1 </dev/null
 	inside=$?
 	diff "$work/native" "$work/inside" && [ $native = $inside ]
 }
