@@ -79,9 +79,10 @@ long sys_getrandom(struct task *t, uaddr_t buf, uint64_t count, unsigned flags)
 		size_t n = MIN(count - done, sizeof(chunk));
 		if (getrandom(chunk, n, 0) != (ssize_t)n)
 			return done ? (long)done : -EAGAIN;
-		if (copy_out(&t->um, uaddr_add(buf, done), chunk, n))
+		size_t copied = copy_out_partial(&t->um, uaddr_add(buf, done), chunk, n);
+		done += copied;
+		if (copied < n)
 			return done ? (long)done : -EFAULT;
-		done += n;
 		if (signal_pending(t) && done < count)
 			break;
 	}

@@ -23,8 +23,9 @@ static int helper_report(const char *what, const char *arg, int argc, char **arg
 		sigset_t now, pending;
 		sigprocmask(SIG_BLOCK, NULL, &now);
 		sigpending(&pending);
-		return sigismember(&now, atoi(arg)) == 1 && sigismember(&pending, atoi(arg)) == 1 ? 0
-												  : 1;
+		return sigismember(&now, atoi(arg)) == 1 && sigismember(&pending, atoi(arg)) == 1
+			       ? 0
+			       : 1;
 	}
 	if (!strcmp(what, "handler")) {
 		struct sigaction sa;
