@@ -37,7 +37,8 @@ OBJS     := $(SRCS:%.c=$(B)/%.o) $(ASMS:%.S=$(B)/%.o)
 LIBOBJS  := $(filter-out $(B)/oci/main.o,$(OBJS))
 
 .PHONY: all check check-quick lint demo bench fuzz install clean help
-all: build/runsc
+# build/runsc is the release build; other variants stay in their own folder.
+all: $(if $(filter release,$(VARIANT)),build/runsc,$(B)/runsc)
 
 help:
 	@sed -n 's/^#   //p' Makefile

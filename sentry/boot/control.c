@@ -455,7 +455,7 @@ static ssize_t conn_read(struct control *ctl, struct conn *c)
 /* Returns false when the owner went. */
 static bool conn_serve(struct control *ctl, struct conn *c)
 {
-	ssize_t n;
+	ssize_t n = 0;
 
 	while (c->fd >= 0 && (n = conn_read(ctl, c)) > 0)
 		;

@@ -9,7 +9,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 /*
  * Call before the process is confined.  Reports go to fd (borrowed) when it is not negative.
- * Leaks are no longer looked for: that needs another process, ptrace and /proc; unit tests do it.
+ * Leaks are unit tests' to find: LeakSanitizer needs another process, ptrace and /proc.
  */
 void sanitizer_confined(int fd);
 #else

@@ -158,9 +158,21 @@ static void prefix_fini(struct prefix *p)
 	free(p->name);
 }
 
+/* Not strndup: the head of a file has no NUL to be looked for. */
+static char *copy_bytes(const char *s, size_t len)
+{
+	char *copy = malloc(len + 1);
+
+	if (copy) {
+		memcpy(copy, s, len);
+		copy[len] = 0;
+	}
+	return copy;
+}
+
 static int prefix_push(struct prefix *p, const char *s, size_t len)
 {
-	char *copy = strndup(s, len);
+	char *copy = copy_bytes(s, len);
 
 	if (!copy)
 		return -ENOMEM;
@@ -186,7 +198,7 @@ static int apply_script(const struct exec_args *a, const char *buf, const struct
 		err = prefix_push(p, buf + line->interp_off, line->interp_len);
 	if (err)
 		return err;
-	char *name = strndup(buf + line->interp_off, line->interp_len);
+	char *name = copy_bytes(buf + line->interp_off, line->interp_len);
 	if (!name)
 		return -ENOMEM;
 	free(p->name);

@@ -416,3 +416,25 @@ TEST(fifos_wait_for_each_other)
 	EXPECT_OK(waitpid(pid, NULL, 0));
 	close(rd);
 }
+
+/* A writer that fills the pipe while a read is being copied must hear of the room it leaves. */
+TEST(large_pipe_writes_never_stall)
+{
+	static char buf[131072];
+	int p[2];
+	EXPECT_OK(pipe(p));
+	pid_t pid = EXPECT_OK(fork());
+	if (!pid) {
+		close(p[0]);
+		for (int i = 0; i < 100; i++)
+			EXPECT_EQ(write(p[1], buf, sizeof(buf)), sizeof(buf));
+		_exit(0);
+	}
+	close(p[1]);
+	size_t total = 0;
+	ssize_t n;
+	while ((n = EXPECT_OK(read(p[0], buf, 16384))) > 0)
+		total += (size_t)n;
+	EXPECT_EQ(total, 100 * sizeof(buf));
+	EXPECT_OK(waitpid(pid, NULL, 0));
+}

@@ -198,6 +198,8 @@ static ssize_t pipe_read(struct file *f, struct uio *io, int64_t *off)
 		mutex_unlock(&p->lock, &lc_pipe);
 		ssize_t got = read_copy(p, io, head, n);
 		mutex_lock(&p->lock, &lc_pipe);
+		/* A writer may have filled it, and gone to sleep, during the copy. */
+		was_full |= p->cap - p->used < PIPE_BUF || !runs_have_room(p, true);
 		if (got <= 0) {
 			if (!total)
 				total = got;
