@@ -23,7 +23,7 @@ printf 'int main(void){return 42;}\n' >a.c && make -s a && ./a || echo "status $
 git init -q . && git add a.c && git -c user.name=n -c user.email=e@example.org commit -qm one && git log --format=%s
 sqlite3 t.db 'pragma journal_mode=wal; create table t(a); insert into t values (1),(2); select sum(a) from t;'
 find /usr -xdev | wc -l
-tar cJf /tmp/x.tar.xz -C /etc . && mkdir /tmp/x && tar xJf /tmp/x.tar.xz -C /tmp/x && diff -r /etc /tmp/x && echo same
+tar cJf /tmp/x.tar.xz -C /etc . && mkdir /tmp/x && tar xJf /tmp/x.tar.xz -C /tmp/x && diff -r --no-dereference /etc /tmp/x && echo same
 adduser --disabled-password --gecos '' guest >/dev/null 2>&1 || useradd guest; su guest -s /bin/sh -c 'id -un; touch /etc/x 2>/dev/null || echo refused'
 X
 cp -a "$deb" "$work/native"
@@ -34,7 +34,7 @@ chroot "$work/native" /bin/bash /test.sh >"$work/want" 2>&1
 inside() {
 	b=$work/$1
 	mkdir "$b" && (cd "$b" && "$RUNSC" spec -- /bin/bash /test.sh) || return 1
-	jq --arg root "$deb" '.root.path = $root | .process.terminal = false |
+	jq --arg root "$deb" '.root = {path: $root} | .process.terminal = false |
 		.process.capabilities |= with_entries(.value += ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER",
 			"CAP_FSETID", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"])' "$b/config.json" >"$b/new" &&
 		mv "$b/new" "$b/config.json"
