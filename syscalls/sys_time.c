@@ -39,6 +39,20 @@ long sys_clock_getres(struct task *t, int clock, uaddr_t uts)
 	return uaddr_is_null(uts) ? 0 : copy_out_val(&t->um, uts, &ts);
 }
 
+/* The host's clocks are not the guest's to set; what Linux checks before that, we check. */
+long sys_clock_settime(struct task *t, int clock, uaddr_t uts)
+{
+	struct timespec ts;
+
+	if (clock != CLOCK_REALTIME)
+		return -EINVAL;
+	if (copy_in_val(&t->um, &ts, uts))
+		return -EFAULT;
+	if (ts.tv_sec < 0 || ts.tv_nsec < 0 || ts.tv_nsec >= NSEC_PER_SEC)
+		return -EINVAL;
+	return -EPERM;
+}
+
 long sys_gettimeofday(struct task *t, uaddr_t utv, uaddr_t utz)
 {
 	int64_t now = time_realtime();

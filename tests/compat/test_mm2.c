@@ -117,7 +117,7 @@ TEST(system_calls_fault_lazily_allocated_and_copied_pages_in)
 	pid_t pid = fork();
 	if (pid == 0)
 		_exit(read(fd, p, 64 * PAGE) == 64 * PAGE && p[0] == 0 && p[63 * PAGE] == 0 ? 0
-											   : 1);
+											    : 1);
 	EXPECT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
 	EXPECT_EQ(p[63 * PAGE], 7);

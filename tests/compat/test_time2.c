@@ -65,9 +65,9 @@ TEST(time_calls_refuse_hostile_pointers)
 TEST(clock_resolutions_are_those_of_linux)
 {
 	struct timespec ts;
-	const clockid_t fine[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW,
-				  CLOCK_BOOTTIME, CLOCK_PROCESS_CPUTIME_ID,
-				  CLOCK_THREAD_CPUTIME_ID};
+	const clockid_t fine[] = {CLOCK_REALTIME,	    CLOCK_MONOTONIC,
+				  CLOCK_MONOTONIC_RAW,	    CLOCK_BOOTTIME,
+				  CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
 
 	for (size_t i = 0; i < sizeof(fine) / sizeof(*fine); i++) {
 		EXPECT_OK(syscall(SYS_clock_getres, fine[i], &ts));

@@ -107,7 +107,7 @@ static void *exit_thread(void *arg)
 	return NULL;
 }
 
-TEST(exit_of_the_leader_waits_for_the_last_thread)
+TEST(exit_status_of_a_process_is_its_last_threads)
 {
 	int status;
 	pid_t pid = fork();
@@ -120,7 +120,13 @@ TEST(exit_of_the_leader_waits_for_the_last_thread)
 	EXPECT_EQ(waitpid(pid, &status, WNOHANG), 0);
 	EXPECT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT(WIFEXITED(status));
-	EXPECT_EQ(WEXITSTATUS(status), 7); /* the leader's */
+	EXPECT_EQ(WEXITSTATUS(status), 55);
+}
+
+static void *pause_thread(void *arg)
+{
+	pause();
+	return arg;
 }
 
 TEST(exit_group_in_a_thread_ends_all)
@@ -130,8 +136,8 @@ TEST(exit_group_in_a_thread_ends_all)
 
 	if (pid == 0) {
 		pthread_t th;
-		pthread_create(&th, NULL, (void *(*)(void *))pause, NULL);
-		pthread_create(&th, NULL, (void *(*)(void *))pause, NULL);
+		pthread_create(&th, NULL, pause_thread, NULL);
+		pthread_create(&th, NULL, pause_thread, NULL);
 		syscall(SYS_exit_group, 0x1234);
 	}
 	EXPECT_EQ(waitpid(pid, &status, 0), pid);
