@@ -112,10 +112,10 @@ static int64_t inode_size(struct inode *in)
 static ssize_t write_at(struct file *f, struct uio *io, int64_t *pos, uint64_t limit)
 {
 	uint64_t cut = 0;
-	int err = check_range(*pos, 0);
+	int err = check_range(*pos, io->left);
 
 	if (err)
-		return err;
+		return err == -EOVERFLOW ? -EINVAL : err; /* as rw_verify_area() of Linux */
 	if (!io->left && empty_io_is_nothing(f))
 		return 0;
 	if (!S_ISREG(f->inode->mode))

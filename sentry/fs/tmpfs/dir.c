@@ -417,14 +417,22 @@ static struct tmpfs_entry *entry_from(struct tmpfs_dir *td, int64_t pos)
 	return best;
 }
 
+/*
+ * A listing ends where the directory ended when it began (f->priv, with pos_busy): a program that
+ * makes a name for each that it reads would otherwise never come to the end.
+ */
 static int dir_readdir(struct file *f, struct dir_context *ctx, int64_t *off)
 {
 	struct inode *dir = f->inode;
 	if (!dir_emit_dots(f, ctx, off))
 		return 0;
 	mutex_lock(&dir->data_lock, &lc_inode_data);
+	if (*off <= FIRST_POS || !f->priv)
+		f->priv = (void *)(uintptr_t)tmpfs_inode(dir)->dir.next_pos;
+	int64_t end = (int64_t)(uintptr_t)f->priv;
 	struct tmpfs_entry *e = entry_from(&tmpfs_inode(dir)->dir, *off);
-	while (e && ctx->emit(ctx, e->name, e->len, e->pos + 1, e->in->ino, IFTODT(e->in->mode))) {
+	while (e && e->pos < end &&
+	       ctx->emit(ctx, e->name, e->len, e->pos + 1, e->in->ino, IFTODT(e->in->mode))) {
 		*off = e->pos + 1;
 		struct rb_node *next = rb_next(&e->by_pos);
 		e = next ? rb_entry(next, struct tmpfs_entry, by_pos) : NULL;
