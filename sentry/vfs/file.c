@@ -240,7 +240,7 @@ static int64_t seek_by_size(struct file *f, int64_t off, int whence)
 	}
 	int64_t pos;
 	if (__builtin_add_overflow(base, off, &pos))
-		return -EOVERFLOW;
+		return -EINVAL;
 	return pos < 0 ? -EINVAL : pos;
 }
 
