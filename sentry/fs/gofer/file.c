@@ -123,7 +123,7 @@ static int64_t gofer_file_llseek(struct file *f, int64_t off, int whence)
 	}
 	int64_t pos;
 	if (__builtin_add_overflow(base, off, &pos))
-		return -EOVERFLOW;
+		return -EINVAL;
 	return pos < 0 ? -EINVAL : pos;
 }
 

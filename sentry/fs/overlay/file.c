@@ -87,7 +87,7 @@ static int64_t ovl_llseek(struct file *f, int64_t off, int whence)
 		return -EINVAL;
 	}
 	if (__builtin_add_overflow(base, off, &off))
-		return -EOVERFLOW;
+		return -EINVAL;
 	return off < 0 ? -EINVAL : off;
 }
 

@@ -110,11 +110,11 @@ static int64_t file_llseek(struct file *f, int64_t off, int whence)
 		break;
 	case SEEK_CUR:
 		if (__builtin_add_overflow(off, (int64_t)f->pos, &off))
-			return -EOVERFLOW;
+			return -EINVAL;
 		break;
 	case SEEK_END:
 		if (__builtin_add_overflow(off, (int64_t)f->inode->size, &off))
-			return -EOVERFLOW;
+			return -EINVAL;
 		break;
 	case SEEK_DATA:
 	case SEEK_HOLE:
