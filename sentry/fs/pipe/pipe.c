@@ -217,6 +217,77 @@ static ssize_t pipe_read(struct file *f, struct uio *io, int64_t *off)
 	return total;
 }
 
+/* ---- splice and tee ---- */
+
+/* Claims the read side: 1, 0 at the end of the stream, -EAGAIN.  lc_pipe held. */
+static int read_claim(struct pipe *p)
+{
+	if (p->rbusy) {
+		p->rmissed = true;
+		return -EAGAIN;
+	}
+	if (p->used == 0)
+		return p->writers ? -EAGAIN : 0;
+	p->rbusy = true;
+	return 1;
+}
+
+ssize_t pipe_offer(struct file *rd, size_t max, bool consume,
+		   ssize_t (*take)(void *arg, const void *bytes, size_t n), void *arg)
+{
+	struct pipe *p = pipe_of(rd);
+	ssize_t total = 0, got = 0;
+	uint32_t seen = 0; /* bytes that were shown and not removed */
+
+	mutex_lock(&p->lock, &lc_pipe);
+	int claimed = read_claim(p);
+	if (claimed <= 0) {
+		mutex_unlock(&p->lock, &lc_pipe);
+		return claimed;
+	}
+	bool was_full = p->cap - p->used < PIPE_BUF || !runs_have_room(p, true);
+	while (max && seen < p->used) {
+		uint32_t at = (p->head + seen) % p->cap;
+		uint32_t n = MIN(p->used - seen, p->cap - at);
+		if (p->runs && consume)
+			n = MIN(n, p->runs[p->runs_head].len);
+		n = MIN((uint64_t)n, max);
+		mutex_unlock(&p->lock, &lc_pipe);
+		got = take(arg, p->buf + at, n);
+		mutex_lock(&p->lock, &lc_pipe);
+		was_full |= p->cap - p->used < PIPE_BUF || !runs_have_room(p, true);
+		if (got <= 0)
+			break;
+		total += got;
+		max -= (size_t)got;
+		if (!consume)
+			seen += (uint32_t)got;
+		else if (p->runs)
+			runs_consume(p, (uint32_t)got);
+		else
+			ring_consume(p, (uint32_t)got);
+		if ((uint32_t)got < n)
+			break;
+	}
+	read_done(p, was_full);
+	return total ? total : got;
+}
+
+size_t pipe_room(struct file *wr)
+{
+	struct pipe *p = pipe_of(wr);
+
+	mutex_lock(&p->lock, &lc_pipe);
+	size_t room = p->wbusy ? 0 : p->cap - p->used;
+	mutex_unlock(&p->lock, &lc_pipe);
+	return room;
+}
+
+bool pipe_same(const struct file *a, const struct file *b)
+{
+	return pipe_of(a) == pipe_of(b);
+}
+
 /* ---- writing ---- */
 
 /* Can a write of n ≤ PIPE_BUF bytes, which is atomic, go ahead?  lc_pipe held. */

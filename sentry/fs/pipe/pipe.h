@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "sentry/lib/compiler.h"
 
@@ -32,3 +33,15 @@ int pipe_create(int flags, struct file **rd, struct file **wr) MUST_CHECK;
  */
 int fifo_open(struct inode *in, struct file *f);
 bool file_is_pipe(const struct file *f);
+
+/*
+ * Shows the bytes at the front of the pipe to `take`, at most max of them, piece by piece; what it
+ * takes (its result; short or negative ends the offer) is removed when `consume` is set.  The read
+ * side is claimed meanwhile, no lock is held: `take` may wait.  Returns the bytes taken, 0 at the
+ * end (no writer left), -EAGAIN, or the first error of take.  For splice(2) and tee(2).
+ */
+ssize_t pipe_offer(struct file *rd, size_t max, bool consume,
+		   ssize_t (*take)(void *arg, const void *bytes, size_t n), void *arg) MUST_CHECK;
+/* Bytes that a write may put into the pipe now. */
+size_t pipe_room(struct file *wr);
+bool pipe_same(const struct file *a, const struct file *b);
