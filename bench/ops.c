@@ -1,6 +1,7 @@
 /*
- * ops: what single operations cost.  Prints "NAME NANOSECONDS" a line: the median of several rounds,
- * each long enough for the clock.  Usage: ops [PATTERN …].  bench/run puts platforms side by side.
+ * ops: what single operations cost.  Prints "NAME NANOSECONDS" a line: the median of several
+ * rounds, each long enough for the clock.  Usage: ops [PATTERN …].  bench/run puts platforms side
+ * by side.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -246,7 +247,8 @@ static double run_file_fault(void)
 static double run_fork_big(void)
 {
 	if (!big) {
-		big = mmap(NULL, BIG_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		big = mmap(NULL, BIG_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
 		must(big != MAP_FAILED, "mmap");
 		madvise(big, BIG_SIZE, MADV_NOHUGEPAGE);
 		memset(big, 1, BIG_SIZE);

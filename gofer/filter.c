@@ -111,7 +111,7 @@ static int add_sanitizer(scmp_filter_ctx ctx)
 	int err = 0;
 #if defined(__SANITIZE_ADDRESS__)
 	static const int plain[] = {
-		SYS_mmap,	 SYS_mprotect,	  SYS_madvise,	       SYS_futex,	SYS_gettid,
+		SYS_mmap,	 SYS_mprotect,	  SYS_madvise,	      SYS_futex,	SYS_gettid,
 		SYS_sched_yield, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_rt_sigaction,
 	};
 	static const int refused[] = {SYS_open, SYS_readlink, SYS_prlimit64};

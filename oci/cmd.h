@@ -19,24 +19,24 @@ struct command {
 	int (*run)(int argc, char **argv, struct err *e);
 };
 
-#define COMMANDS(X)                                                                                \
-	X(boot)                                                                                    \
-	X(create)                                                                                  \
-	X(debug)                                                                                   \
-	X(delete)                                                                                  \
-	X(do)                                                                                      \
-	X(exec)                                                                                    \
-	X(flags)                                                                                   \
-	X(gofer)                                                                                   \
-	X(help)                                                                                    \
-	X(kill)                                                                                    \
-	X(list)                                                                                    \
-	X(ps)                                                                                      \
-	X(run)                                                                                     \
-	X(spec)                                                                                    \
-	X(start)                                                                                   \
-	X(state)                                                                                   \
-	X(syscalls)                                                                                \
+#define COMMANDS(X) \
+	X(boot)     \
+	X(create)   \
+	X(debug)    \
+	X(delete)   \
+	X(do)       \
+	X(exec)     \
+	X(flags)    \
+	X(gofer)    \
+	X(help)     \
+	X(kill)     \
+	X(list)     \
+	X(ps)       \
+	X(run)      \
+	X(spec)     \
+	X(start)    \
+	X(state)    \
+	X(syscalls) \
 	X(wait)
 
 #define X(name) extern const struct command cmd_##name;

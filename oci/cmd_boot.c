@@ -1,10 +1,10 @@
 /*
  * `runsc boot`: the sentry's process, from the exec to the kernel.  Internal; see ns.h and boot.h.
  *
- * The order matters.  What needs the host's files; then the ids, since that clears "dumpable"; then everything that needs
- * capabilities (procfs, empty root); then none are left, neither here nor in the zygote that
- * boot_prepare() forks, so that its guests stay readable for us; then "not dumpable" for the
- * sentry alone, and the filter.
+ * The order matters.  What needs the host's files; then the ids, since that clears "dumpable"; then
+ * everything that needs capabilities (procfs, empty root); then none are left, neither here nor in
+ * the zygote that boot_prepare() forks, so that its guests stay readable for us; then "not
+ * dumpable" for the sentry alone, and the filter.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -146,8 +146,9 @@ static int run(int argc, char **argv, struct err *e)
 	}
 	int status = boot_run(c);
 	/* boot_run has reported its failures itself. */
-	return status < 0 ? EXIT_OWN_FAILURE
-			  : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	return status < 0	     ? EXIT_OWN_FAILURE
+	       : WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+				     : WEXITSTATUS(status);
 }
 
 const struct command cmd_boot = {

@@ -21,8 +21,8 @@
 #include "oci/run.h"
 #include "sentry/lib/cleanup.h"
 
-static const char *process_file = "", *pid_file = "", *internal_pid_file = "",
-		  *console_socket = "", *cwd = "", *user = "", *gids = "";
+static const char *process_file = "", *pid_file = "", *internal_pid_file = "", *console_socket = "",
+		  *cwd = "", *user = "", *gids = "";
 static bool detach, tty, no_new_privs;
 static struct flag_list env, caps;
 static const struct flag flags[] = {

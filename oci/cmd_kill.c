@@ -37,7 +37,8 @@ static int parse_signal(const char *text, struct err *e)
 		return SIGCHLD;
 	for (int r = 34; r <= 64; r++) {
 		char rt[16];
-		snprintf(rt, sizeof(rt), r < 50 ? "RTMIN+%d" : "RTMAX-%d", r < 50 ? r - 34 : 64 - r);
+		snprintf(rt, sizeof(rt), r < 50 ? "RTMIN+%d" : "RTMAX-%d",
+			 r < 50 ? r - 34 : 64 - r);
 		if (!strcasecmp(name, rt))
 			return r;
 	}
@@ -61,8 +62,9 @@ static int run(int argc, char **argv, struct err *e)
 		return 0; /* as runc: nobody is left to get it */
 	if (fd < 0)
 		return fd;
-	return client_do(fd, json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal", "mode", mode, "pid",
-				       pid ? pid : pgid, "signo", signo),
+	return client_do(fd,
+			 json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal", "mode", mode, "pid",
+				   pid ? pid : pgid, "signo", signo),
 			 e);
 }
 

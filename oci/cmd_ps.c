@@ -20,7 +20,8 @@ static void print_table(json_t *list)
 
 	printf("UID       PID       PPID      PGID      C         TTY       STIME     TIME      "
 	       "CMD\n");
-	json_array_foreach(list, i, p) {
+	json_array_foreach(list, i, p)
+	{
 		static const char *const numbers[] = {"uid", "pid", "ppid", "pgid", "c"};
 		static const char *const texts[] = {"tty", "stime", "time"};
 		for (size_t k = 0; k < ARRAY_SIZE(numbers); k++)
@@ -37,8 +38,7 @@ static void print_pids(json_t *list)
 	json_t *p, *pids = json_array();
 	size_t i;
 
-	json_array_foreach(list, i, p)
-		json_array_append(pids, json_object_get(p, "pid"));
+	json_array_foreach(list, i, p) json_array_append(pids, json_object_get(p, "pid"));
 	json_dumpf(pids, stdout, JSON_COMPACT);
 	putchar('\n');
 }

@@ -23,9 +23,9 @@ static int run(int argc, char **argv, struct err *e)
 	CLEANUP_FD int fd = container_connect(argv[0], &s, e);
 	if (fd < 0)
 		return fd;
-	int err = client_call(fd,
-			      json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid ? pid : rootpid),
-			      NULL, 0, &reply, e);
+	int err =
+		client_call(fd, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid ? pid : rootpid),
+			    NULL, 0, &reply, e);
 	if (err == -ECONNRESET)
 		return err_set(e, err, "sandbox \"%s\" exited unexpectedly", argv[0]);
 	if (err)

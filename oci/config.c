@@ -132,8 +132,8 @@ static int debug_log_open(const char *pattern, const char *command, struct err *
 	size_t n = strftime(stamp, sizeof(stamp), "%Y%m%d-%H%M%S", &tm);
 	snprintf(stamp + n, sizeof(stamp) - n, ".%06ld", now.tv_nsec / 1000);
 
-	const char *dir = pattern[strlen(pattern) - 1] == '/' ? "runsc.log.%TIMESTAMP%.%COMMAND%.txt"
-							      : "";
+	const char *dir =
+		pattern[strlen(pattern) - 1] == '/' ? "runsc.log.%TIMESTAMP%.%COMMAND%.txt" : "";
 	const char *parts[] = {pattern, dir};
 	for (size_t i = 0; i < 2; i++) {
 		for (const char *p = parts[i]; *p && o + 64 < sizeof(path);) {

@@ -28,18 +28,39 @@ struct flag {
 	const char *name;
 	enum flag_kind kind;
 	enum flag_effect effect;
-	void *value;	     /* const char **, bool *, int *, struct flag_list *; NULL: checked only */
+	void *value; /* const char **, bool *, int *, struct flag_list *; NULL: checked only */
 	const char *choices; /* "a|b|c", or NULL: anything */
 	const char *help;
 };
 
-#define FLAG_S(name, ptr, help) {name, FLAG_STRING, FLAG_ACTS, ptr, NULL, help}
-#define FLAG_C(name, ptr, choices, help) {name, FLAG_STRING, FLAG_ACTS, ptr, choices, help}
-#define FLAG_B(name, ptr, help) {name, FLAG_BOOL, FLAG_ACTS, ptr, NULL, help}
-#define FLAG_I(name, ptr, help) {name, FLAG_INT, FLAG_ACTS, ptr, NULL, help}
-#define FLAG_L(name, ptr, help) {name, FLAG_LIST, FLAG_ACTS, ptr, NULL, help}
-#define FLAG_NONE(name, kind, help) {name, kind, FLAG_NO_EFFECT, NULL, NULL, help}
-#define FLAG_SKIP(name, kind) {name, kind, FLAG_IGNORED, NULL, NULL, "accepted and ignored"}
+#define FLAG_S(name, ptr, help)                               \
+	{                                                     \
+		name, FLAG_STRING, FLAG_ACTS, ptr, NULL, help \
+	}
+#define FLAG_C(name, ptr, choices, help)                         \
+	{                                                        \
+		name, FLAG_STRING, FLAG_ACTS, ptr, choices, help \
+	}
+#define FLAG_B(name, ptr, help)                             \
+	{                                                   \
+		name, FLAG_BOOL, FLAG_ACTS, ptr, NULL, help \
+	}
+#define FLAG_I(name, ptr, help)                            \
+	{                                                  \
+		name, FLAG_INT, FLAG_ACTS, ptr, NULL, help \
+	}
+#define FLAG_L(name, ptr, help)                             \
+	{                                                   \
+		name, FLAG_LIST, FLAG_ACTS, ptr, NULL, help \
+	}
+#define FLAG_NONE(name, kind, help)                          \
+	{                                                    \
+		name, kind, FLAG_NO_EFFECT, NULL, NULL, help \
+	}
+#define FLAG_SKIP(name, kind)                                                \
+	{                                                                    \
+		name, kind, FLAG_IGNORED, NULL, NULL, "accepted and ignored" \
+	}
 
 struct flag_set {
 	const struct flag *flags;

@@ -83,7 +83,8 @@ int hooks_run(json_t *hooks, const char *kind, json_t *state, bool best_effort, 
 	char *text = json_dumps(state, JSON_COMPACT);
 	if (!text)
 		return err_set(e, -ENOMEM, "out of memory");
-	json_array_foreach(list, i, hook) {
+	json_array_foreach(list, i, hook)
+	{
 		if ((err = run_one(hook, text, e))) {
 			err_wrap(e, err, "%s", kind);
 			if (!best_effort)

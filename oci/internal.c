@@ -14,13 +14,12 @@ char *internal_gofer_encode(const struct mount_plan *p, int conn_fd, int log_fd)
 	json_t *attach = json_array();
 
 	for (size_t i = 0; i < p->nattach; i++)
-		json_array_append_new(attach, json_pack("[s,b]", p->attach[i].path,
-							p->attach[i].readonly));
-	json_t *j = json_pack("{s:i, s:i, s:b, s:b, s:b, s:o}", "conn", conn_fd, "log", log_fd,
-			      "hostUds", strcmp(config.host_uds, "none") != 0, "debug",
-			      config.debug, "logJson",
-			      strcmp(config.log_format, "text") != 0 && !*config.debug_log,
-			      "attach", attach);
+		json_array_append_new(attach,
+				      json_pack("[s,b]", p->attach[i].path, p->attach[i].readonly));
+	json_t *j = json_pack(
+		"{s:i, s:i, s:b, s:b, s:b, s:o}", "conn", conn_fd, "log", log_fd, "hostUds",
+		strcmp(config.host_uds, "none") != 0, "debug", config.debug, "logJson",
+		strcmp(config.log_format, "text") != 0 && !*config.debug_log, "attach", attach);
 	char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	return text;

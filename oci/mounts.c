@@ -101,7 +101,7 @@ static int add_attach(struct mount_plan *p, char *path, bool readonly)
 static int plan_mount(const struct spec_mount *m, size_t i, const char *bundle, bool overlay,
 		      struct mount_plan *p, struct boot_mount *out, struct err *e)
 {
-	static const char *const known[] = {"tmpfs", "proc",   "sysfs",	 "devtmpfs",
+	static const char *const known[] = {"tmpfs",  "proc",	"sysfs",  "devtmpfs",
 					    "devpts", "mqueue", "cgroup", "cgroup2"};
 	const char *type = m->type ? m->type : "";
 	char *target;
@@ -157,8 +157,8 @@ static void add_default(const struct spec *s, struct mount_plan *p, const char *
 							      .flags = flags};
 }
 
-int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay,
-		bool mounts_overlay, struct mount_plan *out, struct err *e)
+int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay, bool mounts_overlay,
+		struct mount_plan *out, struct err *e)
 {
 	const unsigned nothing = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	struct mount_plan p = {0};

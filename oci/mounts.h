@@ -13,5 +13,5 @@ struct mount_plan {
 	size_t nattach;
 };
 
-int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay,
-		bool mounts_overlay, struct mount_plan *out, struct err *e) MUST_CHECK;
+int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay, bool mounts_overlay,
+		struct mount_plan *out, struct err *e) MUST_CHECK;

@@ -19,7 +19,7 @@
 
 #include "sentry/lib/cleanup.h"
 
-#define NEW_NAMESPACES                                                                             \
+#define NEW_NAMESPACES \
 	(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
 
 /*
@@ -219,17 +219,16 @@ int ns_proc_open(struct err *e)
 
 int ns_empty_root(struct err *e)
 {
-	static const char *const options[] = {"mode", "0555", "size", "4096",
-					      "nr_inodes", "1", NULL};
+	static const char *const options[] = {"mode",	   "0555", "size", "4096",
+					      "nr_inodes", "1",	   NULL};
 	CLEANUP_FD int fd = fresh_mount("tmpfs", options,
 					MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 						MOUNT_ATTR_NOEXEC);
 	if (fd < 0)
 		return err_errno(e, fd, "mounting an empty root");
 	/* Over the old root, then exchanged with it, then the old one dropped. */
-	if (syscall(SYS_move_mount, fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) ||
-	    fchdir(fd) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) ||
-	    chdir("/"))
+	if (syscall(SYS_move_mount, fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) || fchdir(fd) ||
+	    syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
 		return err_errno(e, -errno, "entering an empty root");
 	return 0;
 }

@@ -19,17 +19,17 @@
 #include "oci/err.h"
 
 enum ns_ids {
-	NS_IDS_NOBODY,	/* one unprivileged id, which is 0 inside */
+	NS_IDS_NOBODY,	 /* one unprivileged id, which is 0 inside */
 	NS_IDS_IDENTITY, /* every id that we have, as it is */
 };
 
 struct ns_spawn {
 	const char *command; /* "boot" or "gofer" */
 	enum ns_ids ids;
-	const int *keep;     /* descriptors it inherits, numbers unchanged */
+	const int *keep; /* descriptors it inherits, numbers unchanged */
 	size_t nkeep;
-	int config_fd;	     /* of keep: passed as --config-fd */
-	bool same_session;   /* stays in our session and process group */
+	int config_fd;	   /* of keep: passed as --config-fd */
+	bool same_session; /* stays in our session and process group */
 };
 
 int ns_spawn(const struct ns_spawn *s, pid_t *pid, int *pidfd, struct err *e) MUST_CHECK;

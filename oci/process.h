@@ -9,4 +9,4 @@
 int process_from_spec(const struct spec_process *p, const char *file, struct boot_process *out,
 		      struct err *e) MUST_CHECK;
 int capability_lookup(const char *name); /* with or without CAP_, any case; -1: unknown */
-const char *capability_name(int cap); /* NULL: out of range */
+const char *capability_name(int cap);	 /* NULL: out of range */

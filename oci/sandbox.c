@@ -93,9 +93,9 @@ static void warn_unused(const struct spec *spec)
 	bool limits = false;
 
 	/* Device rules are in every engine's specification and say nothing here. */
-	json_object_foreach(spec->linux_.resources, key, value)
-		if (strcmp(key, "devices") != 0 && json_object_size(value))
-			limits = true;
+	json_object_foreach(spec->linux_.resources, key,
+			    value) if (strcmp(key, "devices") != 0 && json_object_size(value))
+		limits = true;
 	if (limits && !config.ignore_cgroups)
 		log_warn("linux.resources: cgroup limits are not applied yet");
 	if (spec->hooks.start_container.n)
@@ -229,11 +229,15 @@ int sandbox_died(struct sandbox *s, const char *id, struct err *e)
 		;
 	if (got == s->pid) {
 		s->pid = -1;
+		int code = WEXITSTATUS(status);
 		if (WIFSIGNALED(status))
 			snprintf(how, sizeof(how), ": killed by signal %d (%s)", WTERMSIG(status),
 				 strsignal(WTERMSIG(status)));
+		else if (code > 128) /* its crash handler's status */
+			snprintf(how, sizeof(how), ": crashed, signal %d (%s)", code - 128,
+				 strsignal(code - 128));
 		else
-			snprintf(how, sizeof(how), ": exit status %d", WEXITSTATUS(status));
+			snprintf(how, sizeof(how), ": exit status %d", code);
 	}
 	if (*config.panic_log)
 		snprintf(where, sizeof(where), "; see %s", config.panic_log);

@@ -91,7 +91,8 @@ static int check_mounts(const struct spec *s, struct err *e)
 {
 	for (size_t i = 0; i < s->mounts.n; i++)
 		if (s->mounts.v[i].destination[0] == 0)
-			return err_set(e, -EINVAL, "config.json: mounts[%zu].destination: empty", i);
+			return err_set(e, -EINVAL, "config.json: mounts[%zu].destination: empty",
+				       i);
 	return 0;
 }
 
@@ -103,10 +104,11 @@ static int check_pod(const struct spec *s, struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const char *v = spec_annotation(s, keys[i]);
 		if (v && !strcmp(v, "container"))
-			return err_set(e, -EINVAL,
-				       "config.json: annotations.%s: joining a pod's sandbox is not "
-				       "supported yet",
-				       keys[i]);
+			return err_set(
+				e, -EINVAL,
+				"config.json: annotations.%s: joining a pod's sandbox is not "
+				"supported yet",
+				keys[i]);
 	}
 	return 0;
 }

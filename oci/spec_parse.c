@@ -54,12 +54,24 @@ struct where {
 	struct err *e;
 };
 
-#define F(name, kind, type, member) {name, kind, false, offsetof(type, member), NULL}
-#define REQ(name, kind, type, member) {name, kind, true, offsetof(type, member), NULL}
-#define SUB(name, kind, type, member, table) {name, kind, false, offsetof(type, member), table}
-#define SKIP(name) {name, K_IGNORE, false, 0, NULL}
-#define TABLE(t, type, ...)                                                                        \
-	static const struct field t##_fields[] = {__VA_ARGS__, {NULL}};                            \
+#define F(name, kind, type, member)                             \
+	{                                                       \
+		name, kind, false, offsetof(type, member), NULL \
+	}
+#define REQ(name, kind, type, member)                          \
+	{                                                      \
+		name, kind, true, offsetof(type, member), NULL \
+	}
+#define SUB(name, kind, type, member, table)                     \
+	{                                                        \
+		name, kind, false, offsetof(type, member), table \
+	}
+#define SKIP(name)                             \
+	{                                      \
+		name, K_IGNORE, false, 0, NULL \
+	}
+#define TABLE(t, type, ...)                                             \
+	static const struct field t##_fields[] = {__VA_ARGS__, {NULL}}; \
 	static const struct table t = {sizeof(type), t##_fields}
 
 TABLE(caps_table, struct spec_caps, F("bounding", K_STRS, struct spec_caps, bounding),
@@ -69,8 +81,7 @@ TABLE(caps_table, struct spec_caps, F("bounding", K_STRS, struct spec_caps, boun
       F("ambient", K_STRS, struct spec_caps, ambient));
 
 TABLE(user_table, struct spec_process, F("uid", K_U32, struct spec_process, uid),
-      F("gid", K_U32, struct spec_process, gid),
-      F("umask", K_U32_PTR, struct spec_process, umask),
+      F("gid", K_U32, struct spec_process, gid), F("umask", K_U32_PTR, struct spec_process, umask),
       F("additionalGids", K_U32S, struct spec_process, additional_gids), SKIP("username"));
 
 TABLE(rlimit_table, struct spec_rlimit, REQ("type", K_STR, struct spec_rlimit, type),
@@ -97,10 +108,9 @@ TABLE(hook_table, struct spec_hook, REQ("path", K_STR, struct spec_hook, path),
       F("timeout", K_U32_PTR, struct spec_hook, timeout));
 
 #define HOOKS(name, member) SUB(name, K_LIST, struct spec, hooks.member, &hook_table)
-TABLE(hooks_table, struct spec, HOOKS("prestart", prestart),
-      HOOKS("createRuntime", create_runtime), HOOKS("createContainer", create_container),
-      HOOKS("startContainer", start_container), HOOKS("poststart", poststart),
-      HOOKS("poststop", poststop));
+TABLE(hooks_table, struct spec, HOOKS("prestart", prestart), HOOKS("createRuntime", create_runtime),
+      HOOKS("createContainer", create_container), HOOKS("startContainer", start_container),
+      HOOKS("poststart", poststart), HOOKS("poststop", poststop));
 
 TABLE(namespace_table, struct spec_namespace, REQ("type", K_STR, struct spec_namespace, type),
       F("path", K_STR, struct spec_namespace, path));
@@ -131,8 +141,8 @@ TABLE(root_table, struct spec_root_layout, REQ("path", K_STR, struct spec_root_l
 
 TABLE(spec_table, struct spec, REQ("ociVersion", K_STR, struct spec, oci_version),
       SUB("process", K_PTR, struct spec, process, &process_table),
-      SUB("root", K_PTR, struct spec, root, &root_table), F("hostname", K_STR, struct spec, hostname),
-      F("domainname", K_STR, struct spec, domainname),
+      SUB("root", K_PTR, struct spec, root, &root_table),
+      F("hostname", K_STR, struct spec, hostname), F("domainname", K_STR, struct spec, domainname),
       SUB("mounts", K_LIST, struct spec, mounts, &mount_table),
       {"hooks", K_OBJ, false, 0, &hooks_table}, F("annotations", K_MAP, struct spec, annotations),
       SUB("linux", K_OBJ, struct spec, linux_, &linux_table),
@@ -149,7 +159,8 @@ static void *must(void *p)
 
 static int bad(struct where *w, const char *what)
 {
-	return err_set(w->e, -EINVAL, "%s: %s: %s", w->file, w->len ? w->path : "(top level)", what);
+	return err_set(w->e, -EINVAL, "%s: %s: %s", w->file, w->len ? w->path : "(top level)",
+		       what);
 }
 
 static size_t enter(struct where *w, const char *name, size_t index)
@@ -279,7 +290,8 @@ static int decode_map(struct where *w, json_t *j, struct list *out)
 		return bad(w, "expected object");
 	struct spec_annotation *v = must(calloc(json_object_size(j) + 1, sizeof(*v)));
 	size_t n = 0;
-	json_object_foreach(j, key, value) {
+	json_object_foreach(j, key, value)
+	{
 		size_t old = enter(w, key, 0);
 		int err = decode_string(w, value, &v[n].value);
 		if (err)
@@ -367,7 +379,8 @@ static int decode_object(struct where *w, json_t *j, const struct table *t, char
 		}
 		leave(w, old);
 	}
-	json_object_foreach(j, key, value) {
+	json_object_foreach(j, key, value)
+	{
 		const struct field *f = t->fields;
 		while (f->name && strcmp(f->name, key) != 0)
 			f++;

@@ -13,5 +13,6 @@ struct exec_strings {
 };
 
 /* -EFAULT, -E2BIG (execve(2): a quarter of the stack limit, 128 KiB a string), -ENOMEM. */
-int exec_strings_copy(struct task *t, uaddr_t argv, uaddr_t envp, struct exec_strings *out) MUST_CHECK;
+int exec_strings_copy(struct task *t, uaddr_t argv, uaddr_t envp,
+		      struct exec_strings *out) MUST_CHECK;
 void exec_strings_fini(struct exec_strings *s);

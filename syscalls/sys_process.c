@@ -32,7 +32,8 @@ long sys_clone(struct task *t, uint64_t flags, uint64_t stack, uaddr_t parent_ti
 
 /* The old flags but CLONE_DETACHED and the signal number (CLONE_NEWTIME took one of its bits), and
  * the two that only clone3 has: CLONE_CLEAR_SIGHAND and CLONE_INTO_CGROUP. */
-#define CLONE3_FLAGS ((0xffffffffULL & ~(uint64_t)(CLONE_DETACHED | (CSIGNAL & ~0x80))) | 3ULL << 32)
+#define CLONE3_FLAGS \
+	((0xffffffffULL & ~(uint64_t)(CLONE_DETACHED | (CSIGNAL & ~0x80))) | 3ULL << 32)
 
 long sys_clone3(struct task *t, uaddr_t args, uint64_t size)
 {

@@ -12,27 +12,27 @@
 #include "sentry/lib/uaddr.h"
 
 /* X(kind, C type, conversion from a 64-bit register) */
-#define SYSCALL_KINDS(X)                                                                           \
-	X(int, int, (int)v)                                                                        \
-	X(uint, unsigned, (unsigned)v)                                                             \
-	X(long, int64_t, (int64_t)v)                                                               \
-	X(ulong, uint64_t, v)                                                                      \
-	X(fd, int, (int)v)                                                                         \
-	X(flags, int, (int)v)                                                                      \
-	X(lflags, uint64_t, v)                                                                     \
-	X(mode, uint32_t, (uint32_t)v)                                                             \
-	X(signo, int, (int)v)                                                                      \
-	X(addr, uint64_t, v)     /* a guest address that is a number: mmap's */                    \
-	X(path, uaddr_t, UADDR(v))                                                                 \
-	X(in, uaddr_t, UADDR(v))  /* structure or buffer that is read */                           \
-	X(out, uaddr_t, UADDR(v)) /* … that is written */                                          \
+#define SYSCALL_KINDS(X)                                                    \
+	X(int, int, (int)v)                                                 \
+	X(uint, unsigned, (unsigned)v)                                      \
+	X(long, int64_t, (int64_t)v)                                        \
+	X(ulong, uint64_t, v)                                               \
+	X(fd, int, (int)v)                                                  \
+	X(flags, int, (int)v)                                               \
+	X(lflags, uint64_t, v)                                              \
+	X(mode, uint32_t, (uint32_t)v)                                      \
+	X(signo, int, (int)v)                                               \
+	X(addr, uint64_t, v) /* a guest address that is a number: mmap's */ \
+	X(path, uaddr_t, UADDR(v))                                          \
+	X(in, uaddr_t, UADDR(v))  /* structure or buffer that is read */    \
+	X(out, uaddr_t, UADDR(v)) /* … that is written */                 \
 	X(inout, uaddr_t, UADDR(v))
 
-#define X(kind, type, conv)                                                                        \
-	typedef type arg_##kind##_t;                                                               \
-	static inline arg_##kind##_t arg_##kind(uint64_t v)                                        \
-	{                                                                                          \
-		return conv;                                                                       \
+#define X(kind, type, conv)                                 \
+	typedef type arg_##kind##_t;                        \
+	static inline arg_##kind##_t arg_##kind(uint64_t v) \
+	{                                                   \
+		return conv;                                \
 	}
 SYSCALL_KINDS(X)
 #undef X
@@ -73,18 +73,18 @@ void strace_exit(struct task *t, const struct syscall_desc *d, const uint64_t a[
 /* Prototypes: long sys_NAME(struct task *t, …typed arguments…) */
 #define SYS0(nr, name, level, note) long sys_##name(struct task *t);
 #define SYS1(nr, name, level, note, k1, n1) long sys_##name(struct task *t, arg_##k1##_t n1);
-#define SYS2(nr, name, level, note, k1, n1, k2, n2)                                                \
+#define SYS2(nr, name, level, note, k1, n1, k2, n2) \
 	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2);
-#define SYS3(nr, name, level, note, k1, n1, k2, n2, k3, n3)                                        \
+#define SYS3(nr, name, level, note, k1, n1, k2, n2, k3, n3) \
 	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3);
-#define SYS4(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4)                                \
-	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3,         \
+#define SYS4(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4)                        \
+	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3, \
 			arg_##k4##_t n4);
-#define SYS5(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5)                        \
-	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3,         \
+#define SYS5(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5)                \
+	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3, \
 			arg_##k4##_t n4, arg_##k5##_t n5);
-#define SYS6(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5, k6, n6)                \
-	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3,         \
+#define SYS6(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5, k6, n6)        \
+	long sys_##name(struct task *t, arg_##k1##_t n1, arg_##k2##_t n2, arg_##k3##_t n3, \
 			arg_##k4##_t n4, arg_##k5##_t n5, arg_##k6##_t n6);
 #define SYSN(nr, name, errno_, note)
 #include "syscalls/syscalls.def"

@@ -2,44 +2,44 @@
 
 #include <errno.h>
 
-#define SYS0(nr, name, level, note)                                                                \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		(void)a;                                                                           \
-		return sys_##name(t);                                                              \
+#define SYS0(nr, name, level, note)                                  \
+	static long call_##name(struct task *t, const uint64_t a[6]) \
+	{                                                            \
+		(void)a;                                             \
+		return sys_##name(t);                                \
 	}
-#define SYS1(nr, name, level, note, k1, n1)                                                        \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		return sys_##name(t, arg_##k1(a[0]));                                              \
+#define SYS1(nr, name, level, note, k1, n1)                          \
+	static long call_##name(struct task *t, const uint64_t a[6]) \
+	{                                                            \
+		return sys_##name(t, arg_##k1(a[0]));                \
 	}
-#define SYS2(nr, name, level, note, k1, n1, k2, n2)                                                \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]));                              \
+#define SYS2(nr, name, level, note, k1, n1, k2, n2)                   \
+	static long call_##name(struct task *t, const uint64_t a[6])  \
+	{                                                             \
+		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1])); \
 	}
-#define SYS3(nr, name, level, note, k1, n1, k2, n2, k3, n3)                                        \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]));              \
+#define SYS3(nr, name, level, note, k1, n1, k2, n2, k3, n3)                           \
+	static long call_##name(struct task *t, const uint64_t a[6])                  \
+	{                                                                             \
+		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2])); \
 	}
-#define SYS4(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4)                                \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]),               \
-				  arg_##k4(a[3]));                                                 \
+#define SYS4(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4)                  \
+	static long call_##name(struct task *t, const uint64_t a[6])                 \
+	{                                                                            \
+		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]), \
+				  arg_##k4(a[3]));                                   \
 	}
-#define SYS5(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5)                        \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]),               \
-				  arg_##k4(a[3]), arg_##k5(a[4]));                                 \
+#define SYS5(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5)          \
+	static long call_##name(struct task *t, const uint64_t a[6])                 \
+	{                                                                            \
+		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]), \
+				  arg_##k4(a[3]), arg_##k5(a[4]));                   \
 	}
-#define SYS6(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5, k6, n6)                \
-	static long call_##name(struct task *t, const uint64_t a[6])                               \
-	{                                                                                          \
-		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]),               \
-				  arg_##k4(a[3]), arg_##k5(a[4]), arg_##k6(a[5]));                 \
+#define SYS6(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5, k6, n6)  \
+	static long call_##name(struct task *t, const uint64_t a[6])                 \
+	{                                                                            \
+		return sys_##name(t, arg_##k1(a[0]), arg_##k2(a[1]), arg_##k3(a[2]), \
+				  arg_##k4(a[3]), arg_##k5(a[4]), arg_##k6(a[5]));   \
 	}
 #define SYSN(nr, name, errno_, note)
 #include "syscalls/syscalls.def"
@@ -52,30 +52,30 @@
 #undef SYS6
 #undef SYSN
 
-#define ARG(k, n)                                                                                  \
-	{                                                                                          \
-		KIND_##k, #n                                                                       \
+#define ARG(k, n)            \
+	{                    \
+		KIND_##k, #n \
 	}
-#define ROW(nr, name, level, note, count, ...)                                                     \
+#define ROW(nr, name, level, note, count, ...) \
 	[nr] = {nr, #name, call_##name, 0, count, {__VA_ARGS__}, SUPPORT_##level, note},
 
 static const struct syscall_desc table[SYSCALL_MAX] = {
-#define SYS0(nr, name, level, note)                                                                \
+#define SYS0(nr, name, level, note) \
 	[nr] = {nr, #name, call_##name, 0, 0, {{KIND_int, NULL}}, SUPPORT_##level, note},
 #define SYS1(nr, name, level, note, k1, n1) ROW(nr, name, level, note, 1, ARG(k1, n1))
-#define SYS2(nr, name, level, note, k1, n1, k2, n2)                                                \
+#define SYS2(nr, name, level, note, k1, n1, k2, n2) \
 	ROW(nr, name, level, note, 2, ARG(k1, n1), ARG(k2, n2))
-#define SYS3(nr, name, level, note, k1, n1, k2, n2, k3, n3)                                        \
+#define SYS3(nr, name, level, note, k1, n1, k2, n2, k3, n3) \
 	ROW(nr, name, level, note, 3, ARG(k1, n1), ARG(k2, n2), ARG(k3, n3))
-#define SYS4(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4)                                \
+#define SYS4(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4) \
 	ROW(nr, name, level, note, 4, ARG(k1, n1), ARG(k2, n2), ARG(k3, n3), ARG(k4, n4))
-#define SYS5(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5)                        \
-	ROW(nr, name, level, note, 5, ARG(k1, n1), ARG(k2, n2), ARG(k3, n3), ARG(k4, n4),          \
+#define SYS5(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5)               \
+	ROW(nr, name, level, note, 5, ARG(k1, n1), ARG(k2, n2), ARG(k3, n3), ARG(k4, n4), \
 	    ARG(k5, n5))
-#define SYS6(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5, k6, n6)                \
-	ROW(nr, name, level, note, 6, ARG(k1, n1), ARG(k2, n2), ARG(k3, n3), ARG(k4, n4),          \
+#define SYS6(nr, name, level, note, k1, n1, k2, n2, k3, n3, k4, n4, k5, n5, k6, n6)       \
+	ROW(nr, name, level, note, 6, ARG(k1, n1), ARG(k2, n2), ARG(k3, n3), ARG(k4, n4), \
 	    ARG(k5, n5), ARG(k6, n6))
-#define SYSN(nr, name, errno_, note)                                                               \
+#define SYSN(nr, name, errno_, note) \
 	[nr] = {nr, #name, NULL, errno_, 0, {{KIND_int, NULL}}, SUPPORT_NONE, note},
 #include "syscalls/syscalls.def"
 };

@@ -187,9 +187,9 @@ static int find_vdso(struct p_thread *z, uint64_t *vdso)
 }
 
 /*
- * How large the vDSO is, and its data pages below it: probed, because no procfs may be visible here.
- * Nothing else is near in the zygote.  The text's size is in its ELF header, which is the same in
- * our own process.
+ * How large the vDSO is, and its data pages below it: probed, because no procfs may be visible
+ * here. Nothing else is near in the zygote.  The text's size is in its ELF header, which is the
+ * same in our own process.
  */
 static void measure_vdso(struct p_thread *z, uint64_t vdso)
 {
@@ -208,7 +208,8 @@ static void measure_vdso(struct p_thread *z, uint64_t vdso)
 	l->vvar_base = l->vdso_base - l->vvar_len;
 }
 
-/* The kernel moves whole mappings only, and where they end is unknown: ever longer ones are tried. */
+/* The kernel moves whole mappings only, and where they end is unknown: ever longer ones are tried.
+ */
 static int move_vdso(struct p_thread *z, uint64_t vdso)
 {
 	const struct p_limits *l = &z->as->pf->limits;
@@ -220,8 +221,8 @@ static int move_vdso(struct p_thread *z, uint64_t vdso)
 		uint64_t len = PAGE_SIZE;
 		int err = -EFAULT;
 		for (; len <= left && err; len += PAGE_SIZE)
-			err = early(z, SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to,
-				    0);
+			err = early(z, SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+				    to, 0);
 		if (err)
 			return err;
 		len -= PAGE_SIZE; /* the loop's last step */

@@ -40,28 +40,28 @@ struct boot_process {
 	struct boot_rlimit {
 		int resource;
 		uint64_t cur, max;
-	} *rlimits;
+	} * rlimits;
 	bool no_new_privs, terminal;
-	int stdio[3];	    /* host descriptors, consumed; with `terminal` all the same tty */
+	int stdio[3]; /* host descriptors, consumed; with `terminal` all the same tty */
 };
 
 struct boot_config {
-	const char *platform;	 /* "systrap" or "ptrace" */
+	const char *platform; /* "systrap" or "ptrace" */
 	const char *container_id;
 	const char *hostname;
 	bool root_overlay, root_readonly;
 	size_t nmounts;
 	struct boot_mount *mounts; /* in order; the root itself is attach point 0 */
 	struct boot_process process;
-	int control_fd;	   /* listening SOCK_STREAM unix socket, consumed */
-	int gofer_fd;	   /* connected socket to the gofer, consumed */
-	int proc_fd;	   /* O_PATH directory: procfs of the sandbox's PID namespace; or -1 */
+	int control_fd;	      /* listening SOCK_STREAM unix socket, consumed */
+	int gofer_fd;	      /* connected socket to the gofer, consumed */
+	int proc_fd;	      /* O_PATH directory: procfs of the sandbox's PID namespace; or -1 */
 	int panic_fd, log_fd; /* -1: none */
 	bool strace, systrap_patching;
-	const char *strace_syscalls; /* comma list, or "" */
-	int spin_us;	   /* platform option; -1: default */
-	const char *domainname; /* or "" */
-	const char *root_source; /* what /proc/mounts shows for the root */
+	const char *strace_syscalls;	       /* comma list, or "" */
+	int spin_us;			       /* platform option; -1: default */
+	const char *domainname;		       /* or "" */
+	const char *root_source;	       /* what /proc/mounts shows for the root */
 	char **masked_paths, **readonly_paths; /* NULL-terminated, or NULL */
 	/*
 	 * An already connected control connection.  The first frame on it is the outcome of the

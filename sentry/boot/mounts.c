@@ -52,8 +52,8 @@ static int make_gofer(struct maker *m, int id, bool overlay, bool readonly, bool
 		      struct super_block **out)
 {
 	struct super_block *lower;
-	unsigned flags = (shared ? GOFERFS_SHARED : 0) |
-			 (overlay || readonly ? GOFERFS_READONLY : 0);
+	unsigned flags =
+		(shared ? GOFERFS_SHARED : 0) | (overlay || readonly ? GOFERFS_READONLY : 0);
 
 	int err = goferfs_mount(m->gofer, (uint32_t)id, flags, &lower);
 	if (err || !overlay) {
@@ -127,7 +127,7 @@ static int make_mount(struct maker *m, const struct boot_mount *b)
 		i++;
 	if (i == ARRAY_SIZE(types)) {
 		log_debug("%s: file system \"%s\" is not available, not mounted", b->target,
-			 b->type);
+			  b->type);
 		return 0;
 	}
 	err = types[i].make(b->data, &sb);
@@ -184,8 +184,8 @@ static int make_readonly(struct maker *m, const char *target)
 	int err = path_walk(&m->env, target, 0, &where);
 	if (err)
 		return err == -ENOENT || err == -ENOTDIR ? 0 : err;
-	struct mount *mnt = mount_new(where.mnt->sb, where.dentry,
-				      where.mnt->flags | MS_RDONLY, where.mnt->source);
+	struct mount *mnt = mount_new(where.mnt->sb, where.dentry, where.mnt->flags | MS_RDONLY,
+				      where.mnt->source);
 	err = mnt ? mount_attach(mnt, where) : -ENOMEM;
 	mount_put(mnt);
 	path_put(where);

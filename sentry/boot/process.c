@@ -17,7 +17,7 @@
 /* Engines look for these words, in this spelling, in what `exec` failed with. */
 static const char *exec_error(int err)
 {
-	return err == -EACCES ? "permission denied"
+	return err == -EACCES	 ? "permission denied"
 	       : err == -ENOENT	 ? "no such file or directory"
 	       : err == -ENOEXEC ? "exec format error"
 				 : strerror(-err);
@@ -74,8 +74,7 @@ static void make_directories(const struct walk_env *env, const char *path)
 	(void)err;
 }
 
-static int enter_cwd(struct walk_env *env, const char *cwd, struct path *out,
-		     struct boot_error *be)
+static int enter_cwd(struct walk_env *env, const char *cwd, struct path *out, struct boot_error *be)
 {
 	int err = path_walk(env, cwd, WALK_DIRECTORY, out);
 
@@ -138,7 +137,7 @@ static int open_program(const struct walk_env *env, const struct boot_process *p
 	}
 	if (!path)
 		path = DEFAULT_PATH;
-	for (const char *dir = path; *arg; ) {
+	for (const char *dir = path; *arg;) {
 		size_t n = strcspn(dir, ":");
 		snprintf(full, sizeof(full), "%.*s/%s", n ? (int)n : 1, n ? dir : ".", arg);
 		int e = vfs_open_exec(env, full, 0, out);
@@ -220,10 +219,14 @@ static void set_rlimits(const struct boot_process *p, struct krlimit *r)
 		int resource;
 		uint64_t cur, max;
 	} defaults[] = {
-		{RLIMIT_STACK, 8 << 20, RLIM_K_INFINITY}, {RLIMIT_CORE, 0, RLIM_K_INFINITY},
-		{RLIMIT_NOFILE, 1024, 1 << 20},		  {RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
-		{RLIMIT_MSGQUEUE, 819200, 819200},	  {RLIMIT_NICE, 0, 0},
-		{RLIMIT_RTPRIO, 0, 0},			  {RLIMIT_SIGPENDING, 65536, 65536},
+		{RLIMIT_STACK, 8 << 20, RLIM_K_INFINITY},
+		{RLIMIT_CORE, 0, RLIM_K_INFINITY},
+		{RLIMIT_NOFILE, 1024, 1 << 20},
+		{RLIMIT_MEMLOCK, 8 << 20, 8 << 20},
+		{RLIMIT_MSGQUEUE, 819200, 819200},
+		{RLIMIT_NICE, 0, 0},
+		{RLIMIT_RTPRIO, 0, 0},
+		{RLIMIT_SIGPENDING, 65536, 65536},
 	};
 
 	for (int i = 0; i < RLIM_NLIMITS; i++)

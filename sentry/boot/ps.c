@@ -46,8 +46,8 @@ static json_t *describe(struct thread_group *tg)
 	clock_text(cpu, used, sizeof(used));
 	return json_pack("{s:I, s:i, s:i, s:i, s:I, s:s, s:s, s:s, s:s}", "uid", (json_int_t)uid,
 			 "pid", tg->tgid, "ppid", ppid, "pgid", pgid, "c",
-			 (json_int_t)(age > 0 ? cpu * 100 / age : 0), "tty", has_tty ? "pts/0" : "?",
-			 "stime", start, "time", used, "cmd", comm);
+			 (json_int_t)(age > 0 ? cpu * 100 / age : 0), "tty",
+			 has_tty ? "pts/0" : "?", "stime", start, "time", used, "cmd", comm);
 }
 
 json_t *ps_list(struct container *ct)

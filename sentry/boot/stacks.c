@@ -67,7 +67,7 @@ char *stacks_text(void)
 		pid = tg->tgid + 1;
 		text_printf(&out, "process %d\n", tg->tgid);
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
-		list_for_each(t, &tg->threads, thread_link)
+		list_for_each (t, &tg->threads, thread_link)
 			put_task(&out, t);
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 		thread_group_put(tg);

@@ -93,13 +93,13 @@ static json_t *pack_process(const struct boot_process *p)
 	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:[I,I,I,I,I], s:b, s:b, "
 			 "s:[i,i,i]}",
 			 "args", pack_strings(p->argv, p->argc), "env",
-			 pack_strings(p->envp, p->envc), "cwd", pack_bytes(p->cwd), "uid", (json_int_t)p->uid,
-			 "gid", (json_int_t)p->gid, "umask", (json_int_t)p->umask, "groups", groups,
-			 "rlimits", rlimits, "caps", (json_int_t)p->cap_bounding,
-			 (json_int_t)p->cap_effective, (json_int_t)p->cap_inheritable,
-			 (json_int_t)p->cap_permitted, (json_int_t)p->cap_ambient, "noNewPrivs",
-			 p->no_new_privs, "terminal", p->terminal, "stdio", p->stdio[0],
-			 p->stdio[1], p->stdio[2]);
+			 pack_strings(p->envp, p->envc), "cwd", pack_bytes(p->cwd), "uid",
+			 (json_int_t)p->uid, "gid", (json_int_t)p->gid, "umask",
+			 (json_int_t)p->umask, "groups", groups, "rlimits", rlimits, "caps",
+			 (json_int_t)p->cap_bounding, (json_int_t)p->cap_effective,
+			 (json_int_t)p->cap_inheritable, (json_int_t)p->cap_permitted,
+			 (json_int_t)p->cap_ambient, "noNewPrivs", p->no_new_privs, "terminal",
+			 p->terminal, "stdio", p->stdio[0], p->stdio[1], p->stdio[2]);
 }
 
 static char *dump(json_t *j)
@@ -136,7 +136,8 @@ char *boot_config_encode(const struct boot_config *c)
 		pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
 		c->panic_fd, c->log_fd, c->owner_fd, "strace", c->strace, "patching",
 		c->systrap_patching, "straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us,
-		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty", c->own_tty));
+		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty",
+		c->own_tty));
 }
 
 /* A NULL-terminated vector in one allocation with its strings. */
@@ -206,8 +207,8 @@ static int unpack_rlimits(json_t *a, struct boot_process *p)
 		int resource;
 		if (json_unpack(json_array_get(a, i), "[i,I,I]", &resource, &cur, &max))
 			return -EINVAL;
-		p->rlimits[p->nrlimits++] = (struct boot_rlimit){resource, (uint64_t)cur,
-								 (uint64_t)max};
+		p->rlimits[p->nrlimits++] =
+			(struct boot_rlimit){resource, (uint64_t)cur, (uint64_t)max};
 	}
 	return 0;
 }
@@ -316,11 +317,11 @@ int boot_config_decode(const char *text, size_t len, struct boot_config **out)
 		    "platform", &c->platform, "id", &c->container_id, "hostname", &c->hostname,
 		    "domainname", &c->domainname, "rootSource", &c->root_source, "rootOverlay",
 		    &root_overlay, "rootReadonly", &root_ro, "mounts", &mounts, "masked", &masked,
-		    "readonly", &readonly, "process", &process, "fds", &c->control_fd,
-		    &c->gofer_fd, &c->proc_fd, &c->panic_fd, &c->log_fd, &c->owner_fd, "strace",
-		    &strace, "patching", &patching, "straceSyscalls", &c->strace_syscalls, "spinUs",
-		    &c->spin_us, "logJson", &log_json, "debug", &debug, "foreground",
-		    &foreground, "ownTty", &own_tty)) {
+		    "readonly", &readonly, "process", &process, "fds", &c->control_fd, &c->gofer_fd,
+		    &c->proc_fd, &c->panic_fd, &c->log_fd, &c->owner_fd, "strace", &strace,
+		    "patching", &patching, "straceSyscalls", &c->strace_syscalls, "spinUs",
+		    &c->spin_us, "logJson", &log_json, "debug", &debug, "foreground", &foreground,
+		    "ownTty", &own_tty)) {
 		c->root_overlay = root_overlay;
 		c->root_readonly = root_ro;
 		c->strace = strace;

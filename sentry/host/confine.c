@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 
 /* What glibc's pthread_create asks of clone(2). */
-#define THREAD_FLAGS                                                                               \
-	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |        \
+#define THREAD_FLAGS                                                                        \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
 	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 /* Descriptors and ioctl numbers are 32-bit: the upper half of the register is not looked at. */
 #define EQ(arg, value) SCMP_CMP(arg, SCMP_CMP_MASKED_EQ, 0xffffffffUL, (uint32_t)(value))
@@ -32,9 +32,11 @@ struct rule {
 
 static int add_rules(scmp_filter_ctx ctx, int proc_fd, bool ptrace_platform)
 {
-#define RULE(name, action, when, ...)                                                              \
-	{SCMP_SYS(name), action, when,                                                                   \
-	 sizeof((struct scmp_arg_cmp[]){__VA_ARGS__}) / sizeof(struct scmp_arg_cmp),              \
+#define RULE(name, action, when, ...)                                                \
+	{SCMP_SYS(name),                                                             \
+	 action,                                                                     \
+	 when,                                                                       \
+	 sizeof((struct scmp_arg_cmp[]){__VA_ARGS__}) / sizeof(struct scmp_arg_cmp), \
 	 {__VA_ARGS__}},
 #define HOSTCALL(name, why, ...) RULE(name, SCMP_ACT_ALLOW, ALWAYS, __VA_ARGS__)
 #define PTRACE_ONLY(name, why, ...) RULE(name, SCMP_ACT_ALLOW, ON_PTRACE, __VA_ARGS__)

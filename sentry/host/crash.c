@@ -36,8 +36,8 @@ static void say(const char *fmt, ...)
 	va_start(ap, fmt);
 	int n = vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	if (panic_fd >= 0 && n > 0 && write(panic_fd, line, (size_t)n < sizeof(line) ? (size_t)n
-									: sizeof(line) - 1) < 0)
+	if (panic_fd >= 0 && n > 0 &&
+	    write(panic_fd, line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1) < 0)
 		return;
 }
 

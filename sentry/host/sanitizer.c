@@ -21,7 +21,8 @@ const char *__ubsan_default_options(void);
 
 const char *__asan_default_options(void)
 {
-	return "detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1";
+	return "detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order="
+	       "1";
 }
 
 const char *__ubsan_default_options(void)

@@ -184,7 +184,7 @@ void thread_group_reap(struct thread_group *tg)
 
 /* What becomes of a group that just turned zombie, or whose parent changed.  Returns true when it
  * was reaped: the caller puts the tree's references. */
-static bool zombie_settle(struct thread_group *tg, struct notices *ns)
+static bool zombie_settle(struct thread_group *tg, struct notices *ns) REQUIRES(lc_tasks)
 {
 	struct thread_group *parent = tg->parent;
 	ksiginfo info;
@@ -201,7 +201,7 @@ static bool zombie_settle(struct thread_group *tg, struct notices *ns)
 }
 
 /* setpgid(2): a stopped group that becomes orphaned gets SIGHUP and SIGCONT. */
-static void orphaned_pgrp_check(int pgid, struct notices *ns)
+static void orphaned_pgrp_check(int pgid, struct notices *ns) REQUIRES(lc_tasks)
 {
 	struct thread_group *tg;
 	bool stopped = false;
@@ -226,6 +226,7 @@ static void orphaned_pgrp_check(int pgid, struct notices *ns)
 
 /* Hands the children on; returns them as a list of reaped groups to put. */
 static void reparent_children(struct thread_group *tg, struct notices *ns, struct list_head *dead)
+	REQUIRES(lc_tasks)
 {
 	struct thread_group *heir = new_parent_for_orphans(tg), *c, *tmp;
 

@@ -57,7 +57,7 @@ struct thread_group *thread_group_lookup(int tgid)
 	return t && t->tg->tgid == tgid ? t->tg : NULL;
 }
 
-static bool pid_in_use(int pid)
+static bool pid_in_use(int pid) REQUIRES(lc_tasks)
 {
 	struct thread_group *tg;
 

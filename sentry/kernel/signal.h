@@ -39,8 +39,8 @@ struct ksigaction {
 typedef siginfo_t ksiginfo;
 
 struct sigqueue_head {
-	sigset_k set;		/* signals with at least one entry */
-	struct list_head list;	/* of struct sigqueue, by arrival */
+	sigset_k set;	       /* signals with at least one entry */
+	struct list_head list; /* of struct sigqueue, by arrival */
 };
 
 /* Actions, shared with CLONE_SIGHAND. */
@@ -76,7 +76,7 @@ int signal_kill_all(const struct task *sender, const ksiginfo *info);
 void signalfd_notify(void);
 
 /* ---- state ---- */
-bool signal_pending(const struct task *t); /* something to handle before guest code runs on */
+bool signal_pending(const struct task *t);	 /* something to handle before guest code runs on */
 bool signal_fatal_pending(const struct task *t); /* SIGKILL or group exit */
 /* Recomputes the hint, and has the task look at it if there is something: wakes it, or interrupts
  * it in the guest.  signal_kick takes siglock. */
@@ -111,8 +111,8 @@ struct sighand *sighand_get(struct sighand *s);
 void sighand_put(struct sighand *s);
 void sigqueue_init(struct sigqueue_head *q);
 void sigqueue_flush(struct sigqueue_head *q);
-void signal_exec(struct task *t);	   /* execve: handlers to default, altstack off, timers */
-void signal_task_exit(struct task *t);	   /* hands unhandled group signals to siblings */
+void signal_exec(struct task *t);      /* execve: handlers to default, altstack off, timers */
+void signal_task_exit(struct task *t); /* hands unhandled group signals to siblings */
 void signal_thread_group_fini(struct thread_group *tg);
 /* Makes the whole group exit with this wait status; wakes every thread. */
 void signal_group_exit(struct thread_group *tg, int wait_status);

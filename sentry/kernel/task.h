@@ -34,23 +34,23 @@ struct tty;
 /* What one container is inside the sandbox. */
 struct container {
 	ref_t ref;
-	char *id;			/* owned */
-	struct mnt_ns *mnt_ns;		/* reference */
-	struct thread_group *init;	/* borrowed; NULL before start; lc_tasks */
-	struct list_head link;		/* kernel.containers; lc_control of boot */
-	struct list_head exec_waits;	/* boot's */
-	void *boot;			/* boot's own */
+	char *id;		     /* owned */
+	struct mnt_ns *mnt_ns;	     /* reference */
+	struct thread_group *init;   /* borrowed; NULL before start; lc_tasks */
+	struct list_head link;	     /* kernel.containers; lc_control of boot */
+	struct list_head exec_waits; /* boot's */
+	void *boot;		     /* boot's own */
 	/* Called when init is a zombie, on init's fiber, without locks. */
 	void (*init_exited)(struct container *c, int wait_status);
 };
 
 enum task_state {
-	TASK_RUNNING,	/* R: guest code, or a handler */
-	TASK_SLEEPING,	/* S */
+	TASK_RUNNING,	      /* R: guest code, or a handler */
+	TASK_SLEEPING,	      /* S */
 	TASK_UNINTERRUPTIBLE, /* D */
-	TASK_STOPPED,	/* T */
-	TASK_ZOMBIE,	/* Z */
-	TASK_DEAD,	/* X: reaped */
+	TASK_STOPPED,	      /* T */
+	TASK_ZOMBIE,	      /* Z */
+	TASK_DEAD,	      /* X: reaped */
 };
 
 struct session {
@@ -66,88 +66,88 @@ struct krlimit {
 
 struct thread_group {
 	ref_t ref;
-	struct kernel *k;		/* immutable */
-	struct container *container;	/* immutable, reference */
-	struct task *leader;		/* lc_tasks; reference while not reaped */
-	struct list_head threads;	/* task.thread_link; changes under lc_tasks and siglock, so
-					 * that either is enough to walk it */
-	int nthreads;			/* not yet exited */
-	bool threaded;			/* had more than one since it was made, or since exec */
-	int tgid;			/* immutable */
+	struct kernel *k;	     /* immutable */
+	struct container *container; /* immutable, reference */
+	struct task *leader;	     /* lc_tasks; reference while not reaped */
+	struct list_head threads;    /* task.thread_link; changes under lc_tasks and siglock, so
+				      * that either is enough to walk it */
+	int nthreads;		     /* not yet exited */
+	bool threaded;		     /* had more than one since it was made, or since exec */
+	int tgid;		     /* immutable */
 	int pgid;
-	struct session *session;	/* reference */
-	struct thread_group *parent;	/* NULL for the container's init */
+	struct session *session;     /* reference */
+	struct thread_group *parent; /* NULL for the container's init */
 	struct list_head children, sibling;
-	struct list_head link;		/* kernel.groups */
-	bool did_exec;			/* setpgid: EACCES after execve */
+	struct list_head link; /* kernel.groups */
+	bool did_exec;	       /* setpgid: EACCES after execve */
 	bool child_subreaper;
-	bool zombie;			/* all threads gone, waiting for wait() */
-	int exit_signal;		/* SIGCHLD; what the parent gets */
-	int wait_status;		/* of the group's end */
-	struct waitq wait_children;	/* notified when a child's state changes: POLLIN */
-	struct waitq exit_waitq;	/* notified (POLLIN) when the group is a zombie */
+	bool zombie;		    /* all threads gone, waiting for wait() */
+	int exit_signal;	    /* SIGCHLD; what the parent gets */
+	int wait_status;	    /* of the group's end */
+	struct waitq wait_children; /* notified when a child's state changes: POLLIN */
+	struct waitq exit_waitq;    /* notified (POLLIN) when the group is a zombie */
 
 	/* siglock */
 	struct mutex siglock;
-	struct sighand *sighand;	/* reference; replaced by exec */
-	struct sigqueue_head pending;	/* for the group */
-	_Atomic bool exiting;		/* group exit under way */
+	struct sighand *sighand;      /* reference; replaced by exec */
+	struct sigqueue_head pending; /* for the group */
+	_Atomic bool exiting;	      /* group exit under way */
 	int group_exit_status;
 	enum { STOP_NONE, STOP_PENDING, STOP_STOPPED } stop_state;
 	int stop_signo;
 	bool stop_unreported, cont_unreported; /* for waitid(WSTOPPED, WCONTINUED) */
-	struct task *_Atomic exec_task;	/* execve under way: all others die */
-	int stop_notify;		/* CLD_* that the parent is still to be told; 0: nothing */
-	bool stop_dequeued;		/* a stop signal was taken; SIGCONT makes it void */
-	bool killable_init;		/* a fault may end the container's init after all */
-	_Atomic uint32_t nsigqueued;	/* queued siginfos and POSIX timers: RLIMIT_SIGPENDING */
+	struct task *_Atomic exec_task;	       /* execve under way: all others die */
+	int stop_notify;	     /* CLD_* that the parent is still to be told; 0: nothing */
+	bool stop_dequeued;	     /* a stop signal was taken; SIGCONT makes it void */
+	bool killable_init;	     /* a fault may end the container's init after all */
+	_Atomic uint32_t nsigqueued; /* queued siginfos and POSIX timers: RLIMIT_SIGPENDING */
 
 	struct krlimit rlimit[RLIM_NLIMITS]; /* lc_tasks */
 	/* Accounting, lc_tasks: what exited threads and waited-for children used (ns). */
 	int64_t dead_utime, dead_stime, child_utime, child_stime;
 	uint64_t child_maxrss;
-	int64_t start_time;		/* CLOCK_BOOTTIME ns; immutable */
-	struct posix_timers *timers;	/* interval and POSIX timers: sentry/time; siglock */
+	int64_t start_time;	     /* CLOCK_BOOTTIME ns; immutable */
+	struct posix_timers *timers; /* interval and POSIX timers: sentry/time; siglock */
 	uint64_t ioac[4];
 };
 
 struct task {
 	ref_t ref;
-	struct kernel *k;		/* immutable */
-	struct thread_group *tg;	/* immutable, reference */
-	struct list_head thread_link;	/* lc_tasks */
-	int tid;			/* lc_tasks; changes only when exec makes it the leader */
+	struct kernel *k;	      /* immutable */
+	struct thread_group *tg;      /* immutable, reference */
+	struct list_head thread_link; /* lc_tasks */
+	int tid;		      /* lc_tasks; changes only when exec makes it the leader */
 	struct fiber fiber;
-	struct list_head run_link;	/* run queue of the workers; lc_runq */
-	struct list_head hash_link;	/* by tid; lc_tasks */
-	struct p_thread *pt;		/* own; changes under siglock, for those who interrupt it */
-	struct umem um;			/* own: { mm, pt } */
-	struct mm *mm;			/* own, reference; others: task_mm_get() */
-	struct fdtable *fds;		/* own, reference; others: lc_tasks */
-	struct fs_context *fs;		/* own, reference; others: lc_tasks */
-	struct cred *cred;		/* own; others: task_cred_get() */
-	char comm[16];			/* lc_tasks */
-	_Atomic int state;		/* enum task_state */
-	bool no_new_privs;		/* own */
-	bool exit_requested;		/* own: exit(2) of this thread */
-	int exit_status;		/* own wait status */
+	struct list_head run_link;  /* run queue of the workers; lc_runq */
+	struct list_head hash_link; /* by tid; lc_tasks */
+	struct p_thread *pt;	    /* own; changes under siglock, for those who interrupt it */
+	struct umem um;		    /* own: { mm, pt } */
+	struct mm *mm;		    /* own, reference; others: task_mm_get() */
+	struct fdtable *fds;	    /* own, reference; others: lc_tasks */
+	struct fs_context *fs;	    /* own, reference; others: lc_tasks */
+	struct cred *cred;	    /* own; others: task_cred_get() */
+	char comm[16];		    /* lc_tasks */
+	_Atomic int state;	    /* enum task_state */
+	bool no_new_privs;	    /* own */
+	bool exit_requested;	    /* own: exit(2) of this thread */
+	int exit_status;	    /* own wait status */
 
 	/* Sleeping: see below. */
 	_Atomic uint32_t park;
 	struct ktimer park_timer;
-	_Atomic bool in_guest;		/* between resume and the next event */
+	_Atomic bool in_guest; /* between resume and the next event */
 	_Atomic bool timer_fired;
 
 	/* Signals; siglock unless *own*. */
 	struct sigqueue_head pending;
 	sigset_k mask;
-	sigset_k saved_mask;		/* own */
-	bool has_saved_mask;		/* own */
-	_Atomic bool sigpending;	/* hint kept by signal.c: something is deliverable */
-	struct sigaltstack_k altstack;	/* own */
-	sigset_k sigwait;		/* signals a sigtimedwait sleeps for */
-	bool sig_exiting;		/* signal_task_exit was called: gets no more signals */
-	bool stopped;			/* parked in a group stop */
+	sigset_k saved_mask;	       /* own */
+	bool has_saved_mask;	       /* own */
+	_Atomic bool sigpending;       /* hint kept by signal.c: something is deliverable */
+	struct sigaltstack_k altstack; /* own */
+	sigset_k sigwait;	       /* signals a sigtimedwait sleeps for */
+	bool sig_exiting;	       /* signal_task_exit was called: gets no more signals */
+	bool stopped;		       /* parked in a group stop */
 	uint64_t fault_trapno, fault_error, fault_cr2; /* own: of the last fault, for frames */
 	/* own: what restart_syscall does (nanosleep, poll, futex, …). */
 	long (*restart_fn)(struct task *t);
@@ -156,11 +156,11 @@ struct task {
 
 	uaddr_t clear_child_tid, robust_list; /* own */
 	uint64_t robust_list_len;
-	int pdeath_signal;		/* lc_tasks */
-	struct task *vfork_parent;	/* reference: sleeping until we exec or exit; lc_tasks */
+	int pdeath_signal;	   /* lc_tasks */
+	struct task *vfork_parent; /* reference: sleeping until we exec or exit; lc_tasks */
 	_Atomic bool vfork_done;
 	int64_t start_time;
-	_Atomic int64_t utime, stime;	/* ns, best knowledge */
+	_Atomic int64_t utime, stime; /* ns, best knowledge */
 	uint64_t nsyscalls;
 	/* Scheduling values that are remembered. */
 	int nice, sched_policy, sched_priority;
@@ -172,16 +172,16 @@ struct task {
 /* The sandbox's one kernel. */
 struct kernel {
 	struct platform *pf;
-	struct mutex tasks_lock;	/* lc_tasks */
-	struct list_head groups;	/* thread_group.link: all that are not reaped */
+	struct mutex tasks_lock; /* lc_tasks */
+	struct list_head groups; /* thread_group.link: all that are not reaped */
 	struct list_head containers;
 	char hostname[65], domainname[65]; /* lc_tasks */
 	_Atomic uint64_t nforks;
 	_Atomic int ntasks;
-	int64_t boot_time;		/* CLOCK_REALTIME ns at start */
-	int64_t boot_boottime;		/* … and CLOCK_BOOTTIME */
-	bool strace;			/* --strace */
-	const uint64_t *strace_filter;	/* bitmap by number, or NULL: all */
+	int64_t boot_time;	       /* CLOCK_REALTIME ns at start */
+	int64_t boot_boottime;	       /* … and CLOCK_BOOTTIME */
+	bool strace;		       /* --strace */
+	const uint64_t *strace_filter; /* bitmap by number, or NULL: all */
 	unsigned ncpus;
 };
 
@@ -202,10 +202,10 @@ void worker_host_block_begin(void);
 void worker_host_block_end(void);
 
 struct exec_args {
-	const char *filename;	    /* as given: becomes AT_EXECFN and argv[1] of scripts */
-	struct file *file;	    /* borrowed: the opened executable */
+	const char *filename; /* as given: becomes AT_EXECFN and argv[1] of scripts */
+	struct file *file;    /* borrowed: the opened executable */
 	size_t argc, envc;
-	char **argv, **envp;	    /* borrowed */
+	char **argv, **envp; /* borrowed */
 };
 /*
  * The first process of a container, or an exec'ed one (parent: container's init, outside its
@@ -220,7 +220,7 @@ struct process_args {
 	struct fs_context *fs;
 	const struct krlimit *rlimits; /* RLIM_NLIMITS of them, or NULL: defaults */
 	bool no_new_privs;
-	struct tty *tty;	       /* becomes the controlling terminal; NULL: none */
+	struct tty *tty; /* becomes the controlling terminal; NULL: none */
 };
 int kernel_process_create(const struct process_args *a, struct thread_group **out) MUST_CHECK;
 void kernel_process_start(struct thread_group *tg);

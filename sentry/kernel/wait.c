@@ -55,8 +55,9 @@ static void take_usage(struct thread_group *c, struct rusage *ru)
 	ru->ru_maxrss = (long)(c->child_maxrss * (PAGE_SIZE / 1024));
 }
 
-/* Under lc_tasks: does c have news that the query asks for?  Takes it unless WNOWAIT. */
+/* Does c have news that the query asks for?  Takes it unless WNOWAIT. */
 static bool take_news(const struct wait_query *q, struct thread_group *c, struct wait_result *r)
+	REQUIRES(lc_tasks)
 {
 	bool keep = q->options & WNOWAIT, found = false;
 

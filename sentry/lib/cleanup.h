@@ -20,12 +20,12 @@ static inline void cleanup_fd_(int *fd)
 #define CLEANUP_FD CLEANUP(cleanup_fd_)
 
 /* Takes the pointer out of the variable, so that its cleanup does nothing. */
-#define steal(p)                                                                                   \
-	({                                                                                         \
-		__typeof__(p) *steal_p_ = &(p);                                                    \
-		__typeof__(p) steal_v_ = *steal_p_;                                                \
-		*steal_p_ = NULL;                                                                  \
-		steal_v_;                                                                          \
+#define steal(p)                                    \
+	({                                          \
+		__typeof__(p) *steal_p_ = &(p);     \
+		__typeof__(p) steal_v_ = *steal_p_; \
+		*steal_p_ = NULL;                   \
+		steal_v_;                           \
 	})
 
 static inline int steal_fd(int *fd)

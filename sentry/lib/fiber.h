@@ -17,13 +17,13 @@
 #include "sentry/lib/compiler.h"
 
 struct fiber {
-	void *sp;		     /* saved stack pointer while not running */
-	void *stack_low;	     /* lowest usable byte of the stack */
+	void *sp;	 /* saved stack pointer while not running */
+	void *stack_low; /* lowest usable byte of the stack */
 	size_t stack_size;
-	void (*entry)(void *arg);    /* must end with fiber_exit(), never return */
+	void (*entry)(void *arg); /* must end with fiber_exit(), never return */
 	void *arg;
-	struct fiber_home *home;     /* the worker context that runs it, while it runs */
-	void *fake_stack;	     /* sanitizers only */
+	struct fiber_home *home; /* the worker context that runs it, while it runs */
+	void *fake_stack;	 /* sanitizers only */
 };
 
 /* One per worker thread: where fibers switch back to. */

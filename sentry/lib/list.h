@@ -12,9 +12,9 @@ struct list_head {
 	struct list_head *next, *prev;
 };
 
-#define LIST_HEAD_INIT(name)                                                                       \
-	{                                                                                          \
-		&(name), &(name)                                                                   \
+#define LIST_HEAD_INIT(name)     \
+	{                        \
+		&(name), &(name) \
 	}
 
 static inline void list_init(struct list_head *h)
@@ -59,13 +59,13 @@ static inline void list_del(struct list_head *n)
 #define list_first(h, type, member) list_entry((h)->next, type, member)
 #define list_last(h, type, member) list_entry((h)->prev, type, member)
 
-#define list_for_each(pos, h, member)                                                              \
-	for (pos = list_entry((h)->next, __typeof__(*pos), member); &pos->member != (h);           \
+#define list_for_each(pos, h, member)                                                    \
+	for (pos = list_entry((h)->next, __typeof__(*pos), member); &pos->member != (h); \
 	     pos = list_entry(pos->member.next, __typeof__(*pos), member))
 
 /* The same, safe against removal of `pos`. */
-#define list_for_each_safe(pos, tmp, h, member)                                                    \
-	for (pos = list_entry((h)->next, __typeof__(*pos), member),                                \
-	    tmp = list_entry(pos->member.next, __typeof__(*pos), member);                          \
-	     &pos->member != (h);                                                                  \
+#define list_for_each_safe(pos, tmp, h, member)                           \
+	for (pos = list_entry((h)->next, __typeof__(*pos), member),       \
+	    tmp = list_entry(pos->member.next, __typeof__(*pos), member); \
+	     &pos->member != (h);                                         \
 	     pos = tmp, tmp = list_entry(tmp->member.next, __typeof__(*pos), member))

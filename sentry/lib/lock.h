@@ -30,9 +30,9 @@ struct mutex {
 	_Atomic uint32_t state; /* 0 free, 1 held, 2 held and somebody waits */
 };
 
-#define MUTEX_INIT                                                                                 \
-	{                                                                                          \
-		0                                                                                  \
+#define MUTEX_INIT \
+	{          \
+		0  \
 	}
 
 static inline void mutex_init(struct mutex *m)

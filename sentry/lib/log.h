@@ -23,10 +23,10 @@ void log_limited(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 #define log_warn(...) log_msg(LOG_WARN, __VA_ARGS__)
 #define log_info(...) log_msg(LOG_INFO, __VA_ARGS__)
-#define log_debug(...)                                                                             \
-	do {                                                                                       \
-		if (log_debug_enabled())                                                           \
-			log_msg(LOG_DEBUG, __VA_ARGS__);                                           \
+#define log_debug(...)                                   \
+	do {                                             \
+		if (log_debug_enabled())                 \
+			log_msg(LOG_DEBUG, __VA_ARGS__); \
 	} while (0)
 
 /* Writes src as printable ASCII with \xNN escapes into dst (always terminated); returns dst. */

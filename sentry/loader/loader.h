@@ -11,10 +11,11 @@
 #include "sentry/kernel/task.h"
 
 struct loader_result {
-	uint64_t entry;	   /* first instruction */
-	uint64_t stack;	   /* initial rsp */
-	char comm[16];	   /* basename of the file */
-	struct file *exe;  /* a reference: the program (scripts: the interpreter), for /proc/PID/exe */
+	uint64_t entry; /* first instruction */
+	uint64_t stack; /* initial rsp */
+	char comm[16];	/* basename of the file */
+	struct file
+		*exe; /* a reference: the program (scripts: the interpreter), for /proc/PID/exe */
 };
 
 /*
@@ -23,12 +24,12 @@ struct loader_result {
  * Nothing visible has changed yet.
  */
 struct loader_program {
-	struct file *file;	/* reference */
-	char *filename;		/* AT_EXECFN */
+	struct file *file; /* reference */
+	char *filename;	   /* AT_EXECFN */
 	size_t argc, envc;
-	char **argv, **envp;	/* owned */
-	struct file *interp;	/* PT_INTERP's file, reference, or NULL */
-	uint8_t *header;	/* the checked ELF and program headers of file and interp: loader's own */
+	char **argv, **envp; /* owned */
+	struct file *interp; /* PT_INTERP's file, reference, or NULL */
+	uint8_t *header; /* the checked ELF and program headers of file and interp: loader's own */
 	void *priv;
 };
 int loader_prepare(const struct walk_env *env, const struct exec_args *a, uint64_t stack_limit,

@@ -27,17 +27,17 @@ struct mm_limits; /* see mm_set_limits */
 struct vma {
 	struct rb_node node;
 	uint64_t start, end;
-	uint64_t gap;	     /* free bytes between the mapping before and this one (vma.c) */
-	uint64_t max_gap;    /* augmented: largest gap before a node of this subtree */
-	int prot;	     /* PROT_* */
-	int flags;	     /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
+	uint64_t gap;	  /* free bytes between the mapping before and this one (vma.c) */
+	uint64_t max_gap; /* augmented: largest gap before a node of this subtree */
+	int prot;	  /* PROT_* */
+	int flags;	  /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
 	bool dontfork, wipeonfork, locked, may_write; /* may_write: mprotect(PROT_WRITE) allowed */
-	bool may_exec;	     /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
-	bool was_writable;   /* private, of a file: Linux keeps such apart from the others */
-	struct file *file;   /* reference; NULL: private anonymous.  Shared anonymous memory has an
-				internal file too */
-	uint64_t off;	     /* offset in file of start; 0 in copies of private anonymous ones */
-	const char *name;    /* "[heap]", "[stack]", "[vdso]" …, or NULL; static string */
+	bool may_exec;	   /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
+	bool was_writable; /* private, of a file: Linux keeps such apart from the others */
+	struct file *file; /* reference; NULL: private anonymous.  Shared anonymous memory has an
+			      internal file too */
+	uint64_t off;	   /* offset in file of start; 0 in copies of private anonymous ones */
+	const char *name;  /* "[heap]", "[stack]", "[vdso]" …, or NULL; static string */
 	struct vma *next_free; /* on the list of spare or of removed ones */
 };
 
@@ -66,25 +66,25 @@ struct mm {
 	size_t nvmas;
 	uint64_t total_pages, data_pages, stack_pages, locked_pages, shared_pages;
 	uint64_t brk_start, brk;
-	uint64_t mmap_top;     /* top-down search starts here */
+	uint64_t mmap_top; /* top-down search starts here */
 	uint64_t stack_top;
-	uint64_t start_stack;  /* the first stack pointer, for /proc/PID/stat */
+	uint64_t start_stack; /* the first stack pointer, for /proc/PID/stat */
 	/* Set by the loader, shown by /proc and prctl(PR_SET_MM). */
 	uint64_t code_start, code_end, data_start, data_end, arg_start, arg_end, env_start, env_end;
 	uint64_t auxv[64];
 	size_t auxv_words;
-	struct file *exe;      /* reference; guarded by lock */
+	struct file *exe; /* reference; guarded by lock */
 	_Atomic int dumpable;
 	/* Resource limits that the mm enforces; set by prlimit through mm_set_rlimit. */
 	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
 	uint64_t task_size, mmap_min; /* of the platform; immutable */
-	bool lock_future;      /* mlockall(MCL_FUTURE); map_lock */
-	bool lock_exempt;      /* … by a task with CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind it */
-	/* Host randomness for the layout, drawn at creation; see enum mm_seed.  Before the program is
-	 * loaded, personality(ADDR_NO_RANDOMIZE) is expressed by no_randomize. */
+	bool lock_future;	      /* mlockall(MCL_FUTURE); map_lock */
+	bool lock_exempt; /* … by a task with CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind it */
+	/* Host randomness for the layout, drawn at creation; see enum mm_seed.  Before the program
+	 * is loaded, personality(ADDR_NO_RANDOMIZE) is expressed by no_randomize. */
 	uint64_t seed[MM_SEEDS];
 	bool no_randomize;
-	struct vma *spare;     /* allocated ahead, so that changes of the tree cannot fail; map_lock */
+	struct vma *spare; /* allocated ahead, so that changes of the tree cannot fail; map_lock */
 	size_t nspare;
 };
 
@@ -101,8 +101,8 @@ struct mm_map_args {
 	int prot, flags;    /* flags as mmap(2) */
 	struct file *file;  /* borrowed; NULL: anonymous */
 	uint64_t off;
-	const char *name;   /* static string or NULL */
-	bool lock_exempt;   /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind */
+	const char *name; /* static string or NULL */
+	bool lock_exempt; /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind */
 };
 
 /*

@@ -58,9 +58,9 @@ struct uio {
 	const struct umem *um; /* NULL: sentry memory */
 	struct uio_seg *segs;  /* borrowed */
 	size_t nsegs;
-	size_t seg;	       /* current segment and offset in it */
+	size_t seg; /* current segment and offset in it */
 	uint64_t off;
-	uint64_t left;	       /* bytes left in all */
+	uint64_t left; /* bytes left in all */
 };
 
 #ifndef UIO_MAXIOV /* sys/uio.h has it too */

@@ -36,57 +36,57 @@ _Noreturn void test_fail(const char *file, int line, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 _Noreturn void test_skip(const char *why);
 
-#define TEST(id)                                                                                   \
-	static void test_##id(void);                                                               \
-	static struct test test_entry_##id = {#id, __FILE__, test_##id, NULL};                     \
-	__attribute__((constructor)) static void test_register_##id(void)                          \
-	{                                                                                          \
-		test_register(&test_entry_##id);                                                   \
-	}                                                                                          \
+#define TEST(id)                                                               \
+	static void test_##id(void);                                           \
+	static struct test test_entry_##id = {#id, __FILE__, test_##id, NULL}; \
+	__attribute__((constructor)) static void test_register_##id(void)      \
+	{                                                                      \
+		test_register(&test_entry_##id);                               \
+	}                                                                      \
 	static void test_##id(void)
 
 #define FAIL(...) test_fail(__FILE__, __LINE__, __VA_ARGS__)
 
 /* The condition holds. */
-#define EXPECT(cond)                                                                               \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			FAIL("%s is false (errno %d)", #cond, errno);                              \
+#define EXPECT(cond)                                                  \
+	do {                                                          \
+		if (!(cond))                                          \
+			FAIL("%s is false (errno %d)", #cond, errno); \
 	} while (0)
 
-#define EXPECT_EQ(a, b)                                                                            \
-	do {                                                                                       \
-		long long a_ = (long long)(a), b_ = (long long)(b);                                \
-		if (a_ != b_)                                                                      \
-			FAIL("%s is %lld (errno %d), not %s = %lld", #a, a_, errno, #b, b_);       \
+#define EXPECT_EQ(a, b)                                                                      \
+	do {                                                                                 \
+		long long a_ = (long long)(a), b_ = (long long)(b);                          \
+		if (a_ != b_)                                                                \
+			FAIL("%s is %lld (errno %d), not %s = %lld", #a, a_, errno, #b, b_); \
 	} while (0)
 
-#define EXPECT_STR(a, b)                                                                           \
-	do {                                                                                       \
-		const char *a_ = (a), *b_ = (b);                                                   \
-		if (strcmp(a_, b_))                                                                \
-			FAIL("%s is \"%s\", not \"%s\"", #a, a_, b_);                              \
+#define EXPECT_STR(a, b)                                              \
+	do {                                                          \
+		const char *a_ = (a), *b_ = (b);                      \
+		if (strcmp(a_, b_))                                   \
+			FAIL("%s is \"%s\", not \"%s\"", #a, a_, b_); \
 	} while (0)
 
 /* The call fails with this errno. */
-#define EXPECT_ERRNO(call, err)                                                                    \
-	do {                                                                                       \
-		errno = 0;                                                                         \
-		long long r_ = (long long)(call);                                                  \
-		int e_ = errno;                                                                    \
-		if (r_ != -1 || e_ != (err))                                                       \
-			FAIL("%s gives %lld with errno %d (%s), not %s", #call, r_, e_,            \
-			     strerror(e_), #err);                                                  \
+#define EXPECT_ERRNO(call, err)                                                         \
+	do {                                                                            \
+		errno = 0;                                                              \
+		long long r_ = (long long)(call);                                       \
+		int e_ = errno;                                                         \
+		if (r_ != -1 || e_ != (err))                                            \
+			FAIL("%s gives %lld with errno %d (%s), not %s", #call, r_, e_, \
+			     strerror(e_), #err);                                       \
 	} while (0)
 
 /* The call succeeds; its value. */
-#define EXPECT_OK(call)                                                                            \
-	({                                                                                         \
-		errno = 0;                                                                         \
-		long long r_ = (long long)(call);                                                  \
-		if (r_ < 0)                                                                        \
-			FAIL("%s fails with errno %d (%s)", #call, errno, strerror(errno));        \
-		r_;                                                                                \
+#define EXPECT_OK(call)                                                                     \
+	({                                                                                  \
+		errno = 0;                                                                  \
+		long long r_ = (long long)(call);                                           \
+		if (r_ < 0)                                                                 \
+			FAIL("%s fails with errno %d (%s)", #call, errno, strerror(errno)); \
+		r_;                                                                         \
 	})
 
 /* Nothing is ever mapped here. */

@@ -1,4 +1,5 @@
-/* compat [-l] [PATTERN …]: runs the tests whose names contain one of the patterns; TAP-like lines. */
+/* compat [-l] [PATTERN …]: runs the tests whose names contain one of the patterns; TAP-like lines.
+ */
 #include "tests/compat/compat.h"
 
 #include <dirent.h>

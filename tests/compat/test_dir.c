@@ -1,4 +1,5 @@
-/* Directories and the names in them: mkdir, rmdir, unlink, rename, link, symlink, mknod, listing. */
+/* Directories and the names in them: mkdir, rmdir, unlink, rename, link, symlink, mknod, listing.
+ */
 #include "tests/compat/compat.h"
 
 #include <dirent.h>

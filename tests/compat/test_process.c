@@ -113,8 +113,10 @@ TEST(waitid_reports_stop_and_continue)
 
 TEST(fork_copies_memory)
 {
-	volatile int *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	volatile int *own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile int *shared =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	volatile int *own =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	*own = 1;
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -246,7 +248,8 @@ TEST(exec_closes_cloexec_descriptors)
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int keep = open("/dev/null", O_RDONLY);
 	char cmd[100];
-	snprintf(cmd, sizeof(cmd), "test ! -e /proc/self/fd/%d && test -e /proc/self/fd/%d", fd, keep);
+	snprintf(cmd, sizeof(cmd), "test ! -e /proc/self/fd/%d && test -e /proc/self/fd/%d", fd,
+		 keep);
 	EXPECT_EQ(system(cmd), 0);
 }
 
@@ -267,6 +270,9 @@ TEST(getrusage_bad_arguments)
 TEST(only_32_bits_of_the_number_count)
 {
 	long ret;
-	__asm__ volatile("syscall" : "=a"(ret) : "a"(1L << 32 | SYS_getpid) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(1L << 32 | SYS_getpid)
+			 : "rcx", "r11", "memory");
 	EXPECT_EQ(ret, getpid());
 }

@@ -184,8 +184,8 @@ static long through(uint64_t insn, long nr, long a, long b, long c, long d, long
 	/* The byte after the instruction is not ours: a fault or a return, the child ends there. */
 	__asm__ volatile("call *%[insn]"
 			 : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9),
-			   [insn] "b"(insn)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8),
+			   "r"(r9), [insn] "b"(insn)
 			 : "rcx", "r11", "memory");
 	return ret;
 }
@@ -199,7 +199,6 @@ static uint64_t next_syscall_insn(uint64_t from, uint64_t end)
 }
 
 static int hostile_nr;
-
 
 static void call_all_insns(uint64_t text)
 {
@@ -302,7 +301,8 @@ TEST(our_region_cannot_be_mapped_or_unmapped)
 					 PT_SCRATCH};
 	for (size_t i = 0; i < sizeof(addrs) / sizeof(addrs[0]); i++) {
 		void *a = (void *)addrs[i];
-		EXPECT(mmap(a, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED);
+		EXPECT(mmap(a, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		       MAP_FAILED);
 		EXPECT(munmap(a, 4096) == -1);
 		EXPECT(mprotect(a, 4096, 7) == -1);
 		EXPECT(madvise(a, 4096, MADV_DONTNEED) == -1);
@@ -314,7 +314,9 @@ TEST(our_region_cannot_be_mapped_or_unmapped)
 TEST(hostile_pointers_into_our_region_fault)
 {
 	EXPECT_ERRNO(syscall(SYS_uname, ST_TEXT), EFAULT);
-	EXPECT_ERRNO(syscall(SYS_read, open("/dev/zero", O_RDONLY), ST_BLOCK(0) + ST_SETS_OFF, 4096), EFAULT);
+	EXPECT_ERRNO(
+		syscall(SYS_read, open("/dev/zero", O_RDONLY), ST_BLOCK(0) + ST_SETS_OFF, 4096),
+		EFAULT);
 	int p[2];
 	EXPECT_OK(pipe(p));
 	EXPECT_ERRNO(syscall(SYS_write, p[1], 0xffff800000000000, 4096), EFAULT);
@@ -332,7 +334,8 @@ static void requeue_shared(uint64_t addr)
 	static int other;
 
 	for (int i = 0; i < 1000; i++) {
-		syscall(SYS_futex, addr + (uint64_t)(i % 64) * 4, FUTEX_REQUEUE, 1000, 1000, &other, 0);
+		syscall(SYS_futex, addr + (uint64_t)(i % 64) * 4, FUTEX_REQUEUE, 1000, 1000, &other,
+			0);
 		syscall(SYS_futex, addr + (uint64_t)(i % 64) * 4, FUTEX_WAKE, 1000, NULL, NULL, 0);
 	}
 }
@@ -371,17 +374,30 @@ static void odd_registers(uint64_t how)
 		__asm__ volatile("xor %%esp, %%esp\nmov $39, %%eax\nsyscall\nud2" : : : "memory");
 		break;
 	case 1: /* non-canonical */
-		__asm__ volatile("mov $0x8000000000000000, %%rsp\nmov $39, %%eax\nsyscall\nud2" : : : "memory", "rax");
+		__asm__ volatile("mov $0x8000000000000000, %%rsp\nmov $39, %%eax\nsyscall\nud2"
+				 :
+				 :
+				 : "memory", "rax");
 		break;
 	case 2: /* direction and trap flags */
-		__asm__ volatile("pushf\norq $0x400, (%%rsp)\npopf\nmov $39, %%eax\nsyscall\npushf\norq $0x100, (%%rsp)\npopf\nsyscall" : : : "memory", "rax", "rcx", "r11");
+		__asm__ volatile("pushf\norq $0x400, (%%rsp)\npopf\nmov $39, "
+				 "%%eax\nsyscall\npushf\norq $0x100, (%%rsp)\npopf\nsyscall"
+				 :
+				 :
+				 : "memory", "rax", "rcx", "r11");
 		break;
 	case 3: /* our own stack pointer values */
-		__asm__ volatile("mov %0, %%rsp\nmov $39, %%eax\nsyscall\nud2" : : "r"(ST_BLOCK(0) + 0x7000) : "memory", "rax");
+		__asm__ volatile("mov %0, %%rsp\nmov $39, %%eax\nsyscall\nud2"
+				 :
+				 : "r"(ST_BLOCK(0) + 0x7000)
+				 : "memory", "rax");
 		break;
 	default: /* a GS base that points into our pages */
 		syscall(SYS_arch_prctl, 0x1001, ST_BLOCK(0) + ST_SETS_OFF);
-		__asm__ volatile("wrgsbase %0\nmov $39, %%eax\nsyscall" : : "r"(ST_BLOCK(0) + ST_SETS_OFF) : "memory", "rax", "rcx", "r11");
+		__asm__ volatile("wrgsbase %0\nmov $39, %%eax\nsyscall"
+				 :
+				 : "r"(ST_BLOCK(0) + ST_SETS_OFF)
+				 : "memory", "rax", "rcx", "r11");
 	}
 }
 
@@ -418,7 +434,9 @@ TEST(abstract_sockets_of_the_host_are_not_here)
 		test_skip("HOST_ABSTRACT names no socket");
 	EXPECT(s >= 0);
 	memcpy(a.sun_path + 1, name, strlen(name));
-	EXPECT_ERRNO(connect(s, (struct sockaddr *)&a, (socklen_t)(sizeof(sa_family_t) + 1 + strlen(name))), ECONNREFUSED);
+	EXPECT_ERRNO(connect(s, (struct sockaddr *)&a,
+			     (socklen_t)(sizeof(sa_family_t) + 1 + strlen(name))),
+		     ECONNREFUSED);
 }
 
 static bool readable(const char *path)
@@ -434,9 +452,14 @@ TEST(host_files_are_out_of_reach)
 {
 	const char *secret = getenv("HOST_SECRET");
 	char path[4096];
-	static const char *const ways[] = {"%s", "/../../../..%s", "/proc/self/root%s", "/proc/1/root%s",
-					   "/proc/self/cwd/../../../../..%s", "/proc/self/root/../..%s",
-					   "/proc/self/fd/0/../../..%s", "/proc/1/cwd/../../..%s"};
+	static const char *const ways[] = {"%s",
+					   "/../../../..%s",
+					   "/proc/self/root%s",
+					   "/proc/1/root%s",
+					   "/proc/self/cwd/../../../../..%s",
+					   "/proc/self/root/../..%s",
+					   "/proc/self/fd/0/../../..%s",
+					   "/proc/1/cwd/../../..%s"};
 
 	if (!secret)
 		test_skip("HOST_SECRET names no file");

@@ -18,8 +18,9 @@
 #include <sys/syscall.h>
 
 #define ZPAGE 4096UL
-#define VDSO_PARK 0x8000000UL /* below our image: where the vDSO waits while the rest is cleared \
-			       */
+#define VDSO_PARK                                                                      \
+	0x8000000UL /* below our image: where the vDSO waits while the rest is cleared \
+		     */
 #define VVAR_PAGES_MAX 16
 #define OOM_SCORE_ADD 300
 #define SYS_mseal_ 462
