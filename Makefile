@@ -2,8 +2,17 @@
 #
 #   make                  build/runsc
 #   make check            set up, build, run every test
+#   make check-quick      unit tests and Linux programs only
+#   make lint             layers, formatting, locks, scripts, generated documents
+#   make fuzz             every fuzzer for FUZZ_SECONDS (20) each
+#   make bench            measure beside native (PEER=/path/to/another/runsc: and that)
+#   make demo             a few programs and a container
+#   make install          to $(DESTDIR)$(PREFIX)/bin
+#   make clean            remove build/
+#
 #   make SAN=asan …       the same with AddressSanitizer and UBSan (build/asan)
-#   make V=1              show commands
+#   make DEBUG=1 …        with assertions, the order of locks among them (build/debug)
+#   make V=1 …            show commands
 
 SAN      ?=
 PREFIX   ?= /usr/local
@@ -161,6 +170,7 @@ fuzz:
 
 lint:
 	$(Q).ci/setup build lint
+	$(Q)$(MAKE) --no-print-directory all
 	$(Q)tests/lint/run
 
 demo:
