@@ -123,9 +123,11 @@ CHECK_LIBS = $(shell pkg-config --libs check)
 $(B)/librunsc.a: $(LIBOBJS)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+# By name: nothing but the sanitizers' runtime asks for it, so the linker would not look.
+UNIT_OBJS := $(if $(filter asan,$(SAN)),$(B)/sentry/host/sanitizer.o)
 $(B)/tests/unit/%: tests/unit/%.c $(B)/librunsc.a
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(B)/librunsc.a $(CHECK_LIBS) $(LDLIBS)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -o $@ $< $(UNIT_OBJS) $(B)/librunsc.a $(CHECK_LIBS) $(LDLIBS)
 
 # Every platform's contract, without the sentry: `platform_test NAME`, or `platform_test NAME bench`.
 $(B)/tests/unit/platform_test: tests/unit/platform_test.c tests/unit/platform_test_guest.S \

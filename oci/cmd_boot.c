@@ -133,11 +133,13 @@ static int run(int argc, char **argv, struct err *e)
 	prctl(PR_SET_NAME, "runsc-sandbox");
 	log_open(c->log_fd, c->log_json);
 	log_set_debug(c->debug || c->strace);
+	log_debug("boot: configuration read");
 	if ((err = shut_in(c, e))) {
 		if (report(c, e))
 			log_warn("cannot report the failure");
 		return EXIT_OWN_FAILURE;
 	}
+	log_debug("boot: platform prepared, shut in");
 	if ((err = boot_confine(c))) {
 		err_errno(e, err, "installing the system call filter");
 		if (report(c, e))

@@ -15,9 +15,8 @@
 /* Not passed on: what the terminal does to us as a job, and our children's ends. */
 static void forwarded(sigset_t *set)
 {
-	static const int own[] = {SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG,  SIGKILL,
-				  SIGSTOP, SIGSEGV, SIGBUS,  SIGILL,  SIGFPE, SIGABRT,
-				  SIGTRAP, SIGSYS};
+	static const int own[] = {SIGCHLD, SIGPIPE, SIGTTIN, SIGTTOU, SIGURG,  SIGKILL, SIGSTOP,
+				  SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,  SIGABRT, SIGTRAP, SIGSYS};
 
 	sigfillset(set);
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
@@ -74,7 +73,23 @@ static const char *mode(const struct signalfd_siginfo *si, int pid)
 	return pid ? "pid" : "init";
 }
 
-int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, struct err *e)
+/* Guests change the caller's terminal, and may be killed before they put it back. */
+static int terminal_save(struct termios *t)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (!tcgetattr(fd, t))
+			return fd;
+	return -1;
+}
+
+static void terminal_restore(int fd, const struct termios *t)
+{
+	if (fd >= 0 && tcgetpgrp(fd) == getpgrp())
+		tcsetattr(fd, TCSADRAIN, t);
+}
+
+static int wait_passing_signals(int control, int pid, struct sandbox *sb, const char *id,
+				struct err *e)
 {
 	sigset_t set;
 	int status = 0;
@@ -95,8 +110,8 @@ int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, st
 		if (p[1].revents & POLLIN && read(sig, &si, sizeof(si)) == sizeof(si)) {
 			err = send_request(control,
 					   json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal",
-						     "mode", mode(&si, pid), "pid", pid,
-						     "signo", (int)si.ssi_signo),
+						     "mode", mode(&si, pid), "pid", pid, "signo",
+						     (int)si.ssi_signo),
 					   e);
 			if (err)
 				break;
@@ -114,4 +129,14 @@ int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, st
 	if (err == -ECONNRESET)
 		return err_set(e, err, "sandbox \"%s\" exited unexpectedly", id);
 	return err;
+}
+
+int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, struct err *e)
+{
+	struct termios t;
+	int tty = terminal_save(&t);
+	int code = wait_passing_signals(control, pid, sb, id, e);
+
+	terminal_restore(tty, &t);
+	return code;
 }

@@ -95,7 +95,7 @@ struct spec {
 	struct {
 		char *path;
 		bool readonly;
-	} *root;
+	} * root;
 	char *hostname, *domainname;
 	struct {
 		struct spec_mount *v;

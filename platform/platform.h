@@ -77,6 +77,11 @@ struct p_options {
 	bool patching;	/* systrap: patch call sites (no effect before the fast path exists) */
 	int spin_us;	/* how long a worker may spin; -1: platform's own policy; 0: always sleep */
 	int max_guest_processes; /* backstop; 0: a default */
+	/* The platform lost what it cannot go on without (its zygote); any thread.  NULL: nobody cares. */
+	void (*died)(const char *why);
+	/* A guest's host process ended that nobody told to: its copies fail with -ESRCH now, but
+	 * threads that were stopped get no event until they are resumed.  Any thread; NULL: … */
+	void (*process_lost)(void);
 };
 
 /* One memory operation of a batch; executed in order, the first failure stops the batch. */

@@ -78,6 +78,8 @@ struct pt_command {
 struct pt_platform {
 	struct platform base;
 	struct p_limits limits;
+	void (*died)(const char *why); /* p_options, as the next */
+	void (*process_lost)(void);
 	pid_t zygote;
 	int ctl; /* our end of the control socket that all guest processes share */
 	struct p_thread *zygote_thread;

@@ -22,10 +22,11 @@ static int prepare(const struct p_options *opt, struct platform **out)
 	struct pt_platform *pf = calloc(1, sizeof(*pf));
 	sigset_t mask;
 
-	(void)opt;
 	if (!pf)
 		return -ENOMEM;
 	pf->base.ops = &platform_ptrace;
+	pf->died = opt->died;
+	pf->process_lost = opt->process_lost;
 	pf->limits.task_size = PT_TASK_SIZE;
 	pf->limits.mmap_min = PT_MMAP_MIN;
 	for (int i = 0; i < PT_BUCKETS; i++)

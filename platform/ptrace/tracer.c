@@ -330,13 +330,16 @@ static void interrupt_stopped(struct p_thread *th)
 	post_kind(th, P_EVENT_INTERRUPTED);
 }
 
-static void ended(struct p_thread *th, int status)
+static void ended(struct pt_platform *pf, struct p_thread *th, int status)
 {
 	th->dead = true;
-	if (th->tid == th->as->pid)
-		atomic_store(&th->as->dead, true);
+	bool expected = th->tid != th->as->pid || atomic_exchange(&th->as->dead, true);
 	if (atomic_load(&th->state) == PT_RUNNING)
 		post_dead(th, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+	if (!expected && pf->process_lost)
+		pf->process_lost();
+	if (th == pf->zygote_thread && pf->died)
+		pf->died("the zygote of guest processes exited unexpectedly");
 }
 
 static void handle_status(struct pt_platform *pf, pid_t tid, int status)
@@ -346,7 +349,7 @@ static void handle_status(struct pt_platform *pf, pid_t tid, int status)
 	if (!th)
 		return; /* an orphan, or a thread that was destroyed */
 	if (!WIFSTOPPED(status)) {
-		ended(th, status);
+		ended(pf, th, status);
 		return;
 	}
 	/* A stopped thread can stop again: an interrupt that arrived late. */

@@ -207,7 +207,7 @@ void aspace_exited(struct p_aspace *as)
 	siginfo_t info = {0};
 	struct p_thread *th;
 
-	atomic_store(&as->dead, true);
+	bool expected = atomic_exchange(&as->dead, true);
 	waitid(P_PID, (id_t)as->pid, &info, WEXITED | WNOWAIT | WNOHANG);
 	epoll_ctl(pf->epoll, EPOLL_CTL_DEL, as->pidfd, NULL);
 	mutex_lock(&pf->lock, &lc_platform);
@@ -222,6 +222,8 @@ void aspace_exited(struct p_aspace *as)
 	mutex_unlock(&pf->lock, &lc_platform);
 	if (orphan)
 		aspace_free(as);
+	if (!expected && pf->opt.process_lost)
+		pf->opt.process_lost();
 }
 
 /* ---- cloning ---- */

@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
+/* A clone takes about as long as several ordinary spins, and waking up after it as long again. */
+#define CLONE_SPINS 8
 
 void command_give(struct p_thread *th, enum st_cmd cmd)
 {
@@ -24,6 +26,7 @@ void command_give(struct p_thread *th, enum st_cmd cmd)
 
 	ps->cmd = cmd;
 	ps->cmd_seq = ++th->cmd_seq;
+	th->cmd_clones = cmd == ST_CMD_FORK || cmd == ST_CMD_THREAD;
 	ps->sentry_sleeps = 0;
 	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED))
@@ -41,7 +44,7 @@ static bool spin_for_reply(struct p_thread *th)
 
 	if (!worker_spin_allowed(pf))
 		return replied(th->ps);
-	struct spin s = spin_begin();
+	struct spin s = spin_begin(th->cmd_clones ? CLONE_SPINS * pf->spin_ticks : pf->spin_ticks);
 	do {
 		if (replied(th->ps))
 			return true;
@@ -228,7 +231,7 @@ static size_t run_chunk(struct p_thread *th, struct p_memop *ops, size_t n, int 
 {
 	struct st_pageset *ps = th->ps;
 	struct p_aspace *as = th->as;
-	long r = 0;
+	long r;
 
 	ps->nops = (uint32_t)n;
 	ps->ops_done = 0;
@@ -237,11 +240,12 @@ static size_t run_chunk(struct p_thread *th, struct p_memop *ops, size_t n, int 
 		mutex_lock(&as->cmd_lock, &lc_aspace);
 		ps->ctl_fd = as->guest_ctl;
 		r = command_send_fds(as, &fd, 1);
-	}
-	if (r == 0)
-		r = command_run(th, ST_CMD_OPS);
-	if (fd >= 0)
+		if (r == 0)
+			r = command_run(th, ST_CMD_OPS);
 		mutex_unlock(&as->cmd_lock, &lc_aspace);
+	} else {
+		r = command_run(th, ST_CMD_OPS);
+	}
 	if (r < 0) {
 		*err = r > -4096 ? (int)r : -EFAULT;
 		ops[0].ret = *err;

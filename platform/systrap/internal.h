@@ -99,6 +99,7 @@ struct p_thread {
 	struct list_head pending; /* pf->pending: exactly one clone(2) of it may continue */
 	_Atomic bool cmd_waiting; /* a worker waits for a reply */
 	uint32_t cmd_seq;
+	bool cmd_clones; /* the last command was a clone */
 	void *owner;
 	struct list_head link;	/* as->threads; free ones: pf->free_threads */
 	struct list_head ready; /* pf->ready */
@@ -206,9 +207,9 @@ void worker_forget(struct p_thread *th); /* no worker looks at it any more on re
 bool worker_spin_allowed(struct systrap *pf);
 /* do { look } while (spin_on(pf, &s)): true while it is worth looking again. */
 struct spin {
-	uint64_t begin, last;
+	uint64_t begin, last, budget;
 };
-struct spin spin_begin(void);
+struct spin spin_begin(uint64_t budget);
 bool spin_on(struct systrap *pf, struct spin *s);
 
 /* event.c */

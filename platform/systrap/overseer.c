@@ -111,9 +111,12 @@ static void handle(struct systrap *pf, const struct epoll_event *ev)
 			epoll_ctl(pf->epoll, EPOLL_CTL_DEL, pf->listener, NULL);
 	} else if (ev->data.ptr == pf->zygote) {
 		aspace_exited(pf->zygote);
-		if (!pf->stopping)
+		if (!pf->stopping) {
 			log_warn("systrap: the zygote died (signal %d): no more processes",
 				 pf->zygote->signo);
+			if (pf->opt.died)
+				pf->opt.died("the zygote of guest processes exited unexpectedly");
+		}
 		worker_break(pf);
 		pool_refill(pf); /* its thread has to see that, too */
 	} else {

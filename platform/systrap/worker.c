@@ -71,11 +71,11 @@ bool worker_spin_allowed(struct systrap *pf)
 	       st_tsc() >= atomic_load_explicit(&pf->quiet_until, memory_order_relaxed);
 }
 
-struct spin spin_begin(void)
+struct spin spin_begin(uint64_t budget)
 {
 	uint64_t now = st_tsc();
 
-	return (struct spin){now, now};
+	return (struct spin){now, now, budget};
 }
 
 /*
@@ -96,7 +96,7 @@ bool spin_on(struct systrap *pf, struct spin *s)
 		atomic_store_explicit(&pf->quiet_until, now + quiet, memory_order_relaxed);
 		return false;
 	}
-	if (now - s->begin >= pf->spin_ticks) {
+	if (now - s->begin >= s->budget) {
 		atomic_store_explicit(&pf->quiet_ticks, 0, memory_order_relaxed);
 		return false;
 	}
@@ -240,7 +240,7 @@ static struct p_thread *poll_threads(struct systrap *pf, bool *interrupted)
 	if (atomic_exchange(&pf->polling, true))
 		return NULL;
 	s.seen = atomic_load(&pf->recent_n) - 1;
-	struct spin spin = spin_begin();
+	struct spin spin = spin_begin(pf->spin_ticks);
 	do {
 		poll_absorb(pf, &s);
 		found = poll_once(pf, &s, interrupted);

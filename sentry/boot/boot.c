@@ -69,7 +69,10 @@ int boot_begin(struct boot_config *c)
 int boot_prepare(const struct boot_config *c)
 {
 	const struct platform_ops *ops = platform_lookup(c->platform);
-	const struct p_options opt = {.patching = c->systrap_patching, .spin_us = c->spin_us};
+	const struct p_options opt = {.patching = c->systrap_patching,
+				      .spin_us = c->spin_us,
+				      .died = control_platform_dead,
+				      .process_lost = control_process_lost};
 
 	/* One arena: others give memory back only after reading a file of /proc, which is not to be
 	 * had, and cost memory; small blocks come from each thread's own cache anyway. */
@@ -103,7 +106,8 @@ static int strace_filter(const char *names, const uint64_t **out, struct boot_er
 		while (nr < SYSCALL_MAX && (!(d = syscall_lookup(nr)) || strcmp(d->name, n) != 0))
 			nr++;
 		if (nr == SYSCALL_MAX)
-			return boot_fail(be, -EINVAL, "--strace-syscalls: no system call \"%s\"", n);
+			return boot_fail(be, -EINVAL, "--strace-syscalls: no system call \"%s\"",
+					 n);
 		map[nr / 64] |= 1ULL << nr % 64;
 	}
 	*out = map;
@@ -123,7 +127,8 @@ static int start_kernel(const struct boot_config *c, struct boot_error *be)
 	kernel->strace = c->strace;
 	if ((err = strace_filter(c->strace_syscalls, &kernel->strace_filter, be)))
 		return err;
-	if ((err = ktimer_start_thread()) || (err = poller_start()) || (err = kernel_start_workers()))
+	if ((err = ktimer_start_thread()) || (err = poller_start()) ||
+	    (err = kernel_start_workers()))
 		return boot_fail(be, err, "starting threads: %s", strerror(-err));
 	return 0;
 }
@@ -143,9 +148,11 @@ static int start_container(const struct boot_config *c, struct control *ctl, str
 	list_init(&ct->exec_waits);
 	if (!(ctl->gofer = gofer_conn_new(c->gofer_fd, &hooks)))
 		return boot_fail(be, -ENOMEM, "out of memory");
+	log_debug("boot: kernel started");
 	int err = boot_mounts_make(c, ctl->gofer, &ct->mnt_ns, be);
 	if (err)
 		return err;
+	log_debug("boot: mounts made");
 	list_add_tail(&ct->link, &kernel->containers);
 	ctl->container = ct;
 	if ((err = boot_process_create(ct, &p, &ctl->init, be)))
@@ -153,6 +160,7 @@ static int start_container(const struct boot_config *c, struct control *ctl, str
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	ct->init = ctl->init;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	log_debug("boot: first process made");
 	return 0;
 }
 

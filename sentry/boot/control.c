@@ -49,7 +49,8 @@ struct watched {
 };
 
 static int event_fd = -1, signal_fd = -1;
-static _Atomic bool gofer_dead;
+static _Atomic bool gofer_dead, process_lost;
+static const char *_Atomic platform_dead; /* why */
 static struct conn conns[CONNS_MAX];
 static struct list_head watched_list = LIST_HEAD_INIT(watched_list);
 static bool started;
@@ -86,6 +87,18 @@ void control_gofer_dead(void *arg)
 {
 	(void)arg;
 	atomic_store(&gofer_dead, true);
+	notify_loop();
+}
+
+void control_process_lost(void)
+{
+	atomic_store(&process_lost, true);
+	notify_loop();
+}
+
+void control_platform_dead(const char *why)
+{
+	atomic_store(&platform_dead, why);
 	notify_loop();
 }
 
@@ -231,7 +244,7 @@ static void do_wait(struct control *ctl, struct conn *c, json_t *req)
 	}
 	if (pid == 0)
 		pid = ctl->init->tgid;
-	list_for_each(x, &watched_list, link) {
+	list_for_each (x, &watched_list, link) {
 		if (x->pid != pid)
 			continue;
 		c->waits = x;
@@ -280,6 +293,31 @@ static struct thread_group *find_group(struct control *ctl, int pid)
 		thread_group_get(tg);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return tg;
+}
+
+/* Somebody killed a host process: what a process without memory can still do is die. */
+static void bury_lost(void)
+{
+	struct thread_group *tg;
+
+	for (int pid = 1; (tg = thread_group_next(pid));) {
+		struct task *t = NULL;
+		char byte;
+
+		pid = tg->tgid + 1;
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+		if (!list_empty(&tg->threads))
+			t = task_get(list_first(&tg->threads, struct task, thread_link));
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+		struct mm *mm = t ? task_mm_get(t) : NULL;
+		if (mm && kernel->pf->ops->copy_in(mm->as, NULL, &byte, PAGE_SIZE, 1) == -ESRCH) {
+			log_warn("process %d lost its host process", tg->tgid);
+			signal_group_exit(tg, SIGKILL);
+		}
+		mm_put(mm);
+		task_put(t);
+		thread_group_put(tg);
+	}
 }
 
 /* The terminal's foreground group, or the process itself when there is no terminal. */
@@ -353,9 +391,9 @@ static void do_state(struct control *ctl, struct conn *c, json_t *req)
 
 	(void)req;
 	answer(c, json_pack("{s:b, s:s}", "ok", 1, "status",
-			    !started			      ? "created"
+			    !started			    ? "created"
 			    : has_ended(ctl->init, &status) ? "stopped"
-							      : "running"));
+							    : "running"));
 }
 
 static void do_stacks(struct control *ctl, struct conn *c, json_t *req)
@@ -428,10 +466,9 @@ static ssize_t conn_read(struct control *ctl, struct conn *c)
 		struct cmsghdr align;
 	} cm;
 	bool in_head = c->got < sizeof(c->head);
-	struct iovec iov = {in_head ? (char *)&c->head + c->got
-				    : c->buf + (c->got - sizeof(c->head)),
-			    in_head ? sizeof(c->head) - c->got
-				    : c->size - (c->got - sizeof(c->head))};
+	struct iovec iov = {
+		in_head ? (char *)&c->head + c->got : c->buf + (c->got - sizeof(c->head)),
+		in_head ? sizeof(c->head) - c->got : c->size - (c->got - sizeof(c->head))};
 	struct msghdr msg = {.msg_iov = &iov,
 			     .msg_iovlen = 1,
 			     .msg_control = cm.buf,
@@ -483,7 +520,7 @@ static void tell_waiters(void)
 	struct watched *x, *tmp;
 	int status;
 
-	list_for_each_safe(x, tmp, &watched_list, link) {
+	list_for_each_safe (x, tmp, &watched_list, link) {
 		bool asked = false;
 		if (!has_ended(x->tg, &status))
 			continue;
@@ -507,7 +544,8 @@ static void tell_all(int status, const char *error)
 		if (c->fd < 0)
 			continue;
 		if (error)
-			answer(c, json_pack("{s:b, s:s, s:b}", "ok", 0, "error", error, "fatal", 1));
+			answer(c,
+			       json_pack("{s:b, s:s, s:b}", "ok", 0, "error", error, "fatal", 1));
 		else if (c->waits)
 			answer(c, json_pack("{s:b, s:i}", "ok", 1, "status", status));
 	}
@@ -575,6 +613,10 @@ int control_serve(struct control *ctl)
 		}
 		if (p[3].revents & (POLLHUP | POLLERR) || atomic_load(&gofer_dead))
 			error = "the gofer exited unexpectedly";
+		if (atomic_exchange(&process_lost, false))
+			bury_lost();
+		if (atomic_load(&platform_dead))
+			error = atomic_load(&platform_dead);
 		for (size_t i = 4; i < n; i++)
 			if (p[i].revents && map[i]->fd >= 0 && !conn_serve(ctl, map[i]))
 				owned = false;

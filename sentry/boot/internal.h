@@ -42,6 +42,8 @@ struct control {
 int control_init(void) MUST_CHECK; /* before confinement */
 int control_serve(struct control *ctl);
 void control_gofer_dead(void *arg); /* hook of the gofer's connection; any thread */
+void control_process_lost(void);
+void control_platform_dead(const char *why); /* hook of the platform; static text; any thread */
 /* The first frame to the starter. */
 int control_report(int owner_fd, const struct boot_error *be) MUST_CHECK; /* NULL: all is well */
 

@@ -28,7 +28,6 @@
 	X(lc_inode_data, "struct inode of a file: size and contents (host I/O)")                   \
 	X(lc_inode_data2, "the same, of a lower layer's inode")                                    \
 	X(lc_gofer, "gofer connection: one request at a time (host I/O)")                          \
-	X(lc_file_pos, "struct file: position")                                                    \
 	X(lc_mm, "struct mm: VMA tree, brk, limits; never across host calls")                      \
 	X(lc_epoll_nest, "which epoll watches which epoll")                                        \
 	X(lc_epoll, "struct epoll: interest list")                                                 \

@@ -27,7 +27,7 @@ check podman/env_user_workdir expect 0 "v 5 /tmp" pm run --rm --network=none -e 
 check podman/stdin sh -c "echo from outside | timeout 60 podman --cgroup-manager=cgroupfs --runtime '$RUNSC' run --rm -i --network=none $image cat | grep -q 'from outside'"
 mkdir "$work/vol"
 check podman/volume sh -c "timeout 60 podman --cgroup-manager=cgroupfs --runtime '$RUNSC' run --rm --network=none -v '$work/vol:/vol' $image touch /vol/made && [ -e '$work/vol/made' ]"
-printf '[engine]\nruntime_supports_nocgroups = ["runsc"]\n[engine.runtimes]\nrunsc = ["%s"]\n' \
+printf '[engine]\nruntime_supports_nocgroup = ["runsc"]\n[engine.runtimes]\nrunsc = ["%s"]\n' \
 	"$(readlink -f "$RUNSC")" >"$work/containers.conf"
 no_cgroups() {
 	expect 0 fine env CONTAINERS_CONF="$work/containers.conf" timeout 60 podman --cgroup-manager=cgroupfs --runtime runsc \

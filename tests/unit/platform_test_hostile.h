@@ -7,13 +7,6 @@
 
 #include "platform/systrap/layout.h"
 
-#define HOSTILE_TESTS                                                                             \
-	T(calls_beyond_the_list_end_the_process), T(allowed_calls_harm_only_the_caller),          \
-		T(unasked_clones_end_the_process), T(thread_that_vanishes_is_found_by_interrupt), \
-		T(masked_interrupt_ends_in_a_kill), T(scribbled_page_sets_harm_only_the_guest),   \
-		T(doorbell_flood_stops_nobody), T(random_jumps_into_the_stub),                    \
-		T(scribbling_during_commands), T(deaths_at_any_time),
-
 /* A `syscall; ret` in the stub's text. */
 static uint64_t stub_syscall_insn(struct guest *g)
 {
