@@ -276,7 +276,7 @@ START_TEST(random_changes_leave_what_the_host_has)
 	static const int prots[] = {PROT_NONE, PROT_READ, RW, PROT_READ | PROT_EXEC};
 	/* Files that were writable once, and moved memory, merge less in the tree than here. */
 	bool exact = _i % 2;
-	struct file f;
+	static struct file f; /* mappings of it outlive this function */
 
 	test_file_init(&f, O_RDWR);
 	srandom((unsigned)_i + 1);
