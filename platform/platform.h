@@ -38,9 +38,9 @@ struct p_aspace;
 struct p_thread;
 
 enum p_event_kind {
-	P_EVENT_SYSCALL,     /* a system call: number in regs->orig_rax, arguments in registers;
-				rip stands after the instruction, rax is -ENOSYS as on Linux */
-	P_EVENT_SIGNAL,	     /* a synchronous signal of the guest's own making: fault, #UD, trap … */
+	P_EVENT_SYSCALL, /* a system call: number in regs->orig_rax, arguments in registers;
+			    rip stands after the instruction, rax is -ENOSYS as on Linux */
+	P_EVENT_SIGNAL,	 /* a synchronous signal of the guest's own making: fault, #UD, trap … */
 	P_EVENT_INTERRUPTED, /* p_interrupt() took it out of guest code */
 	P_EVENT_DEAD,	     /* its host process or thread died unexpectedly; signo says how */
 };
@@ -53,8 +53,8 @@ struct p_event {
 	uint64_t trapno, error_code, cr2;
 	/*
 	 * P_EVENT_SYSCALL for futex: the platform had passed the call to the host kernel, where
-	 * p_interrupt() or a stop aborted it.  The sentry restarts it (ERESTARTSYS) or fails it with
-	 * EINTR, and must not expect the platform to have had any other effect.
+	 * p_interrupt() or a stop aborted it.  The sentry restarts it (ERESTARTSYS) or fails it
+	 * with EINTR, and must not expect the platform to have had any other effect.
 	 */
 	bool host_wait_aborted;
 	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none.  Valid when aborted.
@@ -64,20 +64,21 @@ struct p_event {
 };
 
 struct p_limits {
-	uint64_t task_size;    /* guest addresses are below it; page aligned */
-	uint64_t mmap_min;     /* lowest address a guest may map */
-	uint64_t vdso_base;    /* the vDSO's ELF header in every fresh address space; 0 for none */
-	uint64_t vdso_len;     /* [vdso], executable pages */
+	uint64_t task_size; /* guest addresses are below it; page aligned */
+	uint64_t mmap_min;  /* lowest address a guest may map */
+	uint64_t vdso_base; /* the vDSO's ELF header in every fresh address space; 0 for none */
+	uint64_t vdso_len;  /* [vdso], executable pages */
 	uint64_t vvar_base, vvar_len; /* [vvar], below it */
-	size_t xstate_size;    /* bytes of the XSAVE area that p_xstate_get/_set move */
-	uint64_t xstate_mask;  /* XCR0 bits in it */
+	size_t xstate_size;	      /* bytes of the XSAVE area that p_xstate_get/_set move */
+	uint64_t xstate_mask;	      /* XCR0 bits in it */
 };
 
 struct p_options {
-	bool patching;	/* systrap: patch call sites (no effect before the fast path exists) */
-	int spin_us;	/* how long a worker may spin; -1: platform's own policy; 0: always sleep */
+	bool patching; /* systrap: patch call sites (no effect before the fast path exists) */
+	int spin_us;   /* how long a worker may spin; -1: platform's own policy; 0: always sleep */
 	int max_guest_processes; /* backstop; 0: a default */
-	/* The platform lost what it cannot go on without (its zygote); any thread.  NULL: nobody cares. */
+	/* The platform lost what it cannot go on without (its zygote); any thread.  NULL: nobody
+	 * cares. */
 	void (*died)(const char *why);
 	/* A guest's host process ended that nobody told to: its copies fail with -ESRCH now, but
 	 * threads that were stopped get no event until they are resumed.  Any thread; NULL: … */
@@ -86,13 +87,13 @@ struct p_options {
 
 /* One memory operation of a batch; executed in order, the first failure stops the batch. */
 enum p_memop_kind {
-	P_MEMOP_MAP,	/* mmap(addr, len, prot, flags|MAP_FIXED, fd, off); fd -1: anonymous */
-	P_MEMOP_UNMAP,	/* munmap(addr, len) */
+	P_MEMOP_MAP,	 /* mmap(addr, len, prot, flags|MAP_FIXED, fd, off); fd -1: anonymous */
+	P_MEMOP_UNMAP,	 /* munmap(addr, len) */
 	P_MEMOP_PROTECT, /* mprotect(addr, len, prot) */
-	P_MEMOP_MOVE,	/* mremap(addr, len, new_len, MAYMOVE|FIXED, new_addr) */
-	P_MEMOP_RESIZE, /* mremap(addr, len, new_len, 0): in place, shrink or grow */
-	P_MEMOP_ADVISE, /* madvise(addr, len, flags) */
-	P_MEMOP_WAKE,	/* futex(addr, FUTEX_WAKE [|PRIVATE: flags], len) */
+	P_MEMOP_MOVE,	 /* mremap(addr, len, new_len, MAYMOVE|FIXED, new_addr) */
+	P_MEMOP_RESIZE,	 /* mremap(addr, len, new_len, 0): in place, shrink or grow */
+	P_MEMOP_ADVISE,	 /* madvise(addr, len, flags) */
+	P_MEMOP_WAKE,	 /* futex(addr, FUTEX_WAKE [|PRIVATE: flags], len) */
 };
 
 struct p_memop {
@@ -100,10 +101,10 @@ struct p_memop {
 	uint64_t addr, len;
 	int prot;
 	int flags;
-	int fd;		 /* host descriptor, borrowed for the call, with exactly the guest's access */
+	int fd; /* host descriptor, borrowed for the call, with exactly the guest's access */
 	uint64_t off;
 	uint64_t new_addr, new_len;
-	long ret;	 /* out: ≥ 0 or -errno; -ECANCELED for those after a failure */
+	long ret; /* out: ≥ 0 or -errno; -ECANCELED for those after a failure */
 };
 
 struct platform_ops {
@@ -139,7 +140,8 @@ struct platform_ops {
 	 * included, need no event any more but must still be destroyed; copies fail with -ESRCH. */
 	void (*aspace_kill)(struct p_aspace *as);
 	pid_t (*host_pid)(struct p_aspace *as); /* in the sentry's PID namespace; for procfs */
-	pid_t (*host_tid)(struct p_thread *th); /* its host thread, as host_pid; NULL member: unknown */
+	pid_t (*host_tid)(
+		struct p_thread *th); /* its host thread, as host_pid; NULL member: unknown */
 
 	/* ---- running ---- */
 	void (*resume)(struct p_thread *th);
@@ -154,7 +156,8 @@ struct platform_ops {
 	int (*xstate_reset)(struct p_thread *th); /* as after execve */
 	void (*set_owner)(struct p_thread *th, void *owner);
 	void *(*owner)(struct p_thread *th);
-	bool (*in_host_wait)(struct p_thread *th); /* running, but asleep in a passed-through futex */
+	bool (*in_host_wait)(
+		struct p_thread *th); /* running, but asleep in a passed-through futex */
 	/*
 	 * Whether the platform may answer calls by itself (futex, sched_yield, membarrier, rseq);
 	 * on at first, inherited by fork and thread_create, taken at the next resume.  Off: every
@@ -173,8 +176,8 @@ struct platform_ops {
 	 * marshalled bytes cover the range, those are used. */
 	ssize_t (*copy_in)(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src,
 			   size_t n);
-	ssize_t (*copy_out)(struct p_aspace *as, struct p_thread *th, uint64_t dst,
-			    const void *src, size_t n);
+	ssize_t (*copy_out)(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
+			    size_t n);
 	/* Compare-and-swap of a 32-bit guest word, executed in the address space by `th`.
 	 * Returns 0 with *seen set (success when *seen == expect), or -EFAULT. */
 	int (*cmpxchg32)(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
