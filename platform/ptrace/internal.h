@@ -47,6 +47,12 @@ struct p_aspace {
 	_Atomic bool dead; /* its process is gone: the pid means nothing any more */
 };
 
+/* The futex wait that was aborted last: see keep_deadline. */
+struct pt_redo {
+	uint64_t rip, uaddr, op, val, timeout;
+	int64_t deadline; /* 0: none */
+};
+
 struct p_thread {
 	struct p_aspace *as; /* reference */
 	pid_t tid;
@@ -62,6 +68,8 @@ struct p_thread {
 	struct list_head request; /* requests to the tracer; cmd_lock */
 	bool direct;		  /* tracer only: its own instruction performs a call now */
 	uint64_t direct_rip;	  /* where that instruction is */
+	struct arch_regs given;	  /* tracer only: before its own instruction performs a call */
+	struct pt_redo redo;	  /* tracer only */
 	bool dead;		  /* tracer only: the host thread is gone */
 	int64_t deadline;	  /* of the futex wait under way */
 };

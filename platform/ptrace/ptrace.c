@@ -110,6 +110,7 @@ static void aspace_kill(struct p_aspace *as)
 {
 	if (!atomic_load(&as->dead))
 		kill(as->pid, SIGKILL);
+	atomic_store(&as->dead, true); /* from now on its memory is nobody's */
 }
 
 static void aspace_put(struct p_aspace *as)
@@ -203,8 +204,13 @@ static void do_destroy(struct pt_platform *pf, void *arg)
 	struct p_aspace *as = th->as;
 	long ret;
 
-	(void)pf;
 	pt_thread_forget(th);
+	pthread_mutex_lock(&pf->cmd_lock);
+	list_del(&th->request);
+	pthread_mutex_unlock(&pf->cmd_lock);
+	pthread_mutex_lock(&pf->queue_lock);
+	list_del(&th->ready);
+	pthread_mutex_unlock(&pf->queue_lock);
 	if (th->dead || atomic_load(&as->dead))
 		return;
 	if (as->nthreads == 0)
