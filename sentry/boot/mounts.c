@@ -9,6 +9,7 @@
 #include "sentry/boot/internal.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/gofer/goferfs.h"
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
@@ -45,6 +46,7 @@ static const struct {
 	{"proc", proc_make},
 	{"sysfs", sys_make},
 	{"devtmpfs", devtmpfs_mount},
+	{"mqueue", mqueue_mount},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */
