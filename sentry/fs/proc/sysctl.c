@@ -117,7 +117,7 @@ static const struct sysctl fs_values[] = {
 	{NULL, NULL},
 };
 static const struct sysctl mqueue_values[] = {
-	{"msg_default", "10"},	      {"msg_max", "10"},     {"msgsize_default", "8192"},
+	{"msg_default", "10"},	 {"msg_max", "10"},	{"msgsize_default", "8192"},
 	{"msgsize_max", "8192"}, {"queues_max", "256"}, {NULL, NULL},
 };
 static const struct sysctl vm_values[] = {

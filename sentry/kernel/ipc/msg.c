@@ -69,7 +69,7 @@ static void end_all_waits(struct list_head *list, int status)
 }
 
 /* Sleeps until somebody ends the wait or a signal comes. */
-static int wait_on(struct task *t, struct list_head *list, struct msg_waiter *w)
+static int wait_on(struct task *t, struct list_head *list, struct msg_waiter *w) REQUIRES(lc_ipc)
 {
 	w->t = t;
 	w->status = WAITING;
@@ -244,7 +244,7 @@ static int copy_message(struct msg_queue *q, uint64_t position, uint64_t room, s
 }
 
 static int receive(struct task *t, struct msg_queue *q, uint64_t room, int64_t type, int flags,
-		   struct ipc_msg **out)
+		   struct ipc_msg **out) REQUIRES(lc_ipc)
 {
 	enum want want = decode_type(&type, flags);
 	int err = 0;

@@ -222,6 +222,7 @@ static int check_ops(const struct sem_set *s, const struct sembuf *ops, unsigned
 }
 
 static int wait_for(struct task *t, struct sem_set *s, struct sem_waiter *w, int64_t deadline)
+	REQUIRES(lc_ipc)
 {
 	w->status = SEM_WAITING;
 	list_add_tail(&w->link, &s->waiters);
