@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include "sentry/boot/internal.h"
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/pipe/pipe.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/lib/cleanup.h"
 #include "sentry/mm/mm.h"
@@ -66,15 +68,24 @@ static int open_console(struct file *f)
 	return err;
 }
 
+/* System V shared memory is files in memory. */
+static int shm_file(const char *name, uint64_t size, struct file **out)
+{
+	return shmem_file_create(name, size, 0777, 0, out);
+}
+
 int join_parts(void)
 {
 	int err = tmpfs_init();
 
 	if (!err)
 		err = dev_init();
+	if (!err)
+		err = mqueue_init();
 	procfs_capture_host();
 	capture_cpus();
 	mm_shared_anon_file = shmem_zero_setup;
+	ipc_shm_file = shm_file;
 	vfs_open_fifo = fifo_open;
 	dev_tty_open = open_tty;
 	dev_console_open = open_console;

@@ -9,6 +9,7 @@
 #include "sentry/boot/internal.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/gofer/goferfs.h"
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
@@ -41,10 +42,8 @@ static const struct {
 	const char *type;
 	int (*make)(const char *data, struct super_block **out);
 } types[] = {
-	{"tmpfs", tmpfs_mount},
-	{"proc", proc_make},
-	{"sysfs", sys_make},
-	{"devtmpfs", devtmpfs_mount},
+	{"tmpfs", tmpfs_mount},	      {"proc", proc_make},	{"sysfs", sys_make},
+	{"devtmpfs", devtmpfs_mount}, {"mqueue", mqueue_mount},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/run.h"
 
@@ -114,7 +115,7 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	c->timer_slack = t->timer_slack;
 	c->personality = t->personality;
 	c->cpu_affinity = t->cpu_affinity;
-	return 0;
+	return sem_undo_clone(t, c, flags);
 }
 
 static int copy_memory(struct task *t, struct task *c, uint64_t flags)

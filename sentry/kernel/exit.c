@@ -3,6 +3,7 @@
 #include <linux/futex.h>
 #include <string.h>
 
+#include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/time/posix_timers.h"
@@ -368,6 +369,7 @@ void task_exit(struct task *t)
 	struct thread_group *tg = t->tg;
 
 	task_release_user(t);
+	sem_undo_exit(t);
 	signal_task_exit(t);
 	leave_resources(t);
 	task_vfork_done(t);

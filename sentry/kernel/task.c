@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/time/posix_timers.h"
@@ -114,6 +115,7 @@ void task_put(struct task *t)
 {
 	if (!t || !ref_put(&t->ref))
 		return;
+	sem_undo_exit(t); /* of one that never ran */
 	sigqueue_flush(&t->pending);
 	fiber_fini(&t->fiber);
 	cred_put(t->cred);

@@ -166,6 +166,7 @@ struct task {
 	int nice, sched_policy, sched_priority;
 	uint64_t timer_slack;
 	unsigned personality;
+	struct sem_undo_list *sem_undo; /* own: semop(2); NULL: none yet */
 	uint64_t cpu_affinity;
 };
 

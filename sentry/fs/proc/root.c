@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
 #include "sentry/lib/log.h"
@@ -143,8 +144,8 @@ static int show_stat(struct text *out, void *arg)
 static int show_filesystems(struct text *out, void *arg)
 {
 	(void)arg;
-	text_puts(out,
-		  "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\toverlay\n");
+	text_puts(out, "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tmqueue\nno"
+		       "dev\toverlay\n");
 	return 0;
 }
 
@@ -207,6 +208,35 @@ int proc_add_global(struct inode *root)
 	return synth_add_table(root, table);
 }
 
+/* arg: what makes the text, behind a pointer (functions are no void *). */
+static int show_ipc(struct text *out, void *arg)
+{
+	char *(*const *make)(void) = arg;
+	char *text = (*make)();
+
+	if (!text)
+		return -ENOMEM;
+	text_puts(out, text);
+	free(text);
+	return 0;
+}
+FILE_OPS(ipc);
+
+static int add_sysvipc(struct inode *root)
+{
+	static char *(*const texts[])(void) = {msq_proc_text, sem_proc_text, shm_proc_text};
+	const struct synth_table table[] = {
+		{"msg", 0444, &ipc_ops, (void *)&texts[0]},
+		{"sem", 0444, &ipc_ops, (void *)&texts[1]},
+		{"shm", 0444, &ipc_ops, (void *)&texts[2]},
+		{NULL, 0, NULL, NULL},
+	};
+	struct inode *dir;
+	int err = synth_add_dir(root, "sysvipc", 0555, &dir);
+
+	return err ? err : synth_add_table(dir, table);
+}
+
 int procfs_mount(struct super_block **out)
 {
 	struct super_block *sb;
@@ -216,6 +246,7 @@ int procfs_mount(struct super_block **out)
 		return err;
 	struct inode *root = sb->root->inode;
 	if ((err = proc_add_global(root)) || (err = proc_add_sys(root)) ||
+	    (err = add_sysvipc(root)) ||
 	    (err = synth_add(root, "self", synth_link_new(sb, 0777, &proc_self_ops, NULL))) ||
 	    (err = synth_add(root, "thread-self",
 			     synth_link_new(sb, 0777, &proc_thread_self_ops, NULL))) ||

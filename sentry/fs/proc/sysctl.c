@@ -116,6 +116,10 @@ static const struct sysctl fs_values[] = {
 	{"protected_symlinks", "1"},
 	{NULL, NULL},
 };
+static const struct sysctl mqueue_values[] = {
+	{"msg_default", "10"},	 {"msg_max", "10"},	{"msgsize_default", "8192"},
+	{"msgsize_max", "8192"}, {"queues_max", "256"}, {NULL, NULL},
+};
 static const struct sysctl vm_values[] = {
 	{"max_map_count", "65530"}, {"mmap_min_addr", "65536"}, {"overcommit_memory", "0"},
 	{"overcommit_ratio", "50"}, {"swappiness", "60"},	{NULL, NULL},
@@ -160,6 +164,7 @@ int proc_add_sys(struct inode *root)
 	    (err = add_values(kern, "random", random_values, &random)) ||
 	    (err = synth_add_table(random, ids)) ||
 	    (err = add_values(sys, "fs", fs_values, &dir)) ||
+	    (err = add_values(dir, "mqueue", mqueue_values, &dir)) ||
 	    (err = add_values(sys, "vm", vm_values, &dir)) ||
 	    (err = add_values(sys, "net", no_values, &net)) ||
 	    (err = add_values(net, "core", net_core_values, &dir)))

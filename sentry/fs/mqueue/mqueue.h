@@ -1,0 +1,52 @@
+/*
+ * mqueue.h - POSIX message queues: a file system with one flat directory, one for the sandbox.
+ *
+ * A queue is an inode; its messages live in sentry memory, bounded by the queue's limits and, over
+ * all queues of a user, by RLIMIT_MSGQUEUE.  Operations do not wait: -EAGAIN, and file_waitq().
+ *
+ * Locking: mq->lock (lc_ipc) guards messages and the notification; the directory's data_lock its
+ * names.  Source: mq_overview(7) and the pages it names.
+ */
+#pragma once
+
+#include <mqueue.h>
+#include <signal.h>
+
+#include "sentry/vfs/file.h"
+#include "sentry/vfs/vfs.h"
+
+struct task;
+
+#define MQ_PRIO_LIMIT 32768
+
+struct mq_message {
+	struct list_head link; /* of the queue, by falling priority and then by arrival */
+	unsigned prio;
+	size_t size;
+	char text[];
+};
+
+/* Start-up, once. */
+int mqueue_init(void) MUST_CHECK;
+/* The instance with one more reference (mounts of it all show the same). */
+int mqueue_mount(const char *options, struct super_block **out) MUST_CHECK;
+/* Its root, borrowed: where mq_open's names are looked up.  -ENOSYS */
+int mqueue_root(struct path *out) MUST_CHECK;
+/*
+ * Makes d, a negative child of the root, a queue.  limits NULL: the defaults.  bytes_max is the
+ * caller's RLIMIT_MSGQUEUE.  -EINVAL, -EMFILE, -ENOSPC, and as vfs_do_create.
+ */
+int mqueue_create(struct dentry *root, struct dentry *d, uint32_t mode,
+		  const struct mq_attr *limits, uint64_t bytes_max,
+		  const struct cred *c) MUST_CHECK;
+
+bool file_is_mqueue(const struct file *f);
+/* -EMSGSIZE, -EAGAIN.  Sending consumes m on success. */
+int mqueue_check_send(struct file *f, size_t size) MUST_CHECK;
+int mqueue_send(struct file *f, struct mq_message *m, struct task *sender) MUST_CHECK;
+int mqueue_receive(struct file *f, size_t room, struct mq_message **out) MUST_CHECK;
+/* A receiver begins or ends to sleep: while there is one, arrivals are not notified. */
+void mqueue_receiver_waits(struct file *f, int by);
+void mqueue_get_attr(struct file *f, struct mq_attr *out);
+/* ev NULL: takes the process's registration away.  -EBUSY. */
+int mqueue_notify(struct file *f, struct task *t, const struct sigevent *ev) MUST_CHECK;
