@@ -8,6 +8,7 @@
 
 #include "sentry/boot/internal.h"
 #include "sentry/fs/dev/dev.h"
+#include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/gofer/goferfs.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/proc/proc.h"
@@ -45,6 +46,7 @@ static const struct {
 	{"proc", proc_make},
 	{"sysfs", sys_make},
 	{"devtmpfs", devtmpfs_mount},
+	{"devpts", devpts_mount},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */
