@@ -91,9 +91,10 @@ TEST(pty_read_fault_on_the_replica)
 
 TEST(pty_ioctl_faults)
 {
-	static const unsigned long cmds[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ,
-					     TIOCSWINSZ, FIONREAD, TIOCOUTQ, TIOCGETD, TIOCSETD,
-					     TIOCGPTN, TIOCSPTLCK, TIOCGPTLCK, TIOCPKT, TIOCGPKT};
+	static const unsigned long cmds[] = {TCGETS,	 TCSETS,     TCSETSW,  TCSETSF,
+					     TIOCGWINSZ, TIOCSWINSZ, FIONREAD, TIOCOUTQ,
+					     TIOCGETD,	 TIOCSETD,   TIOCGPTN, TIOCSPTLCK,
+					     TIOCGPTLCK, TIOCPKT,    TIOCGPKT};
 	open_pair();
 	for (size_t i = 0; i < sizeof(cmds) / sizeof(*cmds); i++)
 		EXPECT_ERRNO(ioctl(master, cmds[i], BAD_ADDR), EFAULT);
@@ -553,7 +554,7 @@ TEST(pty_close_wakes_a_blocked_reader)
 
 static volatile sig_atomic_t caught;
 
-static void catch(int signo)
+static void catch (int signo)
 {
 	caught = signo;
 }

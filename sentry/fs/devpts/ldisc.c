@@ -441,8 +441,8 @@ uint32_t ldisc_inq(const struct pty *p)
 void ldisc_init(struct pty *p)
 {
 	static const uint8_t cc[] = {
-		[VINTR] = 3,	  [VQUIT] = 28, [VERASE] = 127, [VKILL] = 21,  [VEOF] = 4,
-		[VMIN] = 1,	  [VSTART] = 17, [VSTOP] = 19,	[VSUSP] = 26, [VREPRINT] = 18,
+		[VINTR] = 3,	 [VQUIT] = 28,	 [VERASE] = 127, [VKILL] = 21, [VEOF] = 4,
+		[VMIN] = 1,	 [VSTART] = 17,	 [VSTOP] = 19,	 [VSUSP] = 26, [VREPRINT] = 18,
 		[VDISCARD] = 15, [VWERASE] = 23, [VLNEXT] = 22,
 	};
 

@@ -93,8 +93,7 @@ static bool put_other(struct pty *p, uint8_t c)
 		return false;
 	if (c == '\b')
 		p->column -= p->column > 0;
-	else if (c >= 32 && c != 127 &&
-		 !(p->termios.c_iflag & IUTF8 && (c & 0xc0) == 0x80))
+	else if (c >= 32 && c != 127 && !(p->termios.c_iflag & IUTF8 && (c & 0xc0) == 0x80))
 		p->column++;
 	return true;
 }

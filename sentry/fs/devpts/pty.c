@@ -7,7 +7,7 @@
 #include "sentry/fs/devpts/pty.h"
 #include "sentry/mm/uaccess.h"
 
-#define CHUNK 2048 /* bytes of one step of a read or write, on the stack */
+#define CHUNK LINE_MAX_BYTES /* bytes of one step of a read or write, on the stack */
 
 static const struct file_ops master_ops, replica_ops;
 
@@ -60,7 +60,7 @@ static ssize_t replica_read(struct file *f, struct uio *io, int64_t *off)
 	struct pty *p = f->priv;
 	bool nonblock = f->flags & O_NONBLOCK;
 	uint8_t bytes[CHUNK];
-	uint32_t want = MIN(io->left, (uint64_t)LINE_MAX_BYTES);
+	uint32_t want = MIN(io->left, (uint64_t)CHUNK);
 
 	(void)off;
 	int err = p->hung ? 0 : check_background(p, SIGTTIN);
@@ -72,11 +72,12 @@ static ssize_t replica_read(struct file *f, struct uio *io, int64_t *off)
 	if (n < 0 || (n > 0 && (err = uio_probe_put(io, n))))
 		return n < 0 ? n : err;
 
-	/* Once more, since another reader may have been faster. */
+	/* Once more, since another reader may have been faster; no more than was probed. */
+	uint32_t probed = (uint32_t)n;
 	pty_lock(p);
 	n = replica_can_read(p, want, nonblock);
 	if (n >= 0 && !p->hung)
-		n = ldisc_take(p, bytes, MIN(want, (uint32_t)CHUNK));
+		n = ldisc_take(p, bytes, probed);
 	ldisc_run(p);
 	pty_unlock(p);
 	return n > 0 ? uio_put(io, bytes, n) : n;

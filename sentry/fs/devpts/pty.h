@@ -40,7 +40,7 @@ struct pty {
 	uint64_t signals;			/* the same, for the foreground group */
 
 	bool locked, exclusive, master_exclusive; /* TIOCSPTLCK, TIOCEXCL */
-	bool hung;				  /* the master is closed */
+	_Atomic bool hung;			  /* the master is closed */
 	unsigned replicas;			  /* open files of the replica */
 	bool replica_closed; /* the last of them went; not set before the first */
 

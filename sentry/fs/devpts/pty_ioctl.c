@@ -18,8 +18,8 @@ static uint32_t speed_of(unsigned cflag, uint32_t other)
 {
 	static const uint32_t low[] = {0,   50,	  75,	110,  134,  150,  200,	 300,
 				       600, 1200, 1800, 2400, 4800, 9600, 19200, 38400};
-	static const uint32_t high[] = {0,	57600,	 115200,  230400,  460800,  500000,
-					576000, 921600,	 1000000, 1152000, 1500000, 2000000,
+	static const uint32_t high[] = {0,	 57600,	  115200,  230400,  460800,  500000,
+					576000,	 921600,  1000000, 1152000, 1500000, 2000000,
 					2500000, 3000000, 3500000, 4000000};
 	unsigned code = cflag & CBAUD;
 
@@ -51,7 +51,7 @@ static long set_termios(struct pty *p, struct task *t, size_t size, bool flush, 
 		new.c_ispeed = p->termios.c_ispeed;
 		new.c_ospeed = p->termios.c_ospeed;
 	}
-	unsigned in_code = new.c_cflag >> IBSHIFT & CBAUD;
+	unsigned in_code = new.c_cflag >> IBSHIFT &CBAUD;
 	new.c_ospeed = speed_of(new.c_cflag, new.c_ospeed);
 	new.c_ispeed = in_code ? speed_of(in_code, new.c_ispeed) : new.c_ospeed;
 	if (flush)
@@ -248,7 +248,7 @@ static long ioctl_common(struct pty *p, bool master, struct task *t, unsigned cm
 	case TCSBRKP:
 		if ((err = tty_check_background(&p->tty, t, SIGTTOU)))
 			return err;
-		return cmd == TCXONC ? flow(p, master, arg)
+		return cmd == TCXONC   ? flow(p, master, arg)
 		       : cmd == TCFLSH ? flush(p, master, arg)
 				       : 0;
 	case TIOCEXCL:

@@ -17,7 +17,7 @@
 #define INO_FIRST 3
 
 struct devpts {
-	struct super_ops ops;	      /* the synthetic file system's, and options */
+	struct super_ops ops; /* the synthetic file system's, and options */
 	void (*synth_free)(struct super_block *sb);
 	bool has_uid, has_gid;
 	uint32_t uid, gid, mode, ptmxmode, max;
@@ -86,8 +86,8 @@ static const struct synth_file_ops node_ops = {
 	.open = node_open,
 };
 
-static struct inode *device_node(struct super_block *sb, uint32_t mode, uint64_t rdev,
-				 uint64_t ino, const struct synth_file_ops *ops, void *arg)
+static struct inode *device_node(struct super_block *sb, uint32_t mode, uint64_t rdev, uint64_t ino,
+				 const struct synth_file_ops *ops, void *arg)
 {
 	struct inode *in = synth_file_new(sb, mode, ops, arg);
 
@@ -311,7 +311,8 @@ int devpts_mount(const char *options, struct super_block **out)
 	mutex_init(&d->lock);
 	int err = parse_options(d, options);
 	if (!err)
-		err = synth_super_new("devpts", DEVPTS_SUPER_MAGIC, SYNTH_NO_DCACHE, NULL, NULL, &sb);
+		err = synth_super_new("devpts", DEVPTS_SUPER_MAGIC, SYNTH_NO_DCACHE, NULL, NULL,
+				      &sb);
 	if (err) {
 		free(d);
 		return err;
