@@ -181,7 +181,8 @@ int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay, 
 			return r;
 		p.nmounts += r == 0;
 	}
-	add_default(spec, &p, "devpts", "/dev/pts", "", MS_NOSUID | MS_NOEXEC);
+	add_default(spec, &p, "devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+		    MS_NOSUID | MS_NOEXEC);
 	add_default(spec, &p, "tmpfs", "/dev/shm", "mode=1777", nothing);
 	*out = p;
 	return 0;

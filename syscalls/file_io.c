@@ -34,7 +34,7 @@ void task_send_own_signal(struct task *t, int signo)
 struct io_wait {
 	struct task_waiter tw;
 	int64_t deadline;
-	bool queued;
+	bool queued, timed_out;
 };
 
 static bool may_block(const struct file *f, int flags)
@@ -62,8 +62,10 @@ static int io_wait_more(struct io_wait *w, struct task *t, struct file *f, bool 
 		return 0;
 	}
 	int err = task_park(t, TASK_SLEEPING, w->deadline);
-	if (err == -ETIMEDOUT)
+	if (err == -ETIMEDOUT) {
+		w->timed_out = true;
 		return -EAGAIN;
+	}
 	/* A wait with a timeout is not restarted: signal(7). */
 	if (err == -EINTR)
 		return w->deadline == TIME_NEVER ? -ERESTARTSYS : -EINTR;
@@ -109,7 +111,7 @@ ssize_t io_read(struct task *t, struct file *f, struct uio *io, int64_t *off, in
 	while ((n = read_once(t, f, io, off)) == -EAGAIN && may_block(f, flags)) {
 		int err = io_wait_more(&w, t, f, false);
 		if (err) {
-			n = err;
+			n = w.timed_out && f->ops->timeout_ends_read ? 0 : err;
 			break;
 		}
 	}

@@ -6,6 +6,7 @@
 #include "sentry/boot/internal.h"
 #include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/dev/dev.h"
+#include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/pipe/pipe.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
@@ -82,6 +83,8 @@ int join_parts(void)
 		err = dev_init();
 	if (!err)
 		err = mqueue_init();
+	if (!err)
+		err = devpts_init();
 	procfs_capture_host();
 	capture_cpus();
 	mm_shared_anon_file = shmem_zero_setup;

@@ -8,6 +8,7 @@
 
 #include "sentry/boot/internal.h"
 #include "sentry/fs/dev/dev.h"
+#include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/gofer/goferfs.h"
 #include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/overlay/overlay.h"
@@ -42,8 +43,12 @@ static const struct {
 	const char *type;
 	int (*make)(const char *data, struct super_block **out);
 } types[] = {
-	{"tmpfs", tmpfs_mount},	      {"proc", proc_make},	{"sysfs", sys_make},
-	{"devtmpfs", devtmpfs_mount}, {"mqueue", mqueue_mount},
+	{"tmpfs", tmpfs_mount},
+	{"proc", proc_make},
+	{"sysfs", sys_make},
+	{"devtmpfs", devtmpfs_mount},
+	{"devpts", devpts_mount},
+	{"mqueue", mqueue_mount},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */

@@ -285,9 +285,10 @@ static void thread_group_exited(struct task *t)
 	tg->wait_status = atomic_load(&tg->exiting) ? tg->group_exit_status : t->exit_status;
 	tg->zombie = true;
 	atomic_store(&tg->leader->state, TASK_ZOMBIE);
-	struct tty *tty = tg->session->sid == tg->tgid ? tg->session->tty : NULL;
-	if (tty) {
-		int fg = tty->fg_pgid;
+	bool leads = tg->session->sid == tg->tgid;
+	struct tty *tty = leads ? tg->session->tty : NULL;
+	int fg = tty ? tty->fg_pgid : leads ? tg->session->old_fg_pgid : 0;
+	if (fg) {
 		ksiginfo info;
 		list_for_each (d, &kernel->groups, link) {
 			if (d->pgid != fg || d == tg || d->zombie)
@@ -297,6 +298,8 @@ static void thread_group_exited(struct task *t)
 			signal_info_kernel(&info, SIGCONT);
 			notice_add(&ns, d, &info, false);
 		}
+	}
+	if (tty) {
 		tty->session = NULL;
 		tty->fg_pgid = 0;
 		tg->session->tty = NULL;

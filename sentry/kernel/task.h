@@ -57,6 +57,7 @@ struct session {
 	ref_t ref;
 	int sid;
 	struct tty *tty; /* controlling terminal; lc_tasks; see tty.h */
+	int old_fg_pgid; /* foreground group of a terminal that hung up; lc_tasks */
 };
 
 #define RLIM_K_INFINITY (~0ULL)

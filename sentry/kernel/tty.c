@@ -62,6 +62,15 @@ void tty_attach(struct tty *tty, struct thread_group *leader)
 	tty_put(old);
 }
 
+void tty_acquire(struct tty *tty, struct task *t)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct session *s = t->tg->session;
+	if (s->sid == t->tg->tgid && !s->tty && !tty->session)
+		tie(tty, s, t->tg->pgid);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+}
+
 /* ---- signals ---- */
 
 static void signal_pgrp(int pgid, int signo)
@@ -85,24 +94,27 @@ void tty_signal_foreground(struct tty *tty, int signo)
 void tty_hangup(struct tty *tty)
 {
 	struct thread_group *leader = NULL;
+	struct tty *put = NULL;
 	ksiginfo info;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	int pgid = tty->fg_pgid;
-	if (tty->session && (leader = thread_group_lookup(tty->session->sid)))
-		thread_group_get(leader);
+	if (tty->session) {
+		leader = thread_group_lookup(tty->session->sid);
+		if (leader)
+			thread_group_get(leader);
+		tty->session->old_fg_pgid = tty->fg_pgid;
+		put = tty;
+		untie(tty);
+	}
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	if (leader) {
 		signal_info_kernel(&info, SIGHUP);
 		(void)signal_send_group(leader, &info);
 		signal_info_kernel(&info, SIGCONT);
 		(void)signal_send_group(leader, &info);
-		if (leader->pgid == pgid)
-			pgid = 0;
 		thread_group_put(leader);
 	}
-	signal_pgrp(pgid, SIGHUP);
-	signal_pgrp(pgid, SIGCONT);
+	tty_put(put);
 }
 
 /* Blocked or ignored by the task? */

@@ -12,6 +12,7 @@ struct tty {
 	ref_t ref;
 	struct session *session; /* whose controlling terminal it is; borrowed; NULL: none */
 	int fg_pgid;		 /* foreground process group; 0: none */
+	unsigned index;		 /* of /dev/pts/N */
 	struct file *file;	 /* what opening /dev/tty opens anew; borrowed from the owner */
 	/* Makes f, the opened file of a device node (/dev/tty, /dev/console, /dev/pts/N), a file of
 	 * this terminal: sets ops and priv.  Required. */
@@ -32,6 +33,10 @@ void tty_signal_foreground(struct tty *tty, int signo);
 void tty_attach(struct tty *tty, struct thread_group *leader);
 /* The controlling terminal of the task's session, a reference; NULL: none (/dev/tty: ENXIO). */
 struct tty *tty_of_task(struct task *t);
-/* The line went: SIGHUP and SIGCONT to the session's leader and the foreground group. */
+/* What opening a terminal without O_NOCTTY does: it becomes the controlling terminal of a session
+ * leader that has none, if it is nobody's. */
+void tty_acquire(struct tty *tty, struct task *t);
+/* The line went: SIGHUP and SIGCONT to the session's leader, which loses its terminal.  The group
+ * that was in the foreground is told when the leader ends. */
 void tty_hangup(struct tty *tty);
 #define ENOIOCTLCMD 515

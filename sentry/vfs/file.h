@@ -54,6 +54,7 @@ struct file_ops {
 	int (*open_wait)(struct file *f);
 	/* How long a blocking read (write) may wait: ns, or TIME_NEVER; NULL: TIME_NEVER. */
 	int64_t (*io_timeout)(struct file *f, bool write);
+	bool timeout_ends_read; /* a read that waited so long returns 0, not -EAGAIN */
 	/* fcntl commands of a kind of file: F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS.
 	 * EINVAL (pipe commands: EBADF) */
 	long (*fcntl)(struct file *f, struct task *t, unsigned cmd, uint64_t arg);

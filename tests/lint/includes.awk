@@ -19,6 +19,7 @@ BEGIN {
 	allow["sentry/fs/dev"] = fs " sentry/fs/tmpfs"
 	allow["sentry/fs/proc"] = fs " sentry/fs/synth sentry/kernel"
 	allow["sentry/fs/mqueue"] = fs " sentry/kernel"
+	allow["sentry/fs/devpts"] = fs " sentry/fs/synth sentry/fs/dev sentry/kernel"
 	allow["sentry/fs/host"] = fs " sentry/kernel"
 	allow["sentry/fs/signalfd"] = fs " sentry/kernel"
 	allow["sentry/net"] = base " sentry/auth sentry/time sentry/host sentry/vfs sentry/mm/uaccess.h"

@@ -11,6 +11,7 @@ struct snapshot {
 	char comm[16];
 	char state;
 	int tid, tgid, ppid, pgid, sid, tty_pgid, nthreads, nice, policy, priority, exit_signal;
+	unsigned tty_index;
 	bool has_tty, no_new_privs;
 	int64_t start_time, cutime, cstime;
 	sigset_k pending, shared_pending, blocked, ignored, caught;
@@ -34,6 +35,7 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	s->pgid = tg->pgid;
 	s->sid = tg->session->sid;
 	s->has_tty = tg->session->tty != NULL;
+	s->tty_index = s->has_tty ? tg->session->tty->index : 0;
 	s->tty_pgid = s->has_tty ? tg->session->tty->fg_pgid : -1;
 	s->nthreads = MAX(tg->nthreads, 1);
 	s->nice = t->nice;
@@ -80,7 +82,8 @@ static int show_stat(struct text *out, void *task)
 	struct mm *mm = s.mm;
 	uint64_t rss = mm ? mm_resident_pages(mm) : 0;
 	text_printf(out, "%d (%s) %c %d %d %d %d %d %u 0 0 0 0 %llu %llu %llu %llu ", s.tid, s.comm,
-		    s.state, s.ppid, s.pgid, s.sid, s.has_tty ? 34816 : 0, s.tty_pgid, 4194304u,
+		    s.state, s.ppid, s.pgid, s.sid, s.has_tty ? (int)(34816 + s.tty_index) : 0,
+		    s.tty_pgid, 4194304u,
 		    TICKS(cpu), 0ULL, TICKS(s.cutime), TICKS(s.cstime));
 	text_printf(out, "%d %d %d 0 %llu %llu %lld %llu ",
 		    s.policy == 1 || s.policy == 2 ? -1 - s.priority : 20 + s.nice, s.nice,
