@@ -113,6 +113,9 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	c->sched_priority = t->sched_priority;
 	c->timer_slack = t->timer_slack;
 	c->personality = t->personality;
+	c->ioprio = t->ioprio;
+	c->mce_kill = t->mce_kill;
+	c->mempolicy = t->mempolicy;
 	c->cpu_affinity = t->cpu_affinity;
 	return 0;
 }
