@@ -164,6 +164,7 @@ struct task {
 	uint64_t nsyscalls;
 	/* Scheduling values that are remembered. */
 	int nice, sched_policy, sched_priority;
+	bool sched_reset_on_fork;
 	uint64_t timer_slack;
 	unsigned personality;
 	int ioprio;		    /* ioprio_set(2); lc_tasks */

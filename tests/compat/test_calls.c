@@ -559,6 +559,78 @@ TEST(prctl_set_mm_moves_the_command_line)
 	EXPECT_ERRNO(prctl(PR_SET_MM, 99, m, 0, 0), EINVAL);
 }
 
+/* ---- scheduling ---- */
+
+struct attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+static void reset_child(void *arg)
+{
+	(void)arg;
+	EXPECT_EQ(sched_getscheduler(0), SCHED_OTHER);
+	errno = 0;
+	EXPECT_EQ(getpriority(PRIO_PROCESS, 0), 5);
+}
+
+TEST(sched_reset_on_fork_ends_at_the_child)
+{
+	struct attr a = {.size = 48, .flags = 1, .nice = 5}, now;
+
+	EXPECT_OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	EXPECT_EQ(sched_getscheduler(0), SCHED_OTHER | SCHED_RESET_ON_FORK);
+	EXPECT_OK(syscall(SYS_sched_getattr, 0, &now, 48, 0));
+	EXPECT_EQ(now.flags, 1);
+	EXPECT_EQ(now.policy, SCHED_OTHER);
+	EXPECT_EQ(now.nice, 5);
+	EXPECT_EQ(test_child(reset_child, NULL), 0);
+}
+
+TEST(sched_setattr_takes_sizes_and_flags_as_linux_does)
+{
+	_Alignas(8) char page[4096] = {0};
+	struct attr a = {.size = 48, .nice = 40}, now;
+	uint32_t size = 4096;
+
+	memcpy(page, &size, sizeof(size));
+	EXPECT_OK(syscall(SYS_sched_setattr, 0, page, 0));
+	page[4000] = 1;
+	EXPECT_ERRNO(syscall(SYS_sched_setattr, 0, page, 0), E2BIG);
+	memcpy(&size, page, sizeof(size));
+	EXPECT_EQ(size, 56);
+	a.size = 47;
+	EXPECT_ERRNO(syscall(SYS_sched_setattr, 0, &a, 0), E2BIG);
+	a.size = 48;
+	a.flags = 0x100;
+	EXPECT_ERRNO(syscall(SYS_sched_setattr, 0, &a, 0), EINVAL);
+	a.flags = 0;
+	EXPECT_OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	EXPECT_OK(syscall(SYS_sched_getattr, 0, &now, 48, 0));
+	EXPECT_EQ(now.nice, 19);
+	a.flags = 0x18; /* keep all */
+	a.nice = 3;
+	EXPECT_OK(syscall(SYS_sched_setattr, 0, &a, 0));
+	EXPECT_OK(syscall(SYS_sched_getattr, 0, &now, 48, 0));
+	EXPECT_EQ(now.nice, 19);
+}
+
+static void raise_nice(void *arg)
+{
+	struct attr a = {.size = 48, .nice = -5};
+
+	(void)arg;
+	EXPECT_ERRNO(syscall(SYS_sched_setattr, 0, &a, 0), EPERM);
+}
+
+TEST(sched_setattr_raises_nice_only_for_the_privileged)
+{
+	as_nobody(raise_nice, NULL);
+}
+
 /* ---- the kernel's log, usage ---- */
 
 static void read_log(void *arg)
