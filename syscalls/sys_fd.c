@@ -43,28 +43,12 @@ long sys_dup3(struct task *t, int oldfd, int newfd, int flags)
 	return dup_to(t, oldfd, newfd, flags & O_CLOEXEC);
 }
 
-/* A table of the task's own, if others share it. */
-static int unshare_fds(struct task *t)
-{
-	int err;
-	struct fdtable *mine = fdtable_dup(t->fds, &err);
-
-	if (!mine)
-		return err;
-	mutex_lock(&t->k->tasks_lock, &lc_tasks);
-	struct fdtable *old = t->fds;
-	t->fds = mine;
-	mutex_unlock(&t->k->tasks_lock, &lc_tasks);
-	fdtable_put(old);
-	return 0;
-}
-
 long sys_close_range(struct task *t, unsigned first, unsigned last, unsigned flags)
 {
 	if (flags & ~(unsigned)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) || first > last)
 		return -EINVAL;
 	if (flags & CLOSE_RANGE_UNSHARE) {
-		int err = unshare_fds(t);
+		int err = task_unshare_fds(t);
 		if (err)
 			return err;
 	}

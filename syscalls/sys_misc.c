@@ -10,6 +10,8 @@
 #include "syscalls/syscalls.h"
 
 #define CAP_NR_SYS_ADMIN 21
+#define CAP_NR_SYSLOG 34
+#define LOG_BUFFER_SIZE 131072
 
 long sys_uname(struct task *t, uaddr_t buf)
 {
@@ -87,4 +89,51 @@ long sys_getrandom(struct task *t, uaddr_t buf, uint64_t count, unsigned flags)
 			break;
 	}
 	return (long)done;
+}
+
+/* The actions of syslog(2). */
+enum {
+	LOG_CLOSE,
+	LOG_OPEN,
+	LOG_READ,
+	LOG_READ_ALL,
+	LOG_READ_CLEAR,
+	LOG_CLEAR,
+	LOG_CONSOLE_OFF,
+	LOG_CONSOLE_ON,
+	LOG_CONSOLE_LEVEL,
+	LOG_SIZE_UNREAD,
+	LOG_SIZE_BUFFER,
+};
+
+/* A log in which nothing is ever written, that only the privileged may look at. */
+long sys_syslog(struct task *t, int type, uaddr_t buf, int len)
+{
+	if (!task_capable(t, CAP_NR_SYSLOG) && !task_capable(t, CAP_NR_SYS_ADMIN))
+		return -EPERM;
+	switch (type) {
+	case LOG_READ:
+	case LOG_READ_ALL:
+	case LOG_READ_CLEAR:
+		if (uaddr_is_null(buf) || len < 0)
+			return -EINVAL;
+		if (len && !mm_may_access(t->mm, buf.v, 1, true))
+			return -EFAULT;
+		while (type == LOG_READ && len)
+			if (task_park(t, TASK_SLEEPING, TIME_NEVER))
+				return -ERESTARTSYS;
+		return 0;
+	case LOG_CONSOLE_LEVEL:
+		return len < 1 || len > 8 ? -EINVAL : 0;
+	case LOG_SIZE_BUFFER:
+		return LOG_BUFFER_SIZE;
+	case LOG_CLOSE:
+	case LOG_OPEN:
+	case LOG_CLEAR:
+	case LOG_CONSOLE_OFF:
+	case LOG_CONSOLE_ON:
+	case LOG_SIZE_UNREAD:
+		return 0;
+	}
+	return -EINVAL;
 }

@@ -181,10 +181,7 @@ long sys_munlockall(struct task *t)
 
 /* ---- process_vm_readv, process_vm_writev ---- */
 
-/*
- * ptrace(2), "Ptrace access mode checking", for PTRACE_MODE_ATTACH_REALCREDS.  On success *out
- * is a reference to the other's memory.
- */
+/* *out: a reference to the other's memory. */
 static int remote_mm(struct task *t, int pid, struct mm **out)
 {
 	mutex_lock(&t->k->tasks_lock, &lc_tasks);
@@ -196,17 +193,7 @@ static int remote_mm(struct task *t, int pid, struct mm **out)
 		return -ESRCH;
 
 	struct mm *mm = task_mm_get(other);
-	struct cred *c = task_cred_get(other);
-	int err = mm && c ? 0 : -ESRCH;
-	if (!err && other->tg != t->tg && !task_capable(t, CAP_SYS_PTRACE)) {
-		const struct cred *own = t->cred;
-		bool same = own->uid == c->uid && own->uid == c->euid && own->uid == c->suid &&
-			    own->gid == c->gid && own->gid == c->egid && own->gid == c->sgid;
-		bool covered = !(c->cap_permitted & ~own->cap_permitted);
-		if (!same || !covered || mm->dumpable != 1)
-			err = -EPERM;
-	}
-	cred_put(c);
+	int err = !mm ? -ESRCH : task_may_ptrace(t, other, false) ? 0 : -EPERM;
 	task_put(other);
 	if (err)
 		mm_put(mm);

@@ -11,7 +11,11 @@
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
 #endif
+#ifndef PR_SET_PTRACER
+#define PR_SET_PTRACER 0x59616d61
+#endif
 #define CAP_NR_SETPCAP 8
+#define CAP_NR_SYS_RESOURCE 24
 
 static long set_name(struct task *t, uint64_t addr)
 {
@@ -94,6 +98,128 @@ static long prctl_ambient(struct task *t, uint64_t op, uint64_t cap)
 	return -EINVAL;
 }
 
+/* Machine checks never reach a guest; what it wants done about them is remembered. */
+static long prctl_mce_kill(struct task *t, uint64_t op, uint64_t when)
+{
+	switch (op) {
+	case PR_MCE_KILL_CLEAR:
+		if (when)
+			return -EINVAL;
+		t->mce_kill = PR_MCE_KILL_DEFAULT;
+		return 0;
+	case PR_MCE_KILL_SET:
+		if (when > PR_MCE_KILL_DEFAULT)
+			return -EINVAL;
+		t->mce_kill = (int)when;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* As on a processor that no speculation flaw affects: there is nothing to turn on or off. */
+static long prctl_speculation(bool set, uint64_t which, uint64_t value)
+{
+	switch (which) {
+	case PR_SPEC_STORE_BYPASS:
+		return set ? -ENXIO : PR_SPEC_NOT_AFFECTED;
+	case PR_SPEC_INDIRECT_BRANCH:
+		if (!set)
+			return PR_SPEC_NOT_AFFECTED;
+		if (value == PR_SPEC_ENABLE)
+			return 0;
+		return value == PR_SPEC_DISABLE || value == PR_SPEC_FORCE_DISABLE ? -EPERM
+										  : -ERANGE;
+	case PR_SPEC_L1D_FLUSH:
+		return set ? -EPERM : (long)PR_SPEC_FORCE_DISABLE;
+	}
+	return -ENODEV;
+}
+
+/* The words that PR_SET_MM changes, and the one that bounds each from the other side. */
+static int set_mm_word(struct mm *mm, uint64_t option, uint64_t addr)
+{
+	struct {
+		uint64_t *start, *end;
+	} pair;
+	bool end = false;
+
+	switch (option) {
+	case PR_SET_MM_END_CODE:
+		end = true; /* fallthrough */
+	case PR_SET_MM_START_CODE:
+		pair.start = &mm->code_start, pair.end = &mm->code_end;
+		break;
+	case PR_SET_MM_END_DATA:
+		end = true; /* fallthrough */
+	case PR_SET_MM_START_DATA:
+		pair.start = &mm->data_start, pair.end = &mm->data_end;
+		break;
+	case PR_SET_MM_ARG_END:
+		end = true; /* fallthrough */
+	case PR_SET_MM_ARG_START:
+		pair.start = &mm->arg_start, pair.end = &mm->arg_end;
+		break;
+	case PR_SET_MM_ENV_END:
+		end = true; /* fallthrough */
+	case PR_SET_MM_ENV_START:
+		pair.start = &mm->env_start, pair.end = &mm->env_end;
+		break;
+	case PR_SET_MM_START_STACK:
+		mm->start_stack = addr;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+	uint64_t low = end ? *pair.start : addr, high = end ? addr : *pair.end;
+	if (low > high || (low == high && option <= PR_SET_MM_END_CODE))
+		return -EINVAL;
+	*(end ? pair.end : pair.start) = addr;
+	return 0;
+}
+
+static long prctl_set_mm(struct task *t, uint64_t option, uint64_t addr, uint64_t a4, uint64_t a5)
+{
+	struct mm *mm = t->mm;
+	uint64_t auxv[ARRAY_SIZE(mm->auxv)] = {0};
+
+	if (a5 || (a4 && option != PR_SET_MM_AUXV))
+		return -EINVAL;
+	if (!task_capable(t, CAP_NR_SYS_RESOURCE))
+		return -EPERM;
+	if (option == PR_SET_MM_AUXV) {
+		if (a4 > sizeof(auxv) - 2 * sizeof(*auxv))
+			return -EINVAL;
+		if (copy_in(&t->um, auxv, UADDR(addr), a4))
+			return -EFAULT;
+		mutex_lock(&mm->lock, &lc_mm);
+		memcpy(mm->auxv, auxv, sizeof(auxv));
+		mm->auxv_words = a4 / sizeof(*auxv) + 2;
+		mutex_unlock(&mm->lock, &lc_mm);
+		return 0;
+	}
+	if (addr >= mm->task_size || addr < mm->mmap_min)
+		return -EINVAL;
+	bool on_stack = option == PR_SET_MM_START_STACK ||
+			(option >= PR_SET_MM_ARG_START && option <= PR_SET_MM_ENV_END);
+	if (on_stack && !mm_may_access(mm, addr, 1, false))
+		return -EFAULT;
+	mutex_lock(&mm->lock, &lc_mm);
+	int err = set_mm_word(mm, option, addr);
+	mutex_unlock(&mm->lock, &lc_mm);
+	return err;
+}
+
+/* Whom Yama lets attach: attaching goes by ptrace(2)'s own rules here. */
+static long prctl_set_ptracer(uint64_t pid)
+{
+	if (pid == 0 || pid == UINT64_MAX)
+		return 0;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	bool found = pid <= INT32_MAX && task_lookup((int)pid);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return found ? 0 : -EINVAL;
+}
+
 long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5)
 {
 	int32_t v;
@@ -169,6 +295,25 @@ long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4
 		return copy_out_val(&t->um, UADDR(a2), &v);
 	case PR_GET_TID_ADDRESS:
 		return copy_out_val(&t->um, UADDR(a2), &t->clear_child_tid.v);
+	case PR_SET_THP_DISABLE:
+		if (a3 || a4 || a5)
+			return -EINVAL;
+		atomic_store(&t->mm->thp_disabled, a2 != 0);
+		return 0;
+	case PR_GET_THP_DISABLE:
+		return a2 || a3 || a4 || a5 ? -EINVAL : atomic_load(&t->mm->thp_disabled);
+	case PR_MCE_KILL:
+		return a4 || a5 ? -EINVAL : prctl_mce_kill(t, a2, a3);
+	case PR_MCE_KILL_GET:
+		return a2 || a3 || a4 || a5 ? -EINVAL : (long)t->mce_kill;
+	case PR_GET_SPECULATION_CTRL:
+		return a3 || a4 || a5 ? -EINVAL : prctl_speculation(false, a2, 0);
+	case PR_SET_SPECULATION_CTRL:
+		return a4 || a5 ? -EINVAL : prctl_speculation(true, a2, a3);
+	case PR_SET_MM:
+		return prctl_set_mm(t, a2, a3, a4, a5);
+	case PR_SET_PTRACER:
+		return prctl_set_ptracer(a2);
 	case PR_SET_VMA:
 		/* Names of anonymous mappings: a kernel may be built without them. */
 		return -EINVAL;

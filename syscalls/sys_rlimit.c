@@ -135,8 +135,7 @@ long sys_getrusage(struct task *t, int who, uaddr_t uusage)
 	default:
 		return -EINVAL;
 	}
-	/* What is resident now stands for the most that ever was: the host tells nothing else. */
 	if (who != RUSAGE_CHILDREN)
-		ru.ru_maxrss = (long)(mm_resident_pages(t->mm) * (PAGE_SIZE / 1024));
+		ru.ru_maxrss = (long)(mm_resident_peak(t->mm) * (PAGE_SIZE / 1024));
 	return copy_out_val(&t->um, uusage, &ru);
 }

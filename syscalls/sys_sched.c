@@ -42,7 +42,7 @@ static bool is_rt(int policy)
 struct sched_change {
 	int policy; /* -1: keep */
 	int prio;
-	bool has_nice;
+	bool has_nice, keep_params;
 	int nice;
 };
 
@@ -50,17 +50,19 @@ static long change_sched(struct task *t, struct task *o, void *arg)
 {
 	const struct sched_change *c = arg;
 	int policy = c->policy < 0 ? o->sched_policy : c->policy & ~SCHED_RESET_ON_FORK;
+	bool reset = c->policy < 0 ? o->sched_reset_on_fork : !!(c->policy & SCHED_RESET_ON_FORK);
+	int prio = c->keep_params ? o->sched_priority : c->prio;
 
 	switch (policy) {
 	case SCHED_OTHER:
 	case SCHED_BATCH:
 	case SCHED_IDLE:
-		if (c->prio != 0)
+		if (prio != 0)
 			return -EINVAL;
 		break;
 	case SCHED_FIFO:
 	case SCHED_RR:
-		if (c->prio < 1 || c->prio > 99)
+		if (prio < 1 || prio > 99)
 			return -EINVAL;
 		break;
 	default:
@@ -69,11 +71,19 @@ static long change_sched(struct task *t, struct task *o, void *arg)
 	if (!may_change(t, o))
 		return -EPERM;
 	if (is_rt(policy) && !task_capable(t, CAP_NR_SYS_NICE) &&
-	    (uint64_t)c->prio > task_rlimit(t, RLIMIT_RTPRIO))
+	    (uint64_t)prio > task_rlimit(t, RLIMIT_RTPRIO))
+		return -EPERM;
+	if (c->has_nice && !c->keep_params && !is_rt(policy) && c->nice < o->nice &&
+	    !task_capable(t, CAP_NR_SYS_NICE) &&
+	    (uint64_t)(20 - c->nice) > task_rlimit(t, RLIMIT_NICE))
+		return -EPERM;
+	/* What was once asked for, only the privileged take back: sched(7). */
+	if (o->sched_reset_on_fork && !reset && !task_capable(t, CAP_NR_SYS_NICE))
 		return -EPERM;
 	o->sched_policy = policy;
-	o->sched_priority = c->prio;
-	if (c->has_nice && !is_rt(policy))
+	o->sched_priority = prio;
+	o->sched_reset_on_fork = reset;
+	if (c->has_nice && !c->keep_params && !is_rt(policy))
 		o->nice = c->nice;
 	return 0;
 }
@@ -81,7 +91,7 @@ static long change_sched(struct task *t, struct task *o, void *arg)
 static long get_policy(struct task *t, struct task *o, void *arg)
 {
 	(void)t, (void)arg;
-	return o->sched_policy;
+	return o->sched_policy | (o->sched_reset_on_fork ? SCHED_RESET_ON_FORK : 0);
 }
 
 static long get_prio(struct task *t, struct task *o, void *arg)
@@ -157,6 +167,7 @@ long sys_sched_rr_get_interval(struct task *t, int pid, uaddr_t interval)
 
 	if (policy < 0)
 		return policy;
+	policy &= ~SCHED_RESET_ON_FORK;
 	struct timespec ts = {0, policy == SCHED_RR	? 100000000
 				 : policy == SCHED_FIFO ? 0
 							: 4000000};
@@ -173,26 +184,68 @@ struct linux_sched_attr {
 };
 _Static_assert(sizeof(struct linux_sched_attr) == 56, "sched_setattr(2)");
 
-long sys_sched_setattr(struct task *t, int pid, uaddr_t uattr, unsigned flags)
+#define FLAG_RESET_ON_FORK 0x01u
+#define FLAG_KEEP_POLICY 0x08u
+#define FLAG_KEEP_PARAMS 0x10u
+#define FLAG_UTIL_CLAMP 0x60u
+#define FLAGS_KNOWN 0x7fu
+
+/* Tells the guest how much of the structure is known here. */
+static int wrong_size(struct task *t, uaddr_t uattr)
 {
-	struct linux_sched_attr a;
+	uint32_t size = sizeof(struct linux_sched_attr);
+
+	return copy_out_val(&t->um, uattr, &size) ? -EFAULT : -E2BIG;
+}
+
+/* What a longer structure than ours has must be zero. */
+static int attr_in(struct task *t, uaddr_t uattr, struct linux_sched_attr *a)
+{
 	uint32_t size;
 
-	if (uaddr_is_null(uattr) || flags)
-		return -EINVAL;
 	if (copy_in_val(&t->um, &size, uattr))
 		return -EFAULT;
 	if (size == 0)
 		size = 48;
 	if (size < 48 || size > PAGE_SIZE)
-		return -E2BIG;
-	memset(&a, 0, sizeof(a));
-	if (copy_in(&t->um, &a, uattr, MIN(size, (uint32_t)sizeof(a))))
+		return wrong_size(t, uattr);
+	memset(a, 0, sizeof(*a));
+	if (copy_in(&t->um, a, uattr, MIN(size, (uint32_t)sizeof(*a))))
 		return -EFAULT;
-	if (a.nice < -20 || a.nice > 19)
+	for (uint32_t at = sizeof(*a); at < size; at++) {
+		char byte;
+		if (copy_in_val(&t->um, &byte, uaddr_add(uattr, at)))
+			return -EFAULT;
+		if (byte)
+			return wrong_size(t, uattr);
+	}
+	return 0;
+}
+
+long sys_sched_setattr(struct task *t, int pid, uaddr_t uattr, unsigned flags)
+{
+	struct linux_sched_attr a;
+
+	if (uaddr_is_null(uattr) || flags || pid < 0)
 		return -EINVAL;
-	struct sched_change c = {
-		.policy = (int)a.policy, .prio = (int)a.priority, .has_nice = true, .nice = a.nice};
+	int err = attr_in(t, uattr, &a);
+	if (err)
+		return err;
+	if ((int)a.policy < 0 || (a.policy & SCHED_RESET_ON_FORK) ||
+	    (a.flags & ~(uint64_t)FLAGS_KNOWN))
+		return -EINVAL;
+	if (a.flags & FLAG_UTIL_CLAMP)
+		return -EOPNOTSUPP;
+	/* Linux takes any nice value here, and the nearest that there is. */
+	struct sched_change c = {.policy = (int)a.policy,
+				 .prio = (int)a.priority,
+				 .has_nice = true,
+				 .keep_params = a.flags & FLAG_KEEP_PARAMS,
+				 .nice = MAX(-20, MIN(19, a.nice))};
+	if (a.flags & FLAG_KEEP_POLICY)
+		c.policy = -1;
+	else if (a.flags & FLAG_RESET_ON_FORK)
+		c.policy |= SCHED_RESET_ON_FORK;
 	return with_task(t, pid, change_sched, &c);
 }
 
@@ -202,6 +255,7 @@ static long get_attr(struct task *t, struct task *o, void *arg)
 
 	(void)t;
 	a->policy = (uint32_t)o->sched_policy;
+	a->flags = o->sched_reset_on_fork ? FLAG_RESET_ON_FORK : 0;
 	a->nice = o->nice;
 	a->priority = (uint32_t)o->sched_priority;
 	return 0;

@@ -90,6 +90,16 @@ static struct thread_group *group_for_child(struct task *t, uint64_t flags, int 
 	return tg;
 }
 
+static void reset_scheduling(struct task *c)
+{
+	if (c->sched_policy == SCHED_FIFO || c->sched_policy == SCHED_RR) {
+		c->sched_policy = SCHED_OTHER;
+		c->sched_priority = 0;
+		c->nice = 0;
+	}
+	c->nice = MAX(c->nice, 0);
+}
+
 /* Shares or copies what the flags say; on failure the task's put frees what is there. */
 static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 {
@@ -112,8 +122,13 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	c->nice = t->nice;
 	c->sched_policy = t->sched_policy;
 	c->sched_priority = t->sched_priority;
+	if (t->sched_reset_on_fork) /* SCHED_RESET_ON_FORK: sched(7) */
+		reset_scheduling(c);
 	c->timer_slack = t->timer_slack;
 	c->personality = t->personality;
+	c->ioprio = t->ioprio;
+	c->mce_kill = t->mce_kill;
+	c->mempolicy = t->mempolicy;
 	c->cpu_affinity = t->cpu_affinity;
 	return sem_undo_clone(t, c, flags);
 }

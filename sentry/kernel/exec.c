@@ -82,23 +82,6 @@ static void set_mm_rlimits(struct mm *mm, const struct krlimit *limits)
 		mm_set_rlimit(mm, which[i], limits[which[i]].cur);
 }
 
-/* Descriptor tables shared with others are split before close-on-exec acts (execve(2)). */
-static int unshare_files(struct task *t)
-{
-	int err = 0;
-
-	if (!fdtable_is_shared(t->fds))
-		return 0;
-	struct fdtable *old = t->fds, *own = fdtable_dup(old, &err);
-	if (!own)
-		return err;
-	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	t->fds = own;
-	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-	fdtable_put(old);
-	return 0;
-}
-
 static void start_registers(struct task *t, const struct loader_result *r)
 {
 	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
@@ -140,13 +123,14 @@ int task_exec(struct task *t, const struct exec_args *a)
 	set_mm_rlimits(mm, t->tg->rlimit);
 	if ((err = loader_load(&prog, mm, pt, cred, false, &res)))
 		goto out;
-	if ((err = unshare_files(t)) || (err = kill_siblings(t))) {
+	if ((err = task_unshare_fds(t)) || (err = kill_siblings(t))) {
 		file_put(res.exe);
 		goto out;
 	}
 
 	/* Nothing fails from here on. */
 	set_exe(mm, res.exe);
+	mm->thp_disabled = t->mm->thp_disabled;
 	switch_memory(t, mm, pt);
 	mm = NULL;
 	pt = NULL;

@@ -349,7 +349,7 @@ static void leave_resources(struct task *t)
 	fdtable_put(fds);
 	fs_context_put(fs);
 	if (last_user) {
-		uint64_t rss = mm_resident_pages(mm);
+		uint64_t rss = mm_resident_peak(mm);
 		int64_t used = thread_group_cpu_time(t->tg);
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		t->tg->dead_utime = used;

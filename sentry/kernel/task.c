@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #include "sentry/kernel/ipc/ipc.h"
@@ -99,6 +100,7 @@ struct task *task_new(struct thread_group *tg)
 	sigqueue_init(&t->pending);
 	t->altstack.flags = SS_DISABLE;
 	t->timer_slack = 50000;
+	t->mce_kill = PR_MCE_KILL_DEFAULT;
 	t->cpu_affinity = ~0ULL;
 	t->start_time = time_boottime();
 	return t;

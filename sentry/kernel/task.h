@@ -165,9 +165,13 @@ struct task {
 	uint64_t nsyscalls;
 	/* Scheduling values that are remembered. */
 	int nice, sched_policy, sched_priority;
+	bool sched_reset_on_fork;
 	uint64_t timer_slack;
 	unsigned personality;
 	struct sem_undo_list *sem_undo; /* own: semop(2); NULL: none yet */
+	int ioprio;		    /* ioprio_set(2); lc_tasks */
+	int mce_kill;		    /* own: PR_MCE_KILL_* */
+	struct mempolicy mempolicy; /* own */
 	uint64_t cpu_affinity;
 };
 
@@ -242,6 +246,14 @@ struct mm *task_mm_get(struct task *t);
 struct cred *task_cred_get(struct task *t);
 struct fdtable *task_fds_get(struct task *t);
 struct fs_context *task_fs_get(struct task *t);
+/*
+ * ptrace(2), "Ptrace access mode checking": may t look into (or attach to) other?  fscreds says
+ * which of t's ids count.  Takes lc_tasks.
+ */
+bool task_may_ptrace(struct task *t, struct task *other, bool fscreds);
+/* unshare(2): a table, a context of the task's own, if others share it.  -ENOMEM. */
+int task_unshare_fds(struct task *t) MUST_CHECK;
+int task_unshare_fs(struct task *t) MUST_CHECK;
 /* Replaces the own credentials (consumes `new`); handles dumpable and pdeath_signal. */
 void task_set_cred(struct task *t, struct cred *new);
 uint64_t task_rlimit(struct task *t, int resource); /* the soft limit */

@@ -139,6 +139,7 @@ static int advise_host(struct mm *mm, struct p_thread *th, uint64_t start, uint6
 /*
  * Works through [start, end): the longest run without a hole whose mappings all agree is one
  * operation.  A hole is skipped, except for the populating ones, and becomes ENOMEM at the end.
+ * Without a thread of the address space (th NULL) the host process is not told.
  */
 static int advise_locked(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t end,
 			 int advice, struct vma **dead)
@@ -161,7 +162,7 @@ static int advise_locked(struct mm *mm, struct p_thread *th, uint64_t start, uin
 			v = vma_next(v);
 		}
 		int done = 0;
-		if (stop > start && advice_kind(advice) == ADVICE_HOST)
+		if (stop > start && th && advice_kind(advice) == ADVICE_HOST)
 			done = advise_host(mm, th, start, stop, advice);
 		else if (stop > start && advice_kind(advice) == ADVICE_MAPPING)
 			done = advise_mapping(mm, start, stop, advice, dead);
@@ -218,6 +219,37 @@ int mm_advise(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len, i
 	mutex_unlock(&mm->map_lock, &lc_mm_map);
 	vma_release_list(dead);
 	return !err && stop < end ? -ENOMEM : err;
+}
+
+int mm_advise_remote(struct mm *mm, uint64_t addr, uint64_t len, int advice)
+{
+	return mm_advise(mm, NULL, addr, len, advice);
+}
+
+static void set_policy(struct vma *v, void *arg)
+{
+	v->policy = *(const struct mempolicy *)arg;
+}
+
+int mm_set_policy(struct mm *mm, uint64_t start, uint64_t end, const struct mempolicy *policy)
+{
+	struct mempolicy p = *policy;
+	struct vma *dead = NULL;
+
+	mutex_lock(&mm->map_lock, &lc_mm_map);
+	int err = vma_reserve(mm, 2);
+	if (!err && p.mode && vma_mapped_bytes(mm, start, end) != end - start)
+		err = -EFAULT;
+	if (!err && mm->nvmas + vma_cuts(mm, start, end) > VMA_COUNT_MAX)
+		err = -ENOMEM;
+	if (!err) {
+		mutex_lock(&mm->lock, &lc_mm);
+		vma_change(mm, start, end, set_policy, &p, &dead);
+		mutex_unlock(&mm->lock, &lc_mm);
+	}
+	mutex_unlock(&mm->map_lock, &lc_mm_map);
+	vma_release_list(dead);
+	return err;
 }
 
 int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags)

@@ -151,6 +151,7 @@ static void copy_layout(struct mm *child, struct mm *parent)
 	child->auxv_words = parent->auxv_words;
 	child->exe = parent->exe ? file_get(parent->exe) : NULL;
 	child->dumpable = parent->dumpable;
+	child->thp_disabled = parent->thp_disabled;
 	child->rlimit_as = parent->rlimit_as;
 	child->rlimit_data = parent->rlimit_data;
 	child->rlimit_stack = parent->rlimit_stack;
@@ -387,21 +388,39 @@ bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
 	return ok;
 }
 
-uint64_t mm_resident_pages(struct mm *mm)
+/* Reads a file of the host process's directory in the guests' procfs; false: unknown. */
+static bool read_host_proc(struct mm *mm, const char *file, char *buf, size_t size)
 {
-	char name[32], buf[128];
-	unsigned long long size, resident = 0;
+	char name[32];
 
 	if (host_proc_fd() < 0)
-		return 0;
-	snprintf(name, sizeof(name), "%d/statm", (int)mm->pf->ops->host_pid(mm->as));
+		return false;
+	snprintf(name, sizeof(name), "%d/%s", (int)mm->pf->ops->host_pid(mm->as), file);
 	int fd = openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return 0;
-	ssize_t n = read(fd, buf, sizeof(buf) - 1);
+		return false;
+	ssize_t n = read(fd, buf, size - 1);
 	close(fd);
-	if (n <= 0)
+	buf[MAX(n, 0)] = '\0';
+	return n > 0;
+}
+
+uint64_t mm_resident_pages(struct mm *mm)
+{
+	char buf[128];
+	unsigned long long size, resident = 0;
+
+	if (!read_host_proc(mm, "statm", buf, sizeof(buf)))
 		return 0;
-	buf[n] = '\0';
 	return sscanf(buf, "%llu %llu", &size, &resident) == 2 ? resident : 0;
+}
+
+uint64_t mm_resident_peak(struct mm *mm)
+{
+	char buf[2048];
+
+	if (!read_host_proc(mm, "status", buf, sizeof(buf)))
+		return 0;
+	const char *line = strstr(buf, "VmHWM:");
+	return line ? strtoull(line + strlen("VmHWM:"), NULL, 10) / (PAGE_SIZE / 1024) : 0;
 }

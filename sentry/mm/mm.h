@@ -23,6 +23,13 @@
 struct file;
 struct mm_limits; /* see mm_set_limits */
 
+/* set_mempolicy(2), mbind(2): remembered and shown, as the sandbox has one node of memory.  All
+ * zero: the default policy. */
+struct mempolicy {
+	uint32_t mode;	/* MPOL_*, with its MPOL_F_* mode flags */
+	uint64_t nodes; /* what get_mempolicy(2) shows */
+};
+
 /* The guest's view of a mapping, [start, end). */
 struct vma {
 	struct rb_node node;
@@ -37,8 +44,9 @@ struct vma {
 	struct file *file; /* reference; NULL: private anonymous.  Shared anonymous memory has an
 			      internal file too */
 	uint64_t off;	   /* offset in file of start; 0 in copies of private anonymous ones */
-	const char *name;  /* "[heap]", "[stack]", "[vdso]" …, or NULL; static string */
-	struct vma *next_free; /* on the list of spare or of removed ones */
+	struct mempolicy policy; /* mbind(2) */
+	const char *name;	 /* "[heap]", "[stack]", "[vdso]" …, or NULL; static string */
+	struct vma *next_free;	 /* on the list of spare or of removed ones */
 };
 
 enum mm_seed {
@@ -75,6 +83,7 @@ struct mm {
 	size_t auxv_words;
 	struct file *exe; /* reference; guarded by lock */
 	_Atomic int dumpable;
+	_Atomic bool thp_disabled; /* prctl(PR_SET_THP_DISABLE); kept by execve */
 	/* Resource limits that the mm enforces; set by prlimit through mm_set_rlimit. */
 	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
 	uint64_t task_size, mmap_min; /* of the platform; immutable */
@@ -128,6 +137,8 @@ int mm_remap(struct mm *mm, struct p_thread *th, uint64_t old, uint64_t old_len,
 	     int flags, uint64_t new_addr, uint64_t *out) MUST_CHECK;
 int mm_advise(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len,
 	      int advice) MUST_CHECK;
+/* process_madvise(2) on another process: hints only, so they are checked and not performed. */
+int mm_advise_remote(struct mm *mm, uint64_t addr, uint64_t len, int advice) MUST_CHECK;
 int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags) MUST_CHECK;
 int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec) MUST_CHECK;
 int mm_lock_range(struct mm *mm, uint64_t addr, uint64_t len, bool on) MUST_CHECK;
@@ -148,6 +159,11 @@ bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, bool write, int
 
 void mm_set_rlimit(struct mm *mm, int resource, uint64_t cur);
 
+/* mbind(2)'s effect on [start, end): -EFAULT when it has a hole, unless the policy is the default.
+ */
+int mm_set_policy(struct mm *mm, uint64_t start, uint64_t end,
+		  const struct mempolicy *policy) MUST_CHECK;
+
 /* Calls fn for every mapping in address order, with copies, no lock held during fn.  The vma's
  * file reference belongs to the iteration.  Stops when fn returns non-zero, and returns that. */
 int mm_for_each(struct mm *mm, int (*fn)(const struct vma *v, void *arg), void *arg);
@@ -157,3 +173,5 @@ bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out);
 bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write);
 /* Resident pages of the host process (from the guests' procfs); 0 when unknown. */
 uint64_t mm_resident_pages(struct mm *mm);
+/* The most that ever were, likewise. */
+uint64_t mm_resident_peak(struct mm *mm);

@@ -227,6 +227,7 @@ static bool alike(const struct vma *a, const struct vma *b)
 	       a->dontfork == b->dontfork && a->wipeonfork == b->wipeonfork &&
 	       a->locked == b->locked && a->may_write == b->may_write &&
 	       a->may_exec == b->may_exec && a->was_writable == b->was_writable &&
+	       a->policy.mode == b->policy.mode && a->policy.nodes == b->policy.nodes &&
 	       a->file == b->file && a->name == b->name && a->off + (a->end - a->start) == b->off;
 }
 

@@ -132,6 +132,7 @@ static const char *state_name(char c)
 static void put_memory(struct text *out, struct mm *mm)
 {
 	unsigned long long rss = mm_resident_pages(mm) * (PAGE_SIZE / 1024);
+	unsigned long long peak = MAX(mm_resident_peak(mm) * (PAGE_SIZE / 1024), rss);
 	const struct {
 		const char *name;
 		unsigned long long kb;
@@ -140,7 +141,7 @@ static void put_memory(struct text *out, struct mm *mm)
 		{"VmSize", mm->total_pages * 4},
 		{"VmLck", mm->locked_pages * 4},
 		{"VmPin", 0},
-		{"VmHWM", rss},
+		{"VmHWM", peak},
 		{"VmRSS", rss},
 		{"RssAnon", rss},
 		{"RssFile", 0},

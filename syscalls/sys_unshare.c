@@ -1,0 +1,79 @@
+/* unshare(2), setns(2): what needs no namespaces of the guest's own. */
+#include <errno.h>
+#include <sched.h>
+
+#include "sentry/kernel/pidfd.h"
+#include "syscalls/syscalls.h"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+#define NEW_NAMESPACES                                                                 \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
+	 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME)
+#define PARTS (CLONE_FILES | CLONE_FS | CLONE_SYSVSEM | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
+
+/* Does a task of another process use this memory, or these signal handlers? */
+static bool shares_with_others(struct task *t, bool memory)
+{
+	struct thread_group *tg;
+	struct task *o;
+	bool found = false;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	list_for_each (tg, &kernel->groups, link) {
+		if (tg == t->tg)
+			continue;
+		found |= !tg->zombie && tg->sighand == t->tg->sighand;
+		list_for_each (o, &tg->threads, thread_link)
+			found |= memory && o->mm == t->mm;
+	}
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return found;
+}
+
+/* Memory, handlers and the thread group cannot be parted: only who has them alone may ask. */
+static int check_alone(struct task *t, int flags)
+{
+	if (!(flags & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)))
+		return 0;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	bool threads = t->tg->nthreads > 1;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (threads)
+		return -EINVAL;
+	if (!(flags & (CLONE_SIGHAND | CLONE_VM)))
+		return 0;
+	return shares_with_others(t, flags & CLONE_VM) ? -EINVAL : 0;
+}
+
+long sys_unshare(struct task *t, int flags)
+{
+	int err;
+
+	if (flags & ~(PARTS | NEW_NAMESPACES))
+		return -EINVAL;
+	/* What implies what: unshare(2). */
+	if (flags & CLONE_NEWUSER)
+		flags |= CLONE_THREAD | CLONE_FS;
+	if (flags & CLONE_VM)
+		flags |= CLONE_SIGHAND;
+	if ((err = check_alone(t, flags)))
+		return err;
+	if (flags & NEW_NAMESPACES)
+		return -EPERM;
+	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))
+		return err;
+	return flags & CLONE_FILES ? task_unshare_fds(t) : 0;
+}
+
+long sys_setns(struct task *t, int fd, int flags)
+{
+	CLEANUP_FILE struct file *f = fdtable_file(t->fds, fd);
+
+	if (!f)
+		return -EBADF;
+	if (!pidfd_group(f) || !flags || (flags & ~NEW_NAMESPACES))
+		return -EINVAL;
+	return -EPERM;
+}
