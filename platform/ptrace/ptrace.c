@@ -110,7 +110,7 @@ static void aspace_kill(struct p_aspace *as)
 {
 	if (!atomic_load(&as->dead))
 		kill(as->pid, SIGKILL);
-	atomic_store(&as->dead, true); /* from now on its memory is nobody's */
+	atomic_store(&as->killed, true);
 }
 
 static void aspace_put(struct p_aspace *as)
@@ -162,6 +162,7 @@ static void do_clone(struct pt_platform *pf, void *arg)
 	}
 	aspace_get(as);
 	th->regs = r->from->regs;
+	th->no_direct = r->from->no_direct;
 	r->made = th;
 	r->as = as;
 	r->err = 0;
@@ -230,7 +231,7 @@ static void thread_destroy(struct p_thread *th)
 
 static pid_t host_pid(struct p_aspace *as)
 {
-	return atomic_load(&as->dead) ? -1 : as->pid;
+	return as->pid;
 }
 
 static pid_t host_tid(struct p_thread *th)
@@ -245,6 +246,17 @@ static void resume(struct p_thread *th)
 	atomic_store(&th->state, PT_RUNNING);
 	atomic_store(&th->resume_wanted, true);
 	pt_request(th);
+}
+
+static void set_direct(struct p_thread *th, bool on)
+{
+	th->no_direct = !on;
+}
+
+static void resume_direct(struct p_thread *th)
+{
+	th->direct_once = true;
+	resume(th);
 }
 
 static void interrupt(struct p_thread *th)
@@ -377,7 +389,7 @@ static ssize_t copy(struct p_aspace *as, uint64_t guest, void *own, size_t n, bo
 	while (done < n) {
 		struct iovec l = {(char *)own + done, n - done};
 		struct iovec r = {(void *)(uintptr_t)(guest + done), n - done};
-		if (atomic_load(&as->dead))
+		if (atomic_load(&as->dead) || atomic_load(&as->killed))
 			return -ESRCH;
 		ssize_t moved = out ? process_vm_writev(as->pid, &l, 1, &r, 1, 0)
 				    : process_vm_readv(as->pid, &l, 1, &r, 1, 0);
@@ -422,6 +434,8 @@ const struct platform_ops platform_ptrace = {
 	.host_pid = host_pid,
 	.host_tid = host_tid,
 	.resume = resume,
+	.set_direct = set_direct,
+	.resume_direct = resume_direct,
 	.interrupt = interrupt,
 	.event = event,
 	.regs = regs,

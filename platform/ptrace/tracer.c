@@ -291,7 +291,7 @@ static void syscall_stopped(struct p_thread *th)
 			go(th, PTRACE_SYSEMU);
 		return;
 	}
-	if (is_direct(&th->regs)) {
+	if (!th->no_direct && is_direct(&th->regs)) {
 		perform_directly(th);
 		return;
 	}
@@ -418,6 +418,14 @@ static void serve_request(struct p_thread *th)
 		if (atomic_exchange(&th->interrupted, false)) {
 			th->regs.orig_rax = ~0ULL;
 			post_kind(th, P_EVENT_INTERRUPTED);
+			return;
+		}
+		if (th->direct_once) {
+			th->direct_once = false;
+			if (is_direct(&th->regs))
+				perform_directly(th);
+			else
+				post_kind(th, P_EVENT_SYSCALL);
 			return;
 		}
 		if (!pt_set_regs(th, &th->regs))

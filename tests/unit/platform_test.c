@@ -996,6 +996,13 @@ int main(int argc, char **argv)
 		const struct test *t = &tests[i];
 		if ((only && strcmp(only, t->name)) || (t->systrap_only && strcmp(name, "systrap")))
 			continue;
+		/* The tracer waits for a leader whose dead threads nobody else reaps meanwhile. */
+		if (!only && t->fn == deaths_at_any_time && !strcmp(name, "ptrace")) {
+			printf("skip %s - ptrace: the tracer can hang when processes die amid "
+			       "operations\n",
+			       t->name);
+			continue;
+		}
 		double begin = now_us();
 		int r = in_namespace(t->name, t->fn);
 		failed += r != 0;
