@@ -57,7 +57,8 @@ struct p_event {
 	 * with EINTR, and must not expect the platform to have had any other effect.
 	 */
 	bool host_wait_aborted;
-	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none.  Valid when aborted.
+	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none, or for one that the
+	 * guest gave as absolute.  Valid when aborted.
 	 * A thread that is made to execute the same call again (rip back at the instruction, same
 	 * arguments) waits until that time, however often it is restarted. */
 	int64_t host_wait_deadline;
@@ -161,7 +162,9 @@ struct platform_ops {
 	/*
 	 * Whether the platform may answer calls by itself (futex, sched_yield, membarrier, rseq);
 	 * on at first, inherited by fork and thread_create, taken at the next resume.  Off: every
-	 * call is reported - for threads that are traced, filtered, or shown by --strace.
+	 * call is reported - for threads that are traced, filtered, or shown by --strace - but for
+	 * those that guest code may make of the host by itself (systrap: all of these four with
+	 * absolute timeouts or none).
 	 */
 	void (*set_direct)(struct p_thread *th, bool on);
 	/* For a thread stopped at such a call (orig_rax and registers as reported): resumes it by

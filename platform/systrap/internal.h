@@ -80,6 +80,8 @@ struct p_aspace {
 	uint64_t nonce;
 	struct list_head threads; /* pf->lock */
 	int nthreads;		  /* not destroyed; pf->lock */
+	uint64_t cpu_ns, cpu_tsc; /* its CPU clock when it was last read, and when; pf->lock */
+	int cpu_busy;		  /* threads that the clock's pace stood for */
 	struct mutex cmd_lock;	  /* lc_aspace */
 	uint32_t guest_ctl;	  /* the control socket's number over there; cmd_lock */
 	struct block *blocks;	  /* cmd_lock */

@@ -28,6 +28,9 @@ static void write_regs(struct p_thread *th)
 		r->fs_base = 0;
 	if (r->gs_base >= ST_TOP)
 		r->gs_base = 0;
+	/* With rcx as the instruction leaves it, EINTR is the host's own answer: event.c. */
+	if (r->rax == (uint64_t)-EINTR && r->rcx == r->rip)
+		r->rcx = 0;
 }
 
 static int64_t redo_deadline(const struct p_thread *th, enum st_cmd cmd)
