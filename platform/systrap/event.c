@@ -173,8 +173,10 @@ static bool decode(struct p_thread *th, const struct st_event *ev)
 		event_misbehaved(th, "refused system call from the stub");
 	else if (ev->signo == SIGSYS && ev->arch != AUDIT_ARCH_X86_64)
 		decode_int80(th);
-	else
+	else {
 		decode_syscall(th, ev);
+		th->trapped = ev->flags || ev->signo != SIGSYS ? 0 : ev->regs.rip;
+	}
 	return true;
 }
 
@@ -194,6 +196,10 @@ bool event_take(struct p_thread *th, bool interrupted)
 	th->fpstate = ev.fpstate;
 	th->regs = ev.regs;
 	th->regs.orig_rax = (uint64_t)-1;
+	th->regs.rip = patch_original_rip(th->as, ev.regs.rip);
+	if (th->regs.gs_base == th->ps_addr)
+		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
+	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS && ev.flags == ST_EV_FAST;
 	th->regs.cs &= 0xffff;
 	th->regs.ss &= 0xffff;
 	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;
@@ -204,8 +210,10 @@ bool event_take(struct p_thread *th, bool interrupted)
 	}
 	if (ev.signo == ST_SIGNAL_INTERRUPT)
 		return decode_interrupt(th, &ev, interrupted);
-	if (decode(th, &ev))
+	if (decode(th, &ev)) {
+		th->fast_regs = th->regs;
 		return true;
+	}
 	event_set(th, P_EVENT_INTERRUPTED, 0);
 	return interrupted;
 }
