@@ -196,7 +196,7 @@ bool event_take(struct p_thread *th, bool interrupted)
 	th->fpstate = ev.fpstate;
 	th->regs = ev.regs;
 	th->regs.orig_rax = (uint64_t)-1;
-	th->regs.rip = patch_original_rip(th->as, ev.regs.rip);
+	patch_original_place(th->as, &th->regs);
 	if (th->regs.gs_base == th->ps_addr)
 		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
 	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS && ev.flags == ST_EV_FAST;

@@ -98,7 +98,7 @@ struct p_aspace {
 	/* Patched call sites.  Written while the process has one thread, by who has it stopped. */
 	struct site *sites;
 	uint32_t nsites;
-	struct site_count counts[32];
+	struct site_count counts[64];
 	struct block *blocks; /* cmd_lock */
 	size_t nblocks;
 };
@@ -270,7 +270,7 @@ int thread_convert(struct p_thread *th);
 /* patch.c */
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr); /* a call that trapped */
 void patch_before_op(struct p_thread *th, const struct p_memop *m);
-uint64_t patch_original_rip(const struct p_aspace *as, uint64_t rip);
+void patch_original_place(const struct p_aspace *as, struct arch_regs *r);
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);
 
 /* aspace.c */

@@ -99,6 +99,8 @@ static int write_text(struct p_thread *th, uint64_t addr, const void *bytes, siz
 		return err;
 	ssize_t done = aspace_write_raw(th->as, addr, bytes, n);
 	err = protect(th, addr, n, PROT_READ | PROT_EXEC);
+	if (err)
+		thread_misbehaved(th, "text that stays writable");
 	return err ? err : done == (ssize_t)n ? 0 : -EFAULT;
 }
 
@@ -117,6 +119,12 @@ static void make_trampoline(uint8_t t[ST_TRAMP_SIZE], uint64_t at, uint32_t nr, 
 	memcpy(t + 7, &ret, sizeof(ret));
 	t[15] = 0xe9;
 	put32(t + 16, (uint32_t)(ST_FAST - (at + 20)));
+}
+
+static void make_jump(uint8_t jmp[MOV_LEN], uint64_t site, uint64_t at)
+{
+	jmp[0] = 0xe9;
+	put32(jmp + 1, (uint32_t)(at - (site + MOV_LEN)));
 }
 
 /* The bytes before must not make the mov the tail of another instruction with an immediate. */
@@ -138,9 +146,9 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 {
 	struct p_aspace *as = th->as;
 	uint64_t site = ret - SITE_LEN, at = ST_TRAMP + as->nsites * ST_TRAMP_SIZE;
-	uint8_t b[LOOK_BACK + SITE_LEN], t[ST_TRAMP_SIZE], jmp[MOV_LEN] = {0xe9};
+	uint8_t b[LOOK_BACK + SITE_LEN], t[ST_TRAMP_SIZE], jmp[MOV_LEN];
 
-	if (!worth_it(nr) || as->nthreads != 1 || as->nsites == MAX_SITES ||
+	if (!worth_it(nr) || as->nsites == MAX_SITES ||
 	    at - (site + MOV_LEN) > INT32_MAX)
 		return;
 	if (aspace_copy_in(as, NULL, b, site - LOOK_BACK, sizeof(b)) != sizeof(b) ||
@@ -149,7 +157,7 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 	if (!as->sites && !(as->sites = calloc(MAX_SITES, sizeof(*as->sites))))
 		return;
 	make_trampoline(t, at, nr, ret);
-	put32(jmp + 1, (uint32_t)(at - (site + MOV_LEN)));
+	make_jump(jmp, site, at);
 	if (write_text(th, at, t, sizeof(t)))
 		return;
 	as->sites[as->nsites++] = (struct site){.addr = site, .nr = nr, .patched = true};
@@ -159,6 +167,8 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr)
 {
 	struct p_aspace *as = th->as;
+	if (as->nthreads != 1)
+		return; /* others may be executing what would be changed */
 	struct site_count *c = &as->counts[(ret ^ ret >> 7) % ARRAY_SIZE(as->counts)];
 
 	if (c->ret != ret)
@@ -167,12 +177,15 @@ void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr)
 		patch(th, ret, nr);
 }
 
-/* Where a thread stands that is in a trampoline: before the call, which has not begun. */
-uint64_t patch_original_rip(const struct p_aspace *as, uint64_t rip)
+/* A thread that stands in a trampoline: the call has not begun, the mov may count as done. */
+void patch_original_place(const struct p_aspace *as, struct arch_regs *r)
 {
-	uint64_t i = (rip - ST_TRAMP) / ST_TRAMP_SIZE;
+	uint64_t i = (r->rip - ST_TRAMP) / ST_TRAMP_SIZE;
 
-	return rip >= ST_TRAMP && i < as->nsites ? as->sites[i].addr : rip;
+	if (r->rip < ST_TRAMP || i >= as->nsites)
+		return;
+	r->rip = as->sites[i].addr + MOV_LEN;
+	r->rax = as->sites[i].nr;
 }
 
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
@@ -188,13 +201,17 @@ int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
 	return 0;
 }
 
-static void restore(struct p_thread *th, struct site *s)
+/* Unless something else stands there by now. */
+static void restore(struct p_thread *th, uint32_t i)
 {
-	uint8_t mov[MOV_LEN] = {0xb8};
+	const struct site *s = &th->as->sites[i];
+	uint8_t mov[MOV_LEN] = {0xb8}, jmp[MOV_LEN], seen[MOV_LEN];
 
+	make_jump(jmp, s->addr, ST_TRAMP + i * ST_TRAMP_SIZE);
 	put32(mov + 1, s->nr);
-	if (write_text(th, s->addr, mov, sizeof(mov)))
-		log_limited(LOG_DEBUG, "a patched site is not mapped any more");
+	if (aspace_copy_in(th->as, NULL, seen, s->addr, sizeof(seen)) == sizeof(seen) &&
+	    !memcmp(seen, jmp, sizeof(jmp)) && write_text(th, s->addr, mov, sizeof(mov)))
+		thread_misbehaved(th, "a call site that stays patched");
 }
 
 static void leave(struct p_thread *th, uint64_t addr, uint64_t len, bool gone)
@@ -206,7 +223,7 @@ static void leave(struct p_thread *th, uint64_t addr, uint64_t len, bool gone)
 		if (!s->patched || s->addr >= addr + len || s->addr + SITE_LEN <= addr)
 			continue;
 		if (!gone)
-			restore(th, s);
+			restore(th, i);
 		s->patched = false;
 	}
 }

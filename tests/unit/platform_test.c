@@ -935,7 +935,7 @@ static const struct test {
 /* In a process of its own, init of its own PID namespace: what a platform's sentry is. */
 static void run_test(const char *name, void (*fn)(void))
 {
-	const struct p_options opt = {.spin_us = spin_us};
+	const struct p_options opt = {.patching = !getenv("NO_PATCHING"), .spin_us = spin_us};
 
 	current_test = name;
 	CHECK_EQ(ops->prepare(&opt, &pf), 0);
