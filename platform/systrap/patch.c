@@ -148,8 +148,7 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 	uint64_t site = ret - SITE_LEN, at = ST_TRAMP + as->nsites * ST_TRAMP_SIZE;
 	uint8_t b[LOOK_BACK + SITE_LEN], t[ST_TRAMP_SIZE], jmp[MOV_LEN];
 
-	if (!worth_it(nr) || as->nsites == MAX_SITES ||
-	    at - (site + MOV_LEN) > INT32_MAX)
+	if (!worth_it(nr) || as->nsites == MAX_SITES || at - (site + MOV_LEN) > INT32_MAX)
 		return;
 	if (aspace_copy_in(as, NULL, b, site - LOOK_BACK, sizeof(b)) != sizeof(b) ||
 	    !bytes_fit(b, nr) || !is_file_text(as, site))

@@ -94,9 +94,9 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	ps->tid = 1;
 	ps->fsgsbase = pf->fsgsbase;
 	ps->self = ps_addr;
-	ps->stack_top = (ps_addr & ~(ST_BLOCK_SIZE - 1)) +
-			(((ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) / ST_SET_SIZE + 1) *
-				ST_STACK_SIZE;
+	ps->stack_top =
+		(ps_addr & ~(ST_BLOCK_SIZE - 1)) +
+		(((ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) / ST_SET_SIZE + 1) * ST_STACK_SIZE;
 	ps->id = thread_id(th);
 	list_add_tail(&th->link, &as->threads);
 	as->nthreads++;
