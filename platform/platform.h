@@ -57,7 +57,8 @@ struct p_event {
 	 * with EINTR, and must not expect the platform to have had any other effect.
 	 */
 	bool host_wait_aborted;
-	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none.  Valid when aborted.
+	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none, or for one that the
+	 * guest gave as absolute.  Valid when aborted.
 	 * A thread that is made to execute the same call again (rip back at the instruction, same
 	 * arguments) waits until that time, however often it is restarted. */
 	int64_t host_wait_deadline;
@@ -69,12 +70,13 @@ struct p_limits {
 	uint64_t vdso_base; /* the vDSO's ELF header in every fresh address space; 0 for none */
 	uint64_t vdso_len;  /* [vdso], executable pages */
 	uint64_t vvar_base, vvar_len; /* [vvar], below it */
+	bool near_top;		      /* better to keep mappings within 2 GiB of task_size */
 	size_t xstate_size;	      /* bytes of the XSAVE area that p_xstate_get/_set move */
 	uint64_t xstate_mask;	      /* XCR0 bits in it */
 };
 
 struct p_options {
-	bool patching; /* systrap: patch call sites (no effect before the fast path exists) */
+	bool patching; /* systrap: patch hot call sites in file text */
 	int spin_us;   /* how long a worker may spin; -1: platform's own policy; 0: always sleep */
 	int max_guest_processes; /* backstop; 0: a default */
 	/* The platform lost what it cannot go on without (its zygote); any thread.  NULL: nobody
@@ -161,7 +163,9 @@ struct platform_ops {
 	/*
 	 * Whether the platform may answer calls by itself (futex, sched_yield, membarrier, rseq);
 	 * on at first, inherited by fork and thread_create, taken at the next resume.  Off: every
-	 * call is reported - for threads that are traced, filtered, or shown by --strace.
+	 * call is reported - for threads that are traced, filtered, or shown by --strace - but for
+	 * those that guest code may make of the host by itself (systrap: all of these four with
+	 * absolute timeouts or none).
 	 */
 	void (*set_direct)(struct p_thread *th, bool on);
 	/* For a thread stopped at such a call (orig_rax and registers as reported): resumes it by

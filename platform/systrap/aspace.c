@@ -153,6 +153,7 @@ void aspace_free(struct p_aspace *as)
 	for (size_t i = 0; i < as->nblocks; i++)
 		munmap(as->blocks[i].sets, ST_SETS_LEN);
 	free(as->blocks);
+	free(as->sites);
 	close(as->ctl);
 	if (as->pidfd >= 0)
 		close(as->pidfd);
@@ -373,7 +374,7 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 
 	if (atomic_load(&pf->naspaces) >= pf->opt.max_guest_processes)
 		return -EAGAIN;
-	if (atomic_load(&parent->as->dead))
+	if (atomic_load(&parent->as->dead) || thread_convert(parent))
 		return -ESRCH;
 	int err = kit_take(pf, &k);
 	if (err)
@@ -385,7 +386,9 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 	}
 	th->ps->cmd_seq = th->cmd_seq = 1; /* its first reply comes without a command */
 	th->fpstate = parent->fpstate;
-	err = clone_process(parent, &k, as, th);
+	err = patch_fork(as, parent->as);
+	if (!err)
+		err = clone_process(parent, &k, as, th);
 	close(k.sets_fd);
 	close(k.guest_ctl);
 	if (err) {

@@ -95,6 +95,20 @@ long command_run(struct p_thread *th, enum st_cmd cmd)
 	return command_wait(th);
 }
 
+int thread_convert(struct p_thread *th)
+{
+	if (!th->fast)
+		return 0;
+	th->fast = false;
+	__atomic_store_n(&th->ps->intr, 0, __ATOMIC_RELAXED);
+	if (th->as->pf->fsgsbase)
+		th->ps->ev.regs.gs_base = th->ps_addr;
+	if (command_run(th, ST_CMD_CONVERT))
+		return -ESRCH;
+	th->fpstate = __atomic_load_n(&th->ps->ev.fpstate, __ATOMIC_RELAXED);
+	return 0;
+}
+
 /* as->cmd_lock is held until the stub has received them: one message is in flight at most. */
 int command_send_fds(struct p_aspace *as, const int *fds, int n)
 {
@@ -272,8 +286,10 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 	size_t done = 0;
 	int err = 0;
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		ops[i].ret = -ECANCELED;
+		patch_before_op(th, &ops[i]);
+	}
 	while (done < n && !err) {
 		int fd = -1;
 		size_t len = 0;

@@ -8,6 +8,7 @@
 #include <linux/audit.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 /* RUNNING → STOPPED for a thread whose turn word says that it posted, as seen with state *st. */
 bool event_claim(struct p_thread *th, uint32_t st, bool *interrupted)
@@ -96,6 +97,40 @@ static void decode_syscall(struct p_thread *th, const struct st_event *ev)
 	th->redo.deadline = th->event.host_wait_deadline;
 }
 
+/*
+ * A futex wait that guest code did by itself, and that our signal cut short: the handler has no
+ * SA_RESTART, so the host's EINTR stands in the frame, and rcx is as the instruction left it.  That
+ * cannot be an answer of ours: write_regs() gives none with this rcx.
+ */
+static bool is_aborted_wait(struct p_thread *th, const struct st_event *ev)
+{
+	uint8_t insn[ARCH_SYSCALL_INSN_LEN];
+
+	return ev->regs.rax == (uint64_t)-EINTR && ev->regs.rcx == ev->regs.rip &&
+	       aspace_copy_in(th->as, NULL, insn, ev->regs.rip - sizeof(insn), sizeof(insn)) ==
+		       sizeof(insn) &&
+	       insn[0] == 0x0f && insn[1] == 0x05;
+}
+
+/* False: nobody asked for it, and the wait goes on.  Its timeout is absolute, or none. */
+static bool decode_interrupt(struct p_thread *th, const struct st_event *ev, bool interrupted)
+{
+	if (!is_aborted_wait(th, ev)) {
+		event_set(th, P_EVENT_INTERRUPTED, 0);
+		return interrupted;
+	}
+	if (!interrupted) {
+		th->regs.rip -= ARCH_SYSCALL_INSN_LEN;
+		th->regs.rax = SYS_futex;
+		return false;
+	}
+	event_set(th, P_EVENT_SYSCALL, 0);
+	th->event.host_wait_aborted = true;
+	th->regs.orig_rax = SYS_futex;
+	th->redo.deadline = 0;
+	return true;
+}
+
 /* int $0x80: as a host without 32-bit emulation does it, #GP on vector 0x80. */
 static void decode_int80(struct p_thread *th)
 {
@@ -119,8 +154,6 @@ static void decode_signal(struct p_thread *th, const struct st_event *ev)
 static bool decode(struct p_thread *th, const struct st_event *ev)
 {
 	switch (ev->signo) {
-	case ST_SIGNAL_INTERRUPT:
-		return false; /* reported as that when it was asked for */
 	case SIGSYS:
 	case SIGILL:
 	case SIGSEGV:
@@ -140,8 +173,10 @@ static bool decode(struct p_thread *th, const struct st_event *ev)
 		event_misbehaved(th, "refused system call from the stub");
 	else if (ev->signo == SIGSYS && ev->arch != AUDIT_ARCH_X86_64)
 		decode_int80(th);
-	else
+	else {
 		decode_syscall(th, ev);
+		th->trapped = ev->flags || ev->signo != SIGSYS ? 0 : ev->regs.rip;
+	}
 	return true;
 }
 
@@ -161,6 +196,10 @@ bool event_take(struct p_thread *th, bool interrupted)
 	th->fpstate = ev.fpstate;
 	th->regs = ev.regs;
 	th->regs.orig_rax = (uint64_t)-1;
+	patch_original_place(th->as, &th->regs);
+	if (th->regs.gs_base == th->ps_addr)
+		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
+	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS && ev.flags == ST_EV_FAST;
 	th->regs.cs &= 0xffff;
 	th->regs.ss &= 0xffff;
 	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;
@@ -169,8 +208,12 @@ bool event_take(struct p_thread *th, bool interrupted)
 		event_misbehaved(th, "reply without a command");
 		return true;
 	}
-	if (decode(th, &ev))
+	if (ev.signo == ST_SIGNAL_INTERRUPT)
+		return decode_interrupt(th, &ev, interrupted);
+	if (decode(th, &ev)) {
+		th->fast_regs = th->regs;
 		return true;
+	}
 	event_set(th, P_EVENT_INTERRUPTED, 0);
 	return interrupted;
 }

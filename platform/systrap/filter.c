@@ -1,10 +1,12 @@
 /*
  * The host's filter for guest processes.
  *
- * Outside the stub's text every call traps, and becomes the guest's.  Inside, the list below passes
- * with these arguments; anything else traps as well, and the sentry, which sees where it came from,
- * kills the process - quieter than the filter's own kill, of which each is a line in the host's
- * audit log.  Order: architecture, x32, instruction pointer (the one after the call), number.
+ * Outside the stub's text every call traps, and becomes the guest's, but for the few that mean on
+ * the host what they mean to the guest (stub/direct.c): those cost what the host's cost.  Inside,
+ * the list below passes with these arguments; anything else traps as well, and the sentry, which
+ * sees where it came from, kills the process - quieter than the filter's own kill, of which each is
+ * a line in the host's audit log.  Order: architecture, x32, instruction pointer (the one after the
+ * call), number.
  */
 #include "platform/systrap/internal.h"
 
@@ -111,6 +113,38 @@ static void allow_futex(struct prog *p)
 	section_end(p, at, SECCOMP_RET_ALLOW);
 }
 
+/*
+ * Guest code's own futex calls.  A relative timeout traps: the stub makes it absolute, so that a
+ * wait which is aborted and redone does not grow.  Restarting the other waits is exact.
+ */
+static void allow_futex_outside(struct prog *p)
+{
+	static const uint32_t ops[] = {FUTEX_WAKE,
+				       FUTEX_WAKE_PRIVATE,
+				       FUTEX_WAKE_OP,
+				       FUTEX_WAKE_OP_PRIVATE,
+				       FUTEX_WAIT_BITSET,
+				       FUTEX_WAIT_BITSET_PRIVATE,
+				       FUTEX_WAKE_BITSET,
+				       FUTEX_WAKE_BITSET_PRIVATE,
+				       FUTEX_REQUEUE_PRIVATE,
+				       FUTEX_CMP_REQUEUE_PRIVATE};
+	unsigned at = section(p, SYS_futex);
+
+	load(p, ARG_LO(1));
+	emit(p, BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)FUTEX_PRIVATE_FLAG, 0, 0);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, FUTEX_WAIT, 0, 5);
+	load(p, ARG_LO(3));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2);
+	load(p, ARG_HI(3));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, ARRAY_SIZE(ops) + 4, 0);
+	ret(p, SECCOMP_RET_TRAP);
+	load(p, ARG_LO(1));
+	emit(p, BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)FUTEX_CLOCK_REALTIME, 0, 0);
+	require_one_of(p, ops, ARRAY_SIZE(ops));
+	section_end(p, at, SECCOMP_RET_ALLOW);
+}
+
 static void allow_mmap(struct prog *p)
 {
 	unsigned at = section(p, SYS_mmap);
@@ -192,17 +226,53 @@ static void allow_clock_gettime(struct prog *p)
 	section_end(p, at, SECCOMP_RET_ALLOW);
 }
 
-static void allow_membarrier(struct prog *p)
+/* The query's answer names commands that are not passed on: outside, it traps and is corrected. */
+static void allow_membarrier(struct prog *p, bool inside)
 {
 	static const uint32_t cmds[] = {MEMBARRIER_CMD_QUERY, MEMBARRIER_CMD_PRIVATE_EXPEDITED,
 					MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
 					MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
 					MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE};
-	unsigned at = section(p, SYS_membarrier);
+	unsigned at = section(p, SYS_membarrier), skip = inside ? 0 : 1;
 
 	load(p, ARG_LO(0));
-	require_one_of(p, cmds, ARRAY_SIZE(cmds));
+	require_one_of(p, cmds + skip, ARRAY_SIZE(cmds) - skip);
 	section_end(p, at, SECCOMP_RET_ALLOW);
+}
+
+/* Ends the program: what guest code may call by itself. */
+static void outside(struct prog *p)
+{
+	load(p, NR);
+	allow_futex_outside(p);
+	allow_plain(p, SYS_sched_yield);
+	allow_membarrier(p, false);
+	allow_plain(p, SYS_rseq);
+	ret(p, SECCOMP_RET_TRAP);
+}
+
+static void inside(struct prog *p)
+{
+	load(p, NR);
+	allow_plain(p, SYS_rt_sigreturn);
+	allow_futex(p);
+	allow_write(p);
+	allow_plain(p, SYS_rt_sigprocmask);
+	allow_clock_gettime(p);
+	allow_mmap(p);
+	allow_plain(p, SYS_munmap);
+	allow_plain(p, SYS_mprotect);
+	allow_madvise(p);
+	allow_mremap(p);
+	allow_plain(p, SYS_recvmsg);
+	allow_plain(p, SYS_close);
+	allow_clone(p);
+	allow_plain(p, SYS_exit);
+	allow_plain(p, SYS_sched_yield);
+	allow_membarrier(p, true);
+	allow_plain(p, SYS_rseq);
+	allow_arch_prctl(p);
+	ret(p, SECCOMP_RET_TRAP);
 }
 
 unsigned filter_build(uint64_t *out, unsigned cap)
@@ -216,31 +286,14 @@ unsigned filter_build(uint64_t *out, unsigned cap)
 	emit(&p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
 	ret(&p, SECCOMP_RET_TRAP);
 	load(&p, IP_HI);
-	require(&p, BPF_JEQ, (uint32_t)(ST_TEXT >> 32));
+	emit(&p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(ST_TEXT >> 32), 0, 3);
 	load(&p, IP_LO);
-	require(&p, BPF_JGE, (uint32_t)ST_TEXT + 2);
-	emit(&p, BPF_JMP | BPF_JGT | BPF_K, (uint32_t)ST_TEXT + ST_TEXT_LEN, 0, 1);
-	ret(&p, SECCOMP_RET_TRAP);
-
-	load(&p, NR);
-	allow_plain(&p, SYS_rt_sigreturn);
-	allow_futex(&p);
-	allow_write(&p);
-	allow_plain(&p, SYS_rt_sigprocmask);
-	allow_clock_gettime(&p);
-	allow_mmap(&p);
-	allow_plain(&p, SYS_munmap);
-	allow_plain(&p, SYS_mprotect);
-	allow_madvise(&p);
-	allow_mremap(&p);
-	allow_plain(&p, SYS_recvmsg);
-	allow_plain(&p, SYS_close);
-	allow_clone(&p);
-	allow_plain(&p, SYS_exit);
-	allow_plain(&p, SYS_sched_yield);
-	allow_membarrier(&p);
-	allow_plain(&p, SYS_rseq);
-	allow_arch_prctl(&p);
-	ret(&p, SECCOMP_RET_TRAP);
+	emit(&p, BPF_JMP | BPF_JGE | BPF_K, (uint32_t)ST_TEXT + 2, 0, 1);
+	unsigned to_inside = p.n;
+	emit(&p, BPF_JMP | BPF_JGT | BPF_K, (uint32_t)ST_TEXT + ST_TEXT_LEN, 0, 0);
+	outside(&p);
+	if (to_inside < cap)
+		p.f[to_inside].jf = (uint8_t)(p.n - to_inside - 1);
+	inside(&p);
 	return p.n;
 }

@@ -66,6 +66,17 @@ struct block {
 	uint32_t exiting; /* of these: the thread was told to end; see pageset.tid */
 };
 
+struct site { /* a patched call site */
+	uint64_t addr;
+	uint32_t nr;
+	bool patched; /* still; else its trampoline may only be stood in */
+};
+
+struct site_count {
+	uint64_t ret;
+	uint32_t hits;
+};
+
 struct p_aspace {
 	_Atomic int ref;
 	struct systrap *pf;
@@ -80,9 +91,15 @@ struct p_aspace {
 	uint64_t nonce;
 	struct list_head threads; /* pf->lock */
 	int nthreads;		  /* not destroyed; pf->lock */
+	uint64_t cpu_ns, cpu_tsc; /* its CPU clock when it was last read, and when; pf->lock */
+	int cpu_busy;		  /* threads that the clock's pace stood for */
 	struct mutex cmd_lock;	  /* lc_aspace */
 	uint32_t guest_ctl;	  /* the control socket's number over there; cmd_lock */
-	struct block *blocks;	  /* cmd_lock */
+	/* Patched call sites.  Written while the process has one thread, by who has it stopped. */
+	struct site *sites;
+	uint32_t nsites;
+	struct site_count counts[64];
+	struct block *blocks; /* cmd_lock */
 	size_t nblocks;
 };
 
@@ -105,7 +122,10 @@ struct p_thread {
 	struct list_head ready; /* pf->ready */
 	struct arch_regs regs;
 	struct p_event event;
-	uint64_t fpstate; /* the frame's XSAVE area; 0: none known */
+	bool fast; /* stopped at a fast call: no frame, only rax may change; see thread_convert */
+	uint64_t trapped;	    /* a call site that trapped, not yet counted; 0: none */
+	struct arch_regs fast_regs; /* as reported */
+	uint64_t fpstate;	    /* the frame's XSAVE area; 0: none known */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
@@ -244,6 +264,15 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n);
 int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
 		     uint32_t *seen);
 
+/* Of a fast call: gives it a signal frame; else nothing.  0, or -ESRCH. */
+int thread_convert(struct p_thread *th);
+
+/* patch.c */
+void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr); /* a call that trapped */
+void patch_before_op(struct p_thread *th, const struct p_memop *m);
+void patch_original_place(const struct p_aspace *as, struct arch_regs *r);
+int patch_fork(struct p_aspace *child, const struct p_aspace *parent);
+
 /* aspace.c */
 int kit_make(struct kit *k);
 void kit_free(struct kit *k);
@@ -277,6 +306,8 @@ int xstate_learn(struct systrap *pf, struct p_thread *th);
 int thread_xstate_get(struct p_thread *th, void *buf, size_t size);
 int thread_xstate_set(struct p_thread *th, const void *buf, size_t size);
 int thread_xstate_reset(struct p_thread *th);
+/* Also above the guest's addresses. */
+ssize_t aspace_write_raw(struct p_aspace *as, uint64_t addr, const void *bytes, size_t n);
 ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src, size_t n);
 ssize_t aspace_copy_out(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
 			size_t n);

@@ -8,6 +8,7 @@
  *	block + 0		32 alternate stacks of 32 KiB, private memory
  *	block + 1 MiB		32 page sets of 16 KiB, shared with the sentry: one memfd a block
  *	block 0 + 1.5 MiB	the stub's text, shared, read and execute only
+ *	block 0 + 1.5625 MiB	trampolines of patched call sites, private, read and execute only
  *
  * so that a process with up to 32 threads has everything behind one page-table page, a new thread
  * needs no mapping, and the page set is found from the stack pointer alone (guests own GS).
@@ -18,6 +19,13 @@
  */
 #pragma once
 
+/* What entry.S needs; the rest is C. */
+#define ST_PS_INTR 148
+#define ST_PS_SELF 240
+#define ST_PS_STACK 248
+#define ST_PS_REGS 320
+
+#ifndef __ASSEMBLER__
 #include <stdint.h>
 
 #include "sentry/arch/regs.h"
@@ -34,6 +42,9 @@
 #define ST_STACKS_LEN (ST_BLOCK_SLOTS * ST_STACK_SIZE)
 #define ST_TEXT (ST_BLOCK(0) + 0x180000UL)
 #define ST_TEXT_LEN 0x4000UL
+#define ST_TRAMP (ST_BLOCK(0) + 0x190000UL)
+#define ST_TRAMP_LEN 0x8000UL
+#define ST_TRAMP_SIZE 32UL
 #define ST_TASK_SIZE ST_BLOCK(ST_BLOCKS - 1)
 #define ST_MMAP_MIN 0x10000UL
 
@@ -41,6 +52,7 @@
 #define ST_ENTER (ST_TEXT + 0)
 #define ST_HANDLER (ST_TEXT + 16)
 #define ST_RESTORER (ST_TEXT + 32)
+#define ST_FAST (ST_TEXT + 48) /* from trampolines */
 
 /* The page set that belongs to a stack pointer inside an alternate stack. */
 #define ST_SET_OF_SP(sp) \
@@ -70,6 +82,8 @@ enum st_turn {
 enum st_cmd {
 	ST_CMD_RUN = 1,	   /* take over the registers, go to guest code */
 	ST_CMD_RUN_DIRECT, /* the same, after performing the frame's system call in the host */
+	ST_CMD_RUN_FAST,   /* of a fast call: back to its site, with rax */
+	ST_CMD_CONVERT,	   /* of a fast call: take a signal frame, for what needs one */
 	ST_CMD_OPS,	   /* run ops[0..nops) */
 	ST_CMD_CMPXCHG,	   /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
 	ST_CMD_FORK,	   /* clone this process */
@@ -100,6 +114,7 @@ struct st_event {
 	int64_t deadline; /* ST_EV_ABORTED: CLOCK_MONOTONIC ns, 0: none */
 	struct arch_regs regs;
 };
+#define ST_EV_FAST 2u	 /* from a patched call site: there is no signal frame */
 #define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
 
 struct st_pageset {
@@ -136,7 +151,9 @@ struct st_pageset {
 	uint64_t nonce;
 	uint64_t arg[4];
 	uint32_t recv_fd; /* ST_CMD_OPS: receive a descriptor first, close it last */
-	uint32_t pad2[5];
+	uint32_t pad2;
+	uint64_t self;	    /* this page set's address: what GS must hold for a fast call */
+	uint64_t stack_top; /* of the alternate stack */
 
 	struct st_event ev; /* stub → sentry; ev.regs also sentry → stub for ST_CMD_RUN */
 
@@ -152,6 +169,11 @@ struct st_pageset {
 
 _Static_assert(sizeof(struct st_pageset) <= ST_SET_SIZE, "a page set fits its place");
 _Static_assert(sizeof(struct st_op) == 64, "ops keep their size");
+_Static_assert(__builtin_offsetof(struct st_pageset, intr) == ST_PS_INTR, "entry.S");
+_Static_assert(__builtin_offsetof(struct st_pageset, self) == ST_PS_SELF, "entry.S");
+_Static_assert(__builtin_offsetof(struct st_pageset, stack_top) == ST_PS_STACK, "entry.S");
+_Static_assert(__builtin_offsetof(struct st_pageset, ev.regs) == ST_PS_REGS, "entry.S");
+#endif
 
 /* vDSO and vvar end one page below the region; the zygote moves them there. */
 #define ST_VDSO_END (ST_TASK_SIZE - 0x1000UL)

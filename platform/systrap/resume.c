@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +29,11 @@ static void write_regs(struct p_thread *th)
 		r->fs_base = 0;
 	if (r->gs_base >= ST_TOP)
 		r->gs_base = 0;
+	/* With rcx as the instruction leaves it, EINTR is the host's own answer: event.c. */
+	if (!r->gs_base && th->as->pf->opt.patching && th->as->pf->fsgsbase)
+		r->gs_base = th->ps_addr; /* how fast calls find their page set */
+	if (r->rax == (uint64_t)-EINTR && r->rcx == r->rip)
+		r->rcx = 0;
 }
 
 static int64_t redo_deadline(const struct p_thread *th, enum st_cmd cmd)
@@ -78,6 +84,16 @@ static bool resume_stopped(struct p_thread *th)
 		if (atomic_compare_exchange_weak(&th->st, &st, resuming))
 			return false;
 	}
+}
+
+/* Whether a fast call may simply return: nothing but its result has changed. */
+static bool only_rax_changed(const struct p_thread *th)
+{
+	struct arch_regs was = th->fast_regs;
+
+	was.rax = th->regs.rax;
+	was.orig_rax = th->regs.orig_rax;
+	return !memcmp(&was, &th->regs, sizeof(was));
 }
 
 static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
@@ -142,13 +158,23 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 {
 	struct systrap *pf = th->as->pf;
 
+	if (th->trapped && pf->opt.patching && pf->fsgsbase && !atomic_load(&th->as->dead))
+		patch_note(th, th->trapped, (uint32_t)th->fast_regs.orig_rax);
+	th->trapped = 0;
+	if (th->fast && cmd == ST_CMD_RUN && only_rax_changed(th))
+		cmd = ST_CMD_RUN_FAST;
+	else
+		thread_convert(th); /* a failure is a death, reported below */
 	for (;; cmd = ST_CMD_RUN) {
+		bool fast = cmd == ST_CMD_RUN_FAST;
 		if (resume_stopped(th)) {
 			make_ready(th);
 			return;
 		}
 		bool spin = worker_spin_allowed(pf);
 		bool poll = spin && (pf->opt.spin_us > 0 || th->guest_ticks < 2 * pf->spin_ticks);
+		if (fast)
+			th->fast = false;
 		give_run(th, cmd, spin && th->handle_ticks < pf->spin_ticks, poll);
 		switch (publish(th)) {
 		case PUBLISHED:

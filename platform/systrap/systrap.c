@@ -4,12 +4,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
+
+#include "sentry/host/reopen.h"
 
 #define SPIN_US_DEFAULT 20
 #define HWCAP2_FSGSBASE_BIT 2UL
@@ -144,10 +148,27 @@ static void *thread_owner(struct p_thread *th)
 	return th->owner;
 }
 
+/* The state letter of the host's /proc/PID/task/TID/stat: after the name, which is ours. */
+static char host_state(const struct p_thread *th)
+{
+	char name[64], buf[128];
+
+	snprintf(name, sizeof(name), "%d/task/%d/stat", (int)th->as->pid, (int)th->tid);
+	int fd = host_proc_fd() < 0 ? -1 : openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return '?';
+	ssize_t n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	buf[n < 0 ? 0 : n] = '\0';
+	const char *p = strrchr(buf, ')');
+	return p && p[1] ? p[2] : '?';
+}
+
+/* Guest code sleeps in the host by a futex only, its own or through the stub. */
 static bool thread_in_host_wait(struct p_thread *th)
 {
 	return (atomic_load(&th->st) & ST_STATE) == ST_RUNNING &&
-	       __atomic_load_n(&th->ps->waiting, __ATOMIC_RELAXED);
+	       (__atomic_load_n(&th->ps->waiting, __ATOMIC_RELAXED) || host_state(th) == 'S');
 }
 
 static void thread_set_direct(struct p_thread *th, bool on)

@@ -73,6 +73,8 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->owner = NULL;
 	th->cmd_seq = 0;
 	th->fpstate = 0;
+	th->fast = false;
+	th->trapped = 0;
 	th->intr_since = 0;
 	th->resumed_tsc = th->taken_tsc = st_tsc();
 	th->guest_ticks = th->handle_ticks = 0;
@@ -91,6 +93,10 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	ps->turn = ST_TURN_STUB;
 	ps->tid = 1;
 	ps->fsgsbase = pf->fsgsbase;
+	ps->self = ps_addr;
+	ps->stack_top =
+		(ps_addr & ~(ST_BLOCK_SIZE - 1)) +
+		(((ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) / ST_SET_SIZE + 1) * ST_STACK_SIZE;
 	ps->id = thread_id(th);
 	list_add_tail(&th->link, &as->threads);
 	as->nthreads++;
@@ -288,7 +294,7 @@ int systrap_thread_create(struct p_thread *parent, struct p_thread **out)
 	unsigned slot;
 	int err = 0;
 
-	if (atomic_load(&as->dead))
+	if (atomic_load(&as->dead) || thread_convert(parent))
 		return -ESRCH;
 	mutex_lock(&as->cmd_lock, &lc_aspace);
 	while (!err && !slot_take(as, &b, &slot))

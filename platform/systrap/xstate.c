@@ -63,6 +63,11 @@ ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint
 	return copy(as, src, dst, clip(src, n), false);
 }
 
+ssize_t aspace_write_raw(struct p_aspace *as, uint64_t addr, const void *bytes, size_t n)
+{
+	return copy(as, addr, (void *)(uintptr_t)bytes, n, true);
+}
+
 ssize_t aspace_copy_out(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
 			size_t n)
 {
@@ -139,6 +144,8 @@ int thread_xstate_get(struct p_thread *th, void *buf, size_t size)
 
 	if (size < want)
 		return -EINVAL;
+	if (thread_convert(th))
+		return -ESRCH;
 	return frame_io(th, buf, want, false);
 }
 
@@ -173,6 +180,8 @@ int thread_xstate_set(struct p_thread *th, const void *buf, size_t size)
 
 	if (size < want)
 		return -EINVAL;
+	if (thread_convert(th))
+		return -ESRCH;
 	memcpy(x, buf, want);
 	return write_checked(th, x, want);
 }
@@ -184,6 +193,8 @@ int thread_xstate_reset(struct p_thread *th)
 	const uint32_t mxcsr = MXCSR_DEFAULT, mask = th->as->pf->mxcsr_mask;
 	const uint16_t fcw = FCW_DEFAULT;
 
+	if (thread_convert(th))
+		return -ESRCH;
 	/* An empty header means "initial state" to XRSTOR, which takes MXCSR from memory anyway. */
 	memcpy(x + XS_FCW, &fcw, sizeof(fcw));
 	memcpy(x + XS_MXCSR, &mxcsr, sizeof(mxcsr));

@@ -18,12 +18,14 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "platform/platform.h"
+#include "sentry/host/reopen.h"
 #include "sentry/lib/log.h"
 
 #define CODE 0x400000UL
@@ -541,9 +543,11 @@ static void futex_wait_is_passed_on_and_can_be_aborted(void)
 	futex_call(g.th, FUTEX_LOCK_PI, 0, 0);
 	run_to_syscall(g.th, SYS_futex);
 	CHECK(!ops->event(g.th)->host_wait_aborted);
-	/* Nothing is passed on for a traced thread, until told to. */
+	/* What the platform passes on is not passed on for a traced thread, until told to. */
 	ops->set_direct(g.th, false);
-	futex_call(g.th, FUTEX_WAIT, 1, 0);
+	ts = (struct timespec){1, 0};
+	CHECK_EQ(ops->copy_out(g.as, NULL, DATA + 64, &ts, sizeof(ts)), sizeof(ts));
+	futex_call(g.th, FUTEX_WAIT, 1, DATA + 64);
 	run_to_syscall(g.th, SYS_futex);
 	ops->resume_direct(g.th);
 	CHECK_EQ(wait_for(g.th)->kind, P_EVENT_SYSCALL);
@@ -931,7 +935,7 @@ static const struct test {
 /* In a process of its own, init of its own PID namespace: what a platform's sentry is. */
 static void run_test(const char *name, void (*fn)(void))
 {
-	const struct p_options opt = {.spin_us = spin_us};
+	const struct p_options opt = {.patching = !getenv("NO_PATCHING"), .spin_us = spin_us};
 
 	current_test = name;
 	CHECK_EQ(ops->prepare(&opt, &pf), 0);
@@ -961,8 +965,12 @@ static int in_namespace(const char *name, void (*fn)(void))
 			exit(77);
 		}
 		init_pid = fork();
-		if (!init_pid)
+		if (!init_pid) {
+			mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+			mount("proc", "/proc", "proc", 0, NULL);
+			host_set_proc_fd(open("/proc", O_PATH | O_DIRECTORY));
 			run_test(name, fn);
+		}
 		signal(SIGALRM, too_slow);
 		alarm(TEST_SECONDS);
 		while (waitpid(init_pid, &status, 0) < 0)

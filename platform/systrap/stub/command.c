@@ -2,7 +2,9 @@
 #include "platform/systrap/stub/stub.h"
 
 #include <errno.h>
+#include <linux/audit.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -89,7 +91,7 @@ static void load_bases(const struct st_pageset *ps, const struct arch_regs *r)
 	__asm__ volatile("wrgsbase %0" ::"r"(r->gs_base));
 }
 
-static void load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc)
+void stub_load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc)
 {
 	const struct arch_regs *r = &ps->ev.regs;
 
@@ -239,10 +241,10 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 		wait_turn(ps);
 		switch (ps->cmd) {
 		case ST_CMD_RUN:
-			load_regs(ps, &uc->mc);
+			stub_load_regs(ps, &uc->mc);
 			return;
 		case ST_CMD_RUN_DIRECT:
-			load_regs(ps, &uc->mc);
+			stub_load_regs(ps, &uc->mc);
 			if (stub_run_direct(ps, uc))
 				return;
 			continue;
@@ -257,6 +259,43 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 			break;
 		case ST_CMD_THREAD:
 			r = run_thread(ps, uc);
+			break;
+		case ST_CMD_EXIT:
+			STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
+			r = -ENOSYS;
+			break;
+		default:
+			r = -ENOSYS;
+		}
+		stub_post_reply(ps, r);
+	}
+}
+
+int stub_fast_main(struct st_pageset *ps)
+{
+	struct st_event *ev = &ps->ev;
+
+	ev->signo = SIGSYS;
+	ev->code = 1; /* SYS_SECCOMP */
+	ev->arch = AUDIT_ARCH_X86_64;
+	ev->flags = ST_EV_FAST;
+	ev->fpstate = 0;
+	ev->regs.gs_base = 0;
+	stub_post_event(ps);
+	for (;;) {
+		long r;
+
+		wait_turn(ps);
+		switch (ps->cmd) {
+		case ST_CMD_RUN_FAST:
+			return 0;
+		case ST_CMD_CONVERT:
+			return 1;
+		case ST_CMD_OPS:
+			r = run_ops(ps);
+			break;
+		case ST_CMD_CMPXCHG:
+			r = run_cmpxchg(ps);
 			break;
 		case ST_CMD_EXIT:
 			STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);

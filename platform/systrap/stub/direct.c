@@ -1,8 +1,10 @@
 /*
- * Calls that the stub passes straight to the host: guest threads are host threads and guest memory
- * is host memory, so futex, sched_yield, membarrier and rseq mean on the host what they mean to the
- * guest.  What could reach beyond the guest's own memory goes to the sentry instead: PI futexes
- * carry thread ids, FUTEX_FD a descriptor.
+ * Calls that are passed straight to the host: guest threads are host threads and guest memory is
+ * host memory, so futex, sched_yield, membarrier and rseq mean on the host what they mean to the
+ * guest.  The filter lets guest code make most of them by itself; what traps, and comes here, needs
+ * a change of its arguments or its answer, or was reported first.  What could reach beyond the
+ * guest's own memory goes to the sentry instead: PI futexes carry thread ids, FUTEX_FD a
+ * descriptor.
  */
 #include "platform/systrap/stub/stub.h"
 

@@ -2,6 +2,8 @@
  * The stub's entry points and the few places where an instruction's address matters: accesses that
  * may fault, and the window in which an interrupt must abort a wait before it begins.
  */
+#include "platform/systrap/layout.h"
+
 	.section .text.entry, "ax"
 	.globl	stub_text_start
 stub_text_start:
@@ -15,8 +17,96 @@ stub_text_start:
 	mov	$15, %eax
 	syscall
 	ud2
+	.balign	16
+	/* ST_FAST */
+	jmp	stub_fast
 
 	.text
+	/*
+	 * A patched call site, by way of its trampoline: r11 is the address after the `syscall`, rcx
+	 * is free, as are the arithmetic flags to every compiler.  GS must hold our page set - by
+	 * range, then by what stands there - and no odd flags may be set; else the call traps.
+	 */
+	.globl	stub_fast, stub_fast_probe, stub_fast_trap
+#define R(i) (ST_PS_REGS + 8 * (i))(%rcx)
+stub_fast:
+	rdgsbase %rcx
+	shr	$30, %rcx
+	cmp	$0x1ffff, %rcx
+	jne	stub_fast_trap
+	rdgsbase %rcx
+stub_fast_probe:
+	cmp	%rcx, ST_PS_SELF(%rcx)
+	jne	stub_fast_trap
+	mov	%r15, R(0)
+	mov	%r14, R(1)
+	mov	%r13, R(2)
+	mov	%r12, R(3)
+	mov	%rbp, R(4)
+	mov	%rbx, R(5)
+	mov	%r10, R(7)
+	mov	%r9, R(8)
+	mov	%r8, R(9)
+	mov	%rax, R(10)
+	mov	%r11, R(11)
+	mov	%rdx, R(12)
+	mov	%rsi, R(13)
+	mov	%rdi, R(14)
+	mov	%r11, R(16)
+	mov	%rsp, R(19)
+	mov	ST_PS_STACK(%rcx), %rsp
+	pushfq
+	pop	%r11
+	mov	%r11, R(6)
+	mov	%r11, R(18)
+	movq	$0x33, R(17)
+	movq	$0x2b, R(20)
+	rdfsbase %r11
+	mov	%r11, R(21)
+	mov	R(18), %r11
+	test	$0x40500, %r11d /* AC, DF, TF */
+	jnz	1f
+	mov	%rcx, %rbx
+	mov	%rcx, %rdi
+	call	stub_fast_main
+	mov	%rbx, %rcx
+	test	%eax, %eax
+	jnz	stub_fast_convert
+	jmp	stub_fast_exit
+1:	mov	R(19), %rsp
+	mov	R(16), %r11
+stub_fast_trap:
+	lea	-2(%r11), %rcx
+	jmp	*%rcx
+
+	/* The way back.  An interrupt in here, or before, must be reported: the handler does. */
+	.globl	stub_fast_exit, stub_fast_exit_end, stub_fast_convert, stub_fast_interrupted
+stub_fast_exit:
+	cmpl	$0, ST_PS_INTR(%rcx)
+	jne	stub_fast_interrupted
+	mov	R(0), %r15
+	mov	R(1), %r14
+	mov	R(2), %r13
+	mov	R(3), %r12
+	mov	R(4), %rbp
+	mov	R(5), %rbx
+	mov	R(7), %r10
+	mov	R(8), %r9
+	mov	R(9), %r8
+	mov	R(10), %rax
+	mov	R(12), %rdx
+	mov	R(13), %rsi
+	mov	R(14), %rdi
+	mov	R(6), %r11
+	mov	R(19), %rsp
+	mov	R(11), %rcx
+	jmp	*%gs:(ST_PS_REGS + 8 * 16)
+stub_fast_exit_end:
+stub_fast_interrupted:
+	ud2
+stub_fast_convert:
+	ud2
+
 	/* long stub_syscall(a, b, c, d, e, f, nr) */
 	.globl	stub_syscall
 stub_syscall:

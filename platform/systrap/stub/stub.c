@@ -44,6 +44,30 @@ static int handle_inside(int sig, struct stub_sigcontext *mc)
 	return 0;
 }
 
+static int at(const struct stub_sigcontext *mc, const char *label)
+{
+	return mc->rip == (uint64_t)label;
+}
+
+/*
+ * A signal that found the thread in the fast path.  1: it goes on there; 0: not in the fast path;
+ * 2: the frame is the guest's now and the signal an interrupt; 3: the same, as was commanded.
+ */
+static int handle_fast(struct st_pageset *ps, int sig, struct stub_sigcontext *mc)
+{
+	if ((sig == SIGSEGV || sig == SIGBUS) && at(mc, stub_fast_probe)) {
+		mc->rip = (uint64_t)stub_fast_trap;
+		return 1;
+	}
+	int leaving = mc->rip >= (uint64_t)stub_fast_exit && mc->rip < (uint64_t)stub_fast_exit_end;
+	int interrupted = sig == SIGILL && at(mc, stub_fast_interrupted);
+	int commanded = sig == SIGILL && at(mc, stub_fast_convert);
+	if (!interrupted && !commanded && !(sig == ST_SIGNAL_INTERRUPT && leaving))
+		return 0;
+	stub_load_regs(ps, mc);
+	return commanded ? 3 : 2;
+}
+
 static void save_bases(const struct st_pageset *ps, struct arch_regs *r)
 {
 	if (ps->fsgsbase) {
@@ -108,7 +132,18 @@ void stub_handler(int sig, struct stub_siginfo *si, struct stub_ucontext *uc)
 
 	if (uc->mc.eflags & EFLAGS_AC)
 		clear_ac();
-	if (inside_stub(uc->mc.rip)) {
+	int fast = inside_stub(uc->mc.rip) ? handle_fast(ps, sig, &uc->mc) : 0;
+	if (fast == 1)
+		return;
+	if (fast == 3) {
+		ps->ev.fpstate = uc->mc.fpstate;
+		stub_post_reply(ps, 0);
+		stub_serve(ps, uc);
+		return;
+	}
+	if (fast == 2) {
+		sig = ST_SIGNAL_INTERRUPT;
+	} else if (inside_stub(uc->mc.rip)) {
 		if (handle_inside(sig, &uc->mc))
 			return;
 	} else if (sig == SIGSYS && si->arch == AUDIT_ARCH_X86_64 && ps->direct) {

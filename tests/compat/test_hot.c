@@ -1,0 +1,115 @@
+/* Hot call sites: whatever a sandbox does to make them fast must not show. */
+#include "tests/compat/compat.h"
+
+#include <pthread.h>
+#include <sys/time.h>
+
+static volatile sig_atomic_t ticks;
+
+static void tick(int sig)
+{
+	(void)sig;
+	ticks++;
+	if (getppid() <= 0 || lseek(-1, 0, SEEK_SET) != -1)
+		_exit(9);
+}
+
+static void warm_up(void)
+{
+	for (int i = 0; i < 100; i++) {
+		EXPECT(getpid() > 0);
+		EXPECT(getppid() > 0);
+		EXPECT_EQ(lseek(-1, 0, SEEK_SET), -1);
+	}
+}
+
+TEST(hot_calls_survive_signals)
+{
+	const struct itimerval iv = {{0, 300}, {0, 300}};
+	pid_t self = getpid(), parent = getppid();
+
+	warm_up();
+	signal(SIGALRM, tick);
+	setitimer(ITIMER_REAL, &iv, NULL);
+	for (int i = 0; i < 200000 || ticks < 20; i++) {
+		EXPECT_EQ(getpid(), self);
+		EXPECT_EQ(getppid(), parent);
+		errno = 0;
+		EXPECT(lseek(-1, 0, SEEK_SET) == -1 && errno == EBADF);
+	}
+	setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
+}
+
+static void *call_on(void *arg)
+{
+	pid_t parent = *(pid_t *)arg;
+
+	for (int i = 0; i < 20000; i++)
+		if (getppid() != parent)
+			return arg;
+	return NULL;
+}
+
+TEST(hot_calls_work_in_threads_and_children)
+{
+	pid_t parent = getppid();
+	pthread_t t[4];
+	void *bad;
+	int status;
+
+	warm_up();
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(pthread_create(&t[i], NULL, call_on, &parent), 0);
+	for (int i = 0; i < 4; i++) {
+		EXPECT_EQ(pthread_join(t[i], &bad), 0);
+		EXPECT(!bad);
+	}
+	for (int i = 0; i < 20; i++) {
+		pid_t me = getpid(), child = fork();
+		if (!child) {
+			for (int k = 0; k < 50; k++)
+				if (getppid() != me)
+					_exit(1);
+			_exit(0);
+		}
+		EXPECT_EQ(waitpid(child, &status, 0), child);
+		EXPECT_EQ(status, 0);
+	}
+}
+
+/* The page of a function, made writable, holds what the linker put there. */
+TEST(hot_code_made_writable_is_original)
+{
+	uint8_t before[16];
+	uint64_t page = (uint64_t)getppid & ~4095UL;
+
+	memcpy(before, (void *)getppid, sizeof(before));
+	warm_up();
+	EXPECT_EQ(mprotect((void *)page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
+	EXPECT(!memcmp(before, (void *)getppid, sizeof(before)));
+	EXPECT(getppid() > 0);
+	EXPECT_EQ(mprotect((void *)page, 8192, PROT_READ | PROT_EXEC), 0);
+	warm_up();
+}
+
+static volatile int steps;
+
+static void step(int sig, siginfo_t *si, void *uc)
+{
+	(void)sig, (void)si, (void)uc;
+	steps++;
+}
+
+TEST(hot_calls_can_be_single_stepped)
+{
+	struct sigaction sa = {.sa_sigaction = step, .sa_flags = SA_SIGINFO};
+
+	warm_up();
+	EXPECT_EQ(sigaction(SIGTRAP, &sa, NULL), 0);
+	pid_t parent = getppid();
+	__asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
+	pid_t seen = getppid();
+	__asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" ::: "memory", "cc");
+	EXPECT_EQ(seen, parent);
+	EXPECT(steps > 3);
+}
