@@ -43,12 +43,8 @@ static const struct {
 	const char *type;
 	int (*make)(const char *data, struct super_block **out);
 } types[] = {
-	{"tmpfs", tmpfs_mount},
-	{"proc", proc_make},
-	{"sysfs", sys_make},
-	{"devtmpfs", devtmpfs_mount},
-	{"devpts", devpts_mount},
-	{"mqueue", mqueue_mount},
+	{"tmpfs", tmpfs_mount},	      {"proc", proc_make},	{"sysfs", sys_make},
+	{"devtmpfs", devtmpfs_mount}, {"devpts", devpts_mount}, {"mqueue", mqueue_mount},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */

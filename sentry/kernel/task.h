@@ -169,9 +169,9 @@ struct task {
 	uint64_t timer_slack;
 	unsigned personality;
 	struct sem_undo_list *sem_undo; /* own: semop(2); NULL: none yet */
-	int ioprio;		    /* ioprio_set(2); lc_tasks */
-	int mce_kill;		    /* own: PR_MCE_KILL_* */
-	struct mempolicy mempolicy; /* own */
+	int ioprio;			/* ioprio_set(2); lc_tasks */
+	int mce_kill;			/* own: PR_MCE_KILL_* */
+	struct mempolicy mempolicy;	/* own */
 	uint64_t cpu_affinity;
 };
 

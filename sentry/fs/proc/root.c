@@ -159,7 +159,8 @@ static int show_cmdline(struct text *out, void *arg)
 static int show_devices(struct text *out, void *arg)
 {
 	(void)arg;
-	text_puts(out, "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n");
+	text_puts(out, "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n136 pts\n\nBlock "
+		       "devices:\n");
 	return 0;
 }
 

@@ -83,8 +83,7 @@ static int show_stat(struct text *out, void *task)
 	uint64_t rss = mm ? mm_resident_pages(mm) : 0;
 	text_printf(out, "%d (%s) %c %d %d %d %d %d %u 0 0 0 0 %llu %llu %llu %llu ", s.tid, s.comm,
 		    s.state, s.ppid, s.pgid, s.sid, s.has_tty ? (int)(34816 + s.tty_index) : 0,
-		    s.tty_pgid, 4194304u,
-		    TICKS(cpu), 0ULL, TICKS(s.cutime), TICKS(s.cstime));
+		    s.tty_pgid, 4194304u, TICKS(cpu), 0ULL, TICKS(s.cutime), TICKS(s.cstime));
 	text_printf(out, "%d %d %d 0 %llu %llu %lld %llu ",
 		    s.policy == 1 || s.policy == 2 ? -1 - s.priority : 20 + s.nice, s.nice,
 		    s.nthreads, TICKS(s.start_time),
