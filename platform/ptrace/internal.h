@@ -43,15 +43,8 @@ struct p_aspace {
 	ref_t ref;
 	struct pt_platform *pf;
 	pid_t pid;
-	int nthreads;	     /* tracer only */
-	_Atomic bool killed; /* by aspace_kill: from then on its memory is nobody's */
-	_Atomic bool dead;   /* its process is gone: the pid means nothing any more */
-};
-
-/* The futex wait that was aborted last: see keep_deadline. */
-struct pt_redo {
-	uint64_t rip, uaddr, op, val, timeout;
-	int64_t deadline; /* 0: none */
+	int nthreads;	   /* tracer only */
+	_Atomic bool dead; /* its process is gone: the pid means nothing any more */
 };
 
 struct p_thread {
@@ -67,12 +60,8 @@ struct p_thread {
 	struct list_head hash;	  /* tracer only */
 	struct list_head ready;	  /* event queue; queue_lock */
 	struct list_head request; /* requests to the tracer; cmd_lock */
-	bool no_direct;		  /* set_direct(false): such calls become events */
-	bool direct_once;	  /* resume_direct: this one does not */
 	bool direct;		  /* tracer only: its own instruction performs a call now */
 	uint64_t direct_rip;	  /* where that instruction is */
-	struct arch_regs given;	  /* tracer only: before its own instruction performs a call */
-	struct pt_redo redo;	  /* tracer only */
 	bool dead;		  /* tracer only: the host thread is gone */
 	int64_t deadline;	  /* of the futex wait under way */
 };

@@ -110,7 +110,6 @@ static void aspace_kill(struct p_aspace *as)
 {
 	if (!atomic_load(&as->dead))
 		kill(as->pid, SIGKILL);
-	atomic_store(&as->killed, true);
 }
 
 static void aspace_put(struct p_aspace *as)
@@ -162,7 +161,6 @@ static void do_clone(struct pt_platform *pf, void *arg)
 	}
 	aspace_get(as);
 	th->regs = r->from->regs;
-	th->no_direct = r->from->no_direct;
 	r->made = th;
 	r->as = as;
 	r->err = 0;
@@ -205,13 +203,8 @@ static void do_destroy(struct pt_platform *pf, void *arg)
 	struct p_aspace *as = th->as;
 	long ret;
 
+	(void)pf;
 	pt_thread_forget(th);
-	pthread_mutex_lock(&pf->cmd_lock);
-	list_del(&th->request);
-	pthread_mutex_unlock(&pf->cmd_lock);
-	pthread_mutex_lock(&pf->queue_lock);
-	list_del(&th->ready);
-	pthread_mutex_unlock(&pf->queue_lock);
 	if (th->dead || atomic_load(&as->dead))
 		return;
 	if (as->nthreads == 0)
@@ -231,7 +224,7 @@ static void thread_destroy(struct p_thread *th)
 
 static pid_t host_pid(struct p_aspace *as)
 {
-	return as->pid;
+	return atomic_load(&as->dead) ? -1 : as->pid;
 }
 
 static pid_t host_tid(struct p_thread *th)
@@ -246,17 +239,6 @@ static void resume(struct p_thread *th)
 	atomic_store(&th->state, PT_RUNNING);
 	atomic_store(&th->resume_wanted, true);
 	pt_request(th);
-}
-
-static void set_direct(struct p_thread *th, bool on)
-{
-	th->no_direct = !on;
-}
-
-static void resume_direct(struct p_thread *th)
-{
-	th->direct_once = true;
-	resume(th);
 }
 
 static void interrupt(struct p_thread *th)
@@ -389,7 +371,7 @@ static ssize_t copy(struct p_aspace *as, uint64_t guest, void *own, size_t n, bo
 	while (done < n) {
 		struct iovec l = {(char *)own + done, n - done};
 		struct iovec r = {(void *)(uintptr_t)(guest + done), n - done};
-		if (atomic_load(&as->dead) || atomic_load(&as->killed))
+		if (atomic_load(&as->dead))
 			return -ESRCH;
 		ssize_t moved = out ? process_vm_writev(as->pid, &l, 1, &r, 1, 0)
 				    : process_vm_readv(as->pid, &l, 1, &r, 1, 0);
@@ -434,8 +416,6 @@ const struct platform_ops platform_ptrace = {
 	.host_pid = host_pid,
 	.host_tid = host_tid,
 	.resume = resume,
-	.set_direct = set_direct,
-	.resume_direct = resume_direct,
 	.interrupt = interrupt,
 	.event = event,
 	.regs = regs,

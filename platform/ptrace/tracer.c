@@ -174,40 +174,11 @@ static int64_t wait_deadline(struct p_thread *th, const struct arch_regs *r)
 	return t;
 }
 
-/*
- * A relative FUTEX_WAIT that was aborted is issued again by the guest with its whole timeout; what
- * counts is the deadline of the first one.  The call that the host sees is then the absolute form;
- * the guest's registers come back afterwards.
- */
-static void keep_deadline(struct p_thread *th, struct arch_regs *r)
-{
-	struct pt_redo *redo = &th->redo;
-	bool same = redo->deadline && redo->rip == r->rip && redo->uaddr == r->rdi &&
-		    redo->op == r->rsi && redo->val == r->rdx && redo->timeout == r->r10;
-	int64_t deadline = redo->deadline;
-
-	redo->deadline = 0;
-	if (!same || ((int)r->rsi & FUTEX_CMD_MASK) != FUTEX_WAIT)
-		return;
-	struct timespec ts = {deadline / 1000000000, deadline % 1000000000};
-	/* A cell per thread: others may be about to wait as well. */
-	size_t cell = 1024 + (size_t)(th->tid % 128) * sizeof(ts);
-	if (pt_scratch_write(th, cell, &ts, sizeof(ts)))
-		return;
-	th->deadline = deadline;
-	r->rsi = (r->rsi & ~(uint64_t)FUTEX_CMD_MASK) | FUTEX_WAIT_BITSET;
-	r->r10 = PT_SCRATCH + cell;
-	r->r9 = FUTEX_BITSET_MATCH_ANY;
-}
-
 static void perform_directly(struct p_thread *th)
 {
 	struct arch_regs r = th->regs;
 
-	th->given = th->regs;
 	th->deadline = wait_deadline(th, &r);
-	if (r.orig_rax == SYS_futex)
-		keep_deadline(th, &r);
 	int op = (int)r.rsi & FUTEX_CMD_MASK;
 	atomic_store(&th->host_wait,
 		     r.orig_rax == SYS_futex && (op == FUTEX_WAIT || op == FUTEX_WAIT_BITSET));
@@ -239,17 +210,8 @@ static void direct_stopped(struct p_thread *th, bool interrupt_stop)
 	}
 	th->direct = false;
 	atomic_store(&th->host_wait, false);
-	r->rsi = th->given.rsi;
-	r->r10 = th->given.r10;
-	r->r9 = th->given.r9;
 	if (interrupt_stop && aborted) {
 		atomic_store(&th->interrupted, false);
-		th->redo = (struct pt_redo){.rip = th->given.rip,
-					    .uaddr = r->rdi,
-					    .op = r->rsi,
-					    .val = r->rdx,
-					    .timeout = r->r10,
-					    .deadline = th->deadline};
 		memset(&th->ev, 0, sizeof(th->ev));
 		th->ev.kind = P_EVENT_SYSCALL;
 		th->ev.host_wait_aborted = true;
@@ -291,7 +253,7 @@ static void syscall_stopped(struct p_thread *th)
 			go(th, PTRACE_SYSEMU);
 		return;
 	}
-	if (!th->no_direct && is_direct(&th->regs)) {
+	if (is_direct(&th->regs)) {
 		perform_directly(th);
 		return;
 	}
@@ -409,8 +371,6 @@ static void handle_status(struct pt_platform *pf, pid_t tid, int status)
 static void serve_request(struct p_thread *th)
 {
 	if (atomic_exchange(&th->resume_wanted, false)) {
-		if (atomic_load(&th->state) != PT_RUNNING)
-			return; /* its death was told already */
 		if (th->dead || atomic_load(&th->as->dead)) {
 			post_dead(th, SIGKILL);
 			return;
@@ -418,14 +378,6 @@ static void serve_request(struct p_thread *th)
 		if (atomic_exchange(&th->interrupted, false)) {
 			th->regs.orig_rax = ~0ULL;
 			post_kind(th, P_EVENT_INTERRUPTED);
-			return;
-		}
-		if (th->direct_once) {
-			th->direct_once = false;
-			if (is_direct(&th->regs))
-				perform_directly(th);
-			else
-				post_kind(th, P_EVENT_SYSCALL);
 			return;
 		}
 		if (!pt_set_regs(th, &th->regs))

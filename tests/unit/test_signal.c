@@ -752,11 +752,21 @@ static void run_tasks(void)
 	task_make_runnable(b);
 }
 
+/* The second looks for signals only when the first has begun the stop. */
+static void run_tasks_into_stop(void)
+{
+	a->fiber.entry = b->fiber.entry = deliver_and_leave;
+	ck_assert_int_eq(kernel_start_workers(), 0);
+	task_make_runnable(a);
+	AWAIT(a->tg->stop_state != STOP_NONE);
+	task_make_runnable(b);
+}
+
 START_TEST(stop_takes_all_threads_and_cont_resumes_them)
 {
 	signal_set_mask(b, ~0ULL);
 	send_group(SIGSTOP);
-	run_tasks();
+	run_tasks_into_stop();
 	AWAIT(a->tg->stop_state == STOP_STOPPED);
 	AWAIT(atomic_load(&a->state) == TASK_STOPPED && atomic_load(&b->state) == TASK_STOPPED);
 	ck_assert(a->tg->stop_unreported);
@@ -780,7 +790,7 @@ END_TEST
 START_TEST(sigkill_ends_stopped_threads)
 {
 	send_group(SIGSTOP);
-	run_tasks();
+	run_tasks_into_stop();
 	AWAIT(a->tg->stop_state == STOP_STOPPED);
 	send_group(SIGKILL);
 	AWAIT(atomic_load(&delivered) == 200);
