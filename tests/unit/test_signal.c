@@ -744,14 +744,6 @@ static void nap(void)
 		ck_assert(cond);                             \
 	} while (0)
 
-static void run_tasks(void)
-{
-	a->fiber.entry = b->fiber.entry = deliver_and_leave;
-	ck_assert_int_eq(kernel_start_workers(), 0);
-	task_make_runnable(a);
-	task_make_runnable(b);
-}
-
 /* The second looks for signals only when the first has begun the stop. */
 static void run_tasks_into_stop(void)
 {
