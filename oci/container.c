@@ -46,14 +46,22 @@ static char *now_text(void)
 	return asprintf(&text, "%s.%09ldZ", sec, ts.tv_nsec) < 0 ? NULL : text;
 }
 
+/* From the file itself: the name services of the C library are shared objects. */
 static char *owner_text(void)
 {
-	const struct passwd *pw = getpwuid(geteuid());
+	FILE *f = fopen("/etc/passwd", "re");
+	const struct passwd *pw = NULL;
 	char *text = NULL;
 
+	while (f && (pw = fgetpwent(f)) && pw->pw_uid != geteuid())
+		;
 	if (pw)
-		return strdup(pw->pw_name);
-	return asprintf(&text, "%u", geteuid()) < 0 ? NULL : text;
+		text = strdup(pw->pw_name);
+	else if (asprintf(&text, "%u", geteuid()) < 0)
+		text = NULL;
+	if (f)
+		fclose(f);
+	return text;
 }
 
 /* "process" and "hooks" as the file has them; it was parsed before, so it is well-formed. */

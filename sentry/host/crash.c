@@ -16,9 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#define UNW_LOCAL_ONLY
-#include <libunwind.h>
+#include <unwind.h>
 
 #define FRAMES_MAX 64
 #define STACK_SIZE (64UL << 10)
@@ -41,20 +39,55 @@ static void say(const char *fmt, ...)
 		return;
 }
 
-static size_t unwind(ucontext_t *uc, uintptr_t *pc)
-{
-	unw_cursor_t cursor;
-	unw_word_t ip;
-	size_t n = 0;
+struct trace {
+	uintptr_t from; /* the frames before this address are the handler's own */
+	uintptr_t pc[FRAMES_MAX];
+	size_t n;
+};
 
-	if (unw_init_local2(&cursor, uc, UNW_INIT_SIGNAL_FRAME))
-		return 0;
-	do {
-		if (unw_get_reg(&cursor, UNW_REG_IP, &ip))
-			break;
-		pc[n++] = ip;
-	} while (n < FRAMES_MAX && unw_step(&cursor) > 0);
-	return n;
+/* Said frame by frame: on a broken stack the walk ends in a second fault, and the process with it.
+ */
+static void add_frame(struct trace *t, uintptr_t pc)
+{
+	say("  pc %#lx\n", (unsigned long)(pc - exe_base));
+	t->pc[t->n++] = pc;
+}
+
+static _Unwind_Reason_Code on_frame(struct _Unwind_Context *uc, void *arg)
+{
+	struct trace *t = arg;
+	uintptr_t pc = _Unwind_GetIP(uc);
+
+	if (t->n || pc == t->from)
+		add_frame(t, pc);
+	return t->n < FRAMES_MAX ? _URC_NO_REASON : _URC_NORMAL_STOP;
+}
+
+static int find_code(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	uintptr_t pc = *(uintptr_t *)arg - info->dlpi_addr;
+
+	(void)size;
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		if (ph->p_type == PT_LOAD && ph->p_flags & PF_X && pc - ph->p_vaddr < ph->p_memsz)
+			return 1;
+	}
+	return 0;
+}
+
+static void unwind(const ucontext_t *uc, struct trace *t)
+{
+	const greg_t *regs = uc->uc_mcontext.gregs;
+
+	*t = (struct trace){.from = (uintptr_t)regs[REG_RIP]};
+	if (dl_iterate_phdr(find_code, &t->from)) {
+		_Unwind_Backtrace(on_frame, t);
+		return;
+	}
+	/* A call through a bad pointer, most likely: there is no frame, but a return address. */
+	add_frame(t, t->from);
+	add_frame(t, *(const uintptr_t *)regs[REG_RSP]);
 }
 
 /* The function of the symbol table that holds `addr` (relative to the load address). */
@@ -113,7 +146,7 @@ static void print_frames(const uintptr_t *pc, size_t n)
 
 static void on_crash(int signo, siginfo_t *si, void *ctx)
 {
-	uintptr_t pc[FRAMES_MAX];
+	struct trace trace;
 
 	/* Other threads that crash meanwhile wait for the first one's end. */
 	if (atomic_exchange(&crashing, 1))
@@ -125,11 +158,9 @@ static void on_crash(int signo, siginfo_t *si, void *ctx)
 	else
 		say("panic: signal %d (%s), code %d, address %p\n", signo, strsignal(signo),
 		    si->si_code, si->si_addr);
-	size_t n = unwind(ctx, pc);
-	for (size_t i = 0; i < n; i++)
-		say("  pc %#lx\n", (unsigned long)(pc[i] - exe_base));
+	unwind(ctx, &trace);
 	/* From here on memory is allocated, which the crash may have broken: best effort. */
-	print_frames(pc, n);
+	print_frames(trace.pc, trace.n);
 	/* Not by the signal itself: init of a PID namespace ignores its own. */
 	_exit(128 + signo);
 }
@@ -167,15 +198,10 @@ int crash_init(int fd)
 {
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
 	struct sigaction sa = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-	ucontext_t here;
-	uintptr_t pc[FRAMES_MAX];
 
 	panic_fd = fd;
 	exe_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	dl_iterate_phdr(find_base, &exe_base);
-	/* libunwind and libelf set themselves up at first use: now, while everything is allowed. */
-	if (!getcontext(&here))
-		unwind(&here, pc);
 	crash_thread_init();
 	sigfillset(&sa.sa_mask);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)

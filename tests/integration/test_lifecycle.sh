@@ -59,6 +59,15 @@ run_detached() {
 check wait_reports_signal expect 0 '"exitStatus":143' run_detached
 check delete_after_wait runsc delete three
 
+crash() {
+	runsc --panic-log "$work/panic" run --detach --bundle "$b" --pid-file "$work/pid4" four \
+		</dev/null >/dev/null 2>&1 || return 1
+	kill -SEGV "$(cat "$work/pid4")"
+	wait_for 5 sh -c "grep -q 'boot_run+.* at sentry/boot/boot.c:' '$work/panic'"
+}
+check crash_of_the_sentry_leaves_a_trace crash
+check delete_after_crash runsc delete --force four
+
 check log_json_is_appended sh -c "echo first >'$work/log'; '$RUNSC' --root '$root' --log '$work/log' --log-format json state none; head -1 '$work/log' | grep -qx first && tail -1 '$work/log' | jq -e '.level == \"error\"'"
 check version expect 0 "runsc version" runsc --version
 check spec_writes_config sh -c "cd '$work' && mkdir s && cd s && '$RUNSC' spec && jq -e '.process.args' config.json"
