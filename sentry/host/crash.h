@@ -1,7 +1,7 @@
 /*
  * What happens when the sentry itself faults, aborts or makes a host call outside its list: a
- * stack trace (the compiler's unwinder; names by libelf, lines by libdw) goes to the panic log, and the process
- * ends with exit status 128 + signal.
+ * stack trace (the compiler's unwinder; names by libelf, lines by libdw) goes to the panic log, and
+ * the process ends with exit status 128 + signal.
  */
 #pragma once
 
