@@ -10,17 +10,14 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 
+#include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/run.h"
+#include "sentry/time/clock.h"
 #include "syscalls/syscalls.h"
 
-long sys_futex(struct task *t, uaddr_t uaddr, int op, unsigned val, uint64_t timeout,
-	       uaddr_t uaddr2, unsigned val3)
+/* A wait in the host that was aborted for the sake of a signal. */
+static long futex_aborted(const struct p_event *ev, int op, uint64_t timeout)
 {
-	const struct p_event *ev = t->k->pf->ops->event(t->pt);
-
-	(void)uaddr, (void)val, (void)uaddr2, (void)val3;
-	if (!ev->host_wait_aborted)
-		return -ENOSYS;
 	switch (op & FUTEX_CMD_MASK) {
 	case FUTEX_WAIT:
 	case FUTEX_WAIT_BITSET:
@@ -32,6 +29,55 @@ long sys_futex(struct task *t, uaddr_t uaddr, int op, unsigned val, uint64_t tim
 	default:
 		return -ERESTARTNOINTR;
 	}
+}
+
+/* Those that sleep with an absolute timeout; of FUTEX_LOCK_PI it is always wall time. */
+static int deadline_of(struct task *t, int op, uint64_t timeout, int64_t *deadline)
+{
+	struct timespec ts;
+	bool wall = op & FUTEX_CLOCK_REALTIME || (op & FUTEX_CMD_MASK) == FUTEX_LOCK_PI;
+
+	*deadline = TIME_NEVER;
+	if (!timeout)
+		return 0;
+	if (copy_in_val(&t->um, &ts, UADDR(timeout)))
+		return -EFAULT;
+	int err = timespec_to_ns(&ts, deadline);
+	if (!err && wall && *deadline != TIME_NEVER)
+		*deadline = time_add(time_monotonic(), MAX(*deadline - time_realtime(), 0));
+	return err;
+}
+
+long sys_futex(struct task *t, uaddr_t uaddr, int op, unsigned val, uint64_t timeout,
+	       uaddr_t uaddr2, unsigned val3)
+{
+	const struct p_event *ev = t->k->pf->ops->event(t->pt);
+	int cmd = op & FUTEX_CMD_MASK, err;
+	bool shared = !(op & FUTEX_PRIVATE_FLAG);
+	int64_t deadline;
+
+	if (ev->host_wait_aborted)
+		return futex_aborted(ev, op, timeout);
+	if (op & FUTEX_CLOCK_REALTIME && cmd != FUTEX_WAIT_REQUEUE_PI && cmd != FUTEX_LOCK_PI2)
+		return -ENOSYS;
+	switch (cmd) {
+	case FUTEX_LOCK_PI:
+	case FUTEX_LOCK_PI2:
+		err = deadline_of(t, op, timeout, &deadline);
+		return err ? err : futex_pi_lock(t, uaddr, shared, false, deadline);
+	case FUTEX_TRYLOCK_PI:
+		return futex_pi_lock(t, uaddr, shared, true, TIME_NEVER);
+	case FUTEX_UNLOCK_PI:
+		return futex_pi_unlock(t, uaddr, shared);
+	case FUTEX_WAIT_REQUEUE_PI:
+		err = deadline_of(t, op, timeout, &deadline);
+		return err ? err : futex_pi_wait_requeue(t, uaddr, shared, val, deadline, uaddr2);
+	case FUTEX_CMP_REQUEUE_PI:
+		if (val != 1 || (int)timeout < 0)
+			return -EINVAL;
+		return futex_pi_cmp_requeue(t, uaddr, shared, (int)timeout, uaddr2, val3);
+	}
+	return -ENOSYS;
 }
 
 long sys_set_robust_list(struct task *t, uaddr_t head, uint64_t len)

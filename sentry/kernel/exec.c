@@ -51,7 +51,7 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 	bool shared = ref_read(&old_mm->ref) > 1;
 	int64_t used = shared ? 0 : thread_group_cpu_time(t->tg);
 
-	task_release_user(t);
+	task_release_user(t, false);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->mm = mm;
 	if (!shared)

@@ -3,6 +3,7 @@
 #include <linux/futex.h>
 #include <string.h>
 
+#include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
@@ -74,12 +75,13 @@ static void robust_list_walk(struct task *t)
 				  head.pending & 1, true);
 }
 
-void task_release_user(struct task *t)
+void task_release_user(struct task *t, bool gone)
 {
 	uint32_t zero = 0;
 
 	robust_list_walk(t);
 	t->robust_list = UADDR_NULL;
+	futex_pi_release(t, gone);
 	if (!uaddr_is_null(t->clear_child_tid) && ref_read(&t->mm->ref) > 1 &&
 	    !copy_out_val(&t->um, t->clear_child_tid, &zero))
 		futex_wake_user(t, t->clear_child_tid.v);
@@ -371,7 +373,7 @@ void task_exit(struct task *t)
 {
 	struct thread_group *tg = t->tg;
 
-	task_release_user(t);
+	task_release_user(t, true);
 	sem_undo_exit(t);
 	signal_task_exit(t);
 	leave_resources(t);

@@ -22,8 +22,9 @@ void task_unhash(struct task *t) REQUIRES(lc_tasks);
 /* execve by a thread that is not the leader: it takes the leader's number. */
 void task_rehash(struct task *t, int tid) REQUIRES(lc_tasks);
 
-/* Tells robust futexes and clear_child_tid about the end of a thread or of its address space. */
-void task_release_user(struct task *t);
+/* Tells robust futexes and clear_child_tid about the end of a thread (gone) or of its address
+ * space. */
+void task_release_user(struct task *t, bool gone);
 void task_vfork_done(struct task *t);
 /* Removes a zombie for good; its numbers and times are accounted to the parent.  Returns with
  * lc_tasks held; the caller puts the reference that the tree had, afterwards. */

@@ -97,6 +97,7 @@ struct task *task_new(struct thread_group *tg)
 	list_init(&t->thread_link);
 	list_init(&t->hash_link);
 	list_init(&t->run_link);
+	list_init(&t->pi_owned);
 	sigqueue_init(&t->pending);
 	t->altstack.flags = SS_DISABLE;
 	t->timer_slack = 50000;
