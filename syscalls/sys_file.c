@@ -4,8 +4,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 
 #include "sentry/abi/dirent.h"
+#include "sentry/vfs/notify.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
 
@@ -104,7 +106,9 @@ long sys_ftruncate(struct task *t, int fd, int64_t length)
 	if (!S_ISREG(f->inode->mode) || !file_writable(f))
 		return -EINVAL;
 	int err = check_new_size(t, (uint64_t)length);
-	return err ? err : inode_truncate(f->inode, (uint64_t)length, t->cred);
+	if (!err && !(err = inode_truncate(f->inode, (uint64_t)length, t->cred)))
+		notify_file(f, IN_MODIFY);
+	return err;
 }
 
 long sys_fallocate(struct task *t, int fd, int mode, int64_t offset, int64_t len)

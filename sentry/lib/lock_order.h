@@ -38,6 +38,7 @@
 	X(lc_dcache, "dentry hash, parents, children, LRU")                                      \
 	X(lc_inode, "struct inode: attributes")                                                  \
 	X(lc_flock, "file locks of an inode")                                                    \
+	X(lc_notify, "marks on inodes, and the queues of events behind them")                    \
 	X(lc_fs, "struct fs_context: root, cwd, umask")                                          \
 	X(lc_fdtable, "struct fdtable")                                                          \
 	X(lc_net, "socket namespace tables (abstract names)")                                    \

@@ -129,6 +129,8 @@ static void free_dead(struct list_head *dead)
 		struct dentry *d = list_first(dead, struct dentry, lru);
 		struct super_block *sb = d->sb;
 		list_del(&d->lru);
+		if (d->inode && d->inode->nlink == 0)
+			notify_inode_removed(d->inode);
 		inode_put(d->inode);
 		if (d->name != d->inline_name)
 			free((char *)d->name);
@@ -409,6 +411,11 @@ void dcache_shrink(size_t keep)
 	for (size_t n = lru_count; n && lru_count > keep && !list_empty(&lru); n--) {
 		struct dentry *d = list_first(&lru, struct dentry, lru);
 		list_del(&d->lru);
+		if (d->inode && d->inode->marks) {
+			/* Only by its dentry is the inode found again. */
+			list_add_tail(&d->lru, &lru);
+			continue;
+		}
 		lru_count--;
 		/* One in use is only taken off: its last put brings it back. */
 		unsigned old = atomic_fetch_or(&d->ref.n, DENTRY_SLOW);

@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include "sentry/mm/uaccess.h"
@@ -35,6 +36,7 @@ void file_put(struct file *f)
 {
 	if (!f || !ref_put(&f->ref))
 		return;
+	notify_file(f, file_writable(f) ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
 	epoll_file_gone(f);
 	if (f->inode->flocks)
 		flock_release_file(f);
@@ -64,7 +66,7 @@ static int check_range(int64_t pos, uint64_t n)
 	return n > (uint64_t)(INT64_MAX - pos) ? -EOVERFLOW : 0;
 }
 
-ssize_t file_read(struct file *f, struct uio *io, int64_t *off)
+static ssize_t read_checked(struct file *f, struct uio *io, int64_t *off)
 {
 	if (!file_readable(f))
 		return -EBADF;
@@ -92,6 +94,15 @@ ssize_t file_read(struct file *f, struct uio *io, int64_t *off)
 		f->pos = pos;
 	if (n > 0)
 		path_accessed(f->path, f->flags);
+	return n;
+}
+
+ssize_t file_read(struct file *f, struct uio *io, int64_t *off)
+{
+	ssize_t n = read_checked(f, io, off);
+
+	if (n > 0)
+		notify_file(f, IN_ACCESS);
 	return n;
 }
 
@@ -140,7 +151,7 @@ static int check_write(const struct file *f)
 	return f->ops->write ? 0 : -EINVAL;
 }
 
-ssize_t file_append(struct file *f, struct uio *io, uint64_t fsize_limit)
+static ssize_t append_checked(struct file *f, struct uio *io, uint64_t fsize_limit)
 {
 	int err = check_write(f);
 
@@ -152,7 +163,16 @@ ssize_t file_append(struct file *f, struct uio *io, uint64_t fsize_limit)
 	return write_at(f, io, &pos, fsize_limit);
 }
 
-ssize_t file_write(struct file *f, struct uio *io, int64_t *off, uint64_t fsize_limit)
+ssize_t file_append(struct file *f, struct uio *io, uint64_t fsize_limit)
+{
+	ssize_t n = append_checked(f, io, fsize_limit);
+
+	if (n > 0)
+		notify_file(f, IN_MODIFY);
+	return n;
+}
+
+static ssize_t write_checked(struct file *f, struct uio *io, int64_t *off, uint64_t fsize_limit)
 {
 	int err = check_write(f);
 
@@ -175,6 +195,15 @@ ssize_t file_write(struct file *f, struct uio *io, int64_t *off, uint64_t fsize_
 		*off = pos;
 	else
 		f->pos = pos;
+	return n;
+}
+
+ssize_t file_write(struct file *f, struct uio *io, int64_t *off, uint64_t fsize_limit)
+{
+	ssize_t n = write_checked(f, io, off, fsize_limit);
+
+	if (n > 0)
+		notify_file(f, IN_MODIFY);
 	return n;
 }
 
@@ -287,8 +316,10 @@ int file_readdir(struct file *f, struct dir_context *ctx)
 	int64_t off = f->pos;
 	int err = f->ops->readdir(f, ctx, &off);
 	f->pos = off;
-	if (!err)
+	if (!err) {
 		path_accessed(f->path, f->flags);
+		notify_file(f, IN_ACCESS);
+	}
 	return err;
 }
 
@@ -333,7 +364,10 @@ int file_fallocate(struct file *f, int mode, int64_t off, int64_t len)
 		return -ENODEV;
 	if (len > INT64_MAX - off)
 		return -EFBIG;
-	return f->ops->fallocate ? f->ops->fallocate(f, mode, off, len) : -EOPNOTSUPP;
+	int err = f->ops->fallocate ? f->ops->fallocate(f, mode, off, len) : -EOPNOTSUPP;
+	if (!err)
+		notify_file(f, IN_MODIFY);
+	return err;
 }
 
 int file_set_flags(struct file *f, int flags, int mask)

@@ -71,6 +71,7 @@ struct file {
 	struct sleep_lock pos_busy; /* see above */
 	_Atomic int64_t pos;
 	_Atomic int owner_kind, owner_id, owner_sig; /* F_SETOWN, F_SETSIG */
+	bool noted;		 /* its opening was reported (notify.h), so its closing will be */
 	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */
 	void *priv;
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "sentry/vfs/file.h"
+#include "sentry/vfs/notify.h"
 #include "sentry/vfs/vfs.h"
 
 #define MAY_EXEC 1

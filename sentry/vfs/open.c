@@ -1,6 +1,7 @@
 /* Opening: open(2), openat2(2) from a name to a struct file. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
@@ -56,6 +57,8 @@ int file_open_path(struct path p, int flags, struct file **out)
 		return err;
 	}
 	f->flags &= ~OPEN_ONLY_FLAGS;
+	f->noted = true;
+	notify_file(f, IN_OPEN);
 	*out = f;
 	return 0;
 }
@@ -117,6 +120,8 @@ static int open_found(struct path p, int flags, const struct cred *c, struct fil
 		file_put(f);
 		return err;
 	}
+	if (flags & O_TRUNC)
+		notify_dentry(p.dentry, IN_MODIFY);
 	*out = f;
 	return 0;
 }
@@ -174,7 +179,11 @@ static int open_last(struct walk *w, int flags, uint32_t mode, struct file **out
 		err = vfs_do_create(w->cur.dentry, d, S_IFREG | (mode & 07777), c);
 		if (err == -EEXIST && !(flags & O_EXCL))
 			err = -ESTALE;
-		return err ? err : file_open_path(p, flags & ~O_TRUNC, out);
+		if (err)
+			return err;
+		notify_name(dentry_inode(w->cur.dentry), IN_CREATE, w->last, w->last_len,
+			    dentry_inode(d), 0);
+		return file_open_path(p, flags & ~O_TRUNC, out);
 	}
 	if (flags & O_EXCL)
 		return -EEXIST;

@@ -47,6 +47,7 @@ void super_put(struct super_block *sb)
 {
 	if (!sb || !ref_put(&sb->ref))
 		return;
+	notify_super_gone(sb);
 	dcache_drop_super(sb);
 	super_unpin(sb);
 }

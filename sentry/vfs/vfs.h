@@ -34,6 +34,7 @@ struct dentry;
 struct mount;
 struct super_block;
 struct flock_list;
+struct notify_mark;
 struct path;
 struct uio;
 
@@ -147,6 +148,7 @@ struct inode {
 	uint64_t rdev, size, blocks;
 	struct ktime atime, mtime, ctime, btime;
 	struct flock_list *_Atomic flocks; /* made on demand; lc_flock */
+	struct notify_mark *_Atomic marks; /* first of a list; lc_notify */
 	char *_Atomic link; /* the vfs: target of a symlink once read; lives with the inode */
 	bool linkable;	    /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
 	_Atomic bool dead;  /* a removed directory: nothing can be made in it; set under dir_lock */

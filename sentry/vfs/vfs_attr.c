@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
@@ -70,6 +71,16 @@ static int may_chown(const struct inode *in, const struct iattr *a, const struct
 	return 0;
 }
 
+/* What the events of inotify(7) call a change of attributes. */
+static uint32_t change_event(unsigned valid)
+{
+	const unsigned times = ATTR_ATIME | ATTR_MTIME;
+
+	if (valid & (ATTR_MODE | ATTR_UID | ATTR_GID) || (valid & times) == times)
+		return IN_ATTRIB;
+	return valid & ATTR_ATIME ? IN_ACCESS : IN_MODIFY;
+}
+
 int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
 {
 	struct inode *in = dentry_inode(p.dentry);
@@ -101,7 +112,10 @@ int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
 		if (want.mode != (in->mode & 07777))
 			want.valid |= ATTR_MODE;
 	}
-	return change(in, &want);
+	err = change(in, &want);
+	if (!err)
+		notify_dentry(p.dentry, change_event(a->valid));
+	return err;
 }
 
 int inode_remove_privs(struct inode *in, const struct cred *c)
@@ -138,7 +152,9 @@ int vfs_truncate(struct path p, uint64_t size, const struct cred *c)
 	if (!S_ISREG(in->mode))
 		return -EINVAL;
 	int err = path_permission(p, MAY_WRITE, c);
-	return err ? err : inode_truncate(in, size, c);
+	if (!err && !(err = inode_truncate(in, size, c)))
+		notify_dentry(p.dentry, IN_MODIFY);
+	return err;
 }
 
 ssize_t vfs_readlink(struct path p, char *buf, size_t size)

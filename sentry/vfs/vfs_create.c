@@ -1,6 +1,7 @@
 /* Making names: mkdir(2), mknod(2), symlink(2), link(2), and the low-level forms under them. */
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
@@ -172,6 +173,13 @@ int may_create(struct path dir, const struct cred *c)
 	return path_permission(dir, MAY_WRITE | MAY_EXEC, c);
 }
 
+/* The name at the end of a walk has been made. */
+static void notify_created(const struct walk *w, const struct dentry *d)
+{
+	notify_name(dentry_inode(w->cur.dentry), IN_CREATE, w->last, w->last_len, dentry_inode(d),
+		    0);
+}
+
 /* Walks to where a name is to be made: w->cur is the directory, *out the negative dentry. */
 static int find_place(struct walk *w, const struct walk_env *env, const char *name, bool is_dir,
 		      struct dentry **out)
@@ -209,6 +217,8 @@ static int mkdir_once(const struct walk_env *env, const char *name, uint32_t mod
 
 	if (!err) {
 		err = vfs_do_mkdir(w.cur.dentry, d, mode, env->cred);
+		if (!err)
+			notify_created(&w, d);
 		dentry_put(d);
 	}
 	walk_end(&w);
@@ -238,6 +248,8 @@ static int mknod_once(const struct walk_env *env, const char *name, uint32_t mod
 			err = -EPERM;
 		else
 			err = vfs_do_mknod(w.cur.dentry, d, mode, rdev, env->cred);
+		if (!err)
+			notify_created(&w, d);
 		if (!err && created)
 			*created = path_get((struct path){w.cur.mnt, d});
 		dentry_put(d);
@@ -279,6 +291,8 @@ static int symlink_once(const struct walk_env *env, const char *target, const ch
 
 	if (!err) {
 		err = vfs_do_symlink(w.cur.dentry, d, target, env->cred);
+		if (!err)
+			notify_created(&w, d);
 		dentry_put(d);
 	}
 	walk_end(&w);
@@ -310,6 +324,10 @@ static int link_once(struct path old, const struct walk_env *env, const char *na
 			err = -EPERM;
 		else
 			err = vfs_do_link(target, w.cur.dentry, d);
+		if (!err) {
+			notify_inode(target, IN_ATTRIB);
+			notify_created(&w, d);
+		}
 		dentry_put(d);
 	}
 	walk_end(&w);

@@ -1,5 +1,6 @@
 /* Removing names: unlink(2), rmdir(2). */
 #include <linux/capability.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
@@ -74,6 +75,18 @@ int vfs_do_rmdir(struct dentry *dir, struct dentry *d)
 	return err;
 }
 
+/* Puts the dentry, with which the file may go, and reports in Linux's order. */
+static void removed(const struct walk *w, struct dentry *d, bool rmdir)
+{
+	struct inode *victim = inode_get(dentry_inode(d));
+
+	if (!rmdir)
+		notify_inode(victim, IN_ATTRIB);
+	dentry_put(d);
+	notify_name(dentry_inode(w->cur.dentry), IN_DELETE, w->last, w->last_len, victim, 0);
+	inode_put(victim);
+}
+
 static int remove_last(struct walk *w, bool rmdir)
 {
 	struct dentry *d;
@@ -101,7 +114,10 @@ static int remove_last(struct walk *w, bool rmdir)
 		err = -EBUSY;
 	if (!err)
 		err = rmdir ? vfs_do_rmdir(w->cur.dentry, d) : vfs_do_unlink(w->cur.dentry, d);
-	dentry_put(d);
+	if (!err)
+		removed(w, d, rmdir);
+	else
+		dentry_put(d);
 	return err;
 }
 

@@ -1,6 +1,7 @@
 /* rename(2), renameat2(2). */
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
@@ -133,6 +134,20 @@ static int may_rename(struct path olddir, struct dentry *oldd, struct path newdi
 	return oldd->mounted || newd->mounted ? -EBUSY : 0;
 }
 
+static void notify_moved(const struct walk *from, const struct walk *to, struct inode *what,
+			 struct inode *replaced)
+{
+	uint32_t cookie = notify_new_cookie();
+
+	notify_name(dentry_inode(from->cur.dentry), IN_MOVED_FROM, from->last, from->last_len, what,
+		    cookie);
+	notify_name(dentry_inode(to->cur.dentry), IN_MOVED_TO, to->last, to->last_len, what,
+		    cookie);
+	if (replaced)
+		notify_inode(replaced, IN_ATTRIB);
+	notify_inode(what, IN_MOVE_SELF);
+}
+
 static int rename_found(struct walk *from, struct dentry *oldd, struct walk *to,
 			struct dentry *newd, unsigned flags)
 {
@@ -162,7 +177,13 @@ static int rename_found(struct walk *from, struct dentry *oldd, struct walk *to,
 	int err = may_rename(from->cur, oldd, to->cur, newd, flags, from->env->cred);
 	if (err)
 		return err;
-	return vfs_do_rename(from->cur.dentry, oldd, to->cur.dentry, newd, flags);
+	err = vfs_do_rename(from->cur.dentry, oldd, to->cur.dentry, newd, flags);
+	if (!err) {
+		notify_moved(from, to, source, exchange ? NULL : target);
+		if (exchange)
+			notify_moved(to, from, target, NULL);
+	}
+	return err;
 }
 
 static int rename_last(struct walk *from, struct walk *to, unsigned flags)

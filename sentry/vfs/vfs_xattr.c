@@ -4,6 +4,7 @@
 #include <linux/limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
@@ -72,7 +73,10 @@ int vfs_setxattr(struct path p, const char *name, const void *v, size_t n, int f
 
 	if (err)
 		return err;
-	return in->ops->setxattr ? in->ops->setxattr(in, name, v, n, flags) : -EOPNOTSUPP;
+	err = in->ops->setxattr ? in->ops->setxattr(in, name, v, n, flags) : -EOPNOTSUPP;
+	if (!err)
+		notify_dentry(p.dentry, IN_ATTRIB);
+	return err;
 }
 
 /* Leaves out "trusted." names; returns the new length. */
@@ -125,5 +129,8 @@ int vfs_removexattr(struct path p, const char *name, const struct cred *c)
 
 	if (err)
 		return err;
-	return in->ops->removexattr ? in->ops->removexattr(in, name) : -EOPNOTSUPP;
+	err = in->ops->removexattr ? in->ops->removexattr(in, name) : -EOPNOTSUPP;
+	if (!err)
+		notify_dentry(p.dentry, IN_ATTRIB);
+	return err;
 }

@@ -94,15 +94,18 @@ static int info_show(struct text *out, void *arg)
 {
 	struct fd_arg *a = arg;
 	struct file *f = fd_file(a->t, a->fd);
-	char more[512];
+	const size_t room = 16384;
 
 	if (!f)
 		return -ENOENT;
 	text_printf(out, "pos:\t%lld\nflags:\t0%o\nmnt_id:\t%d\nino:\t%llu\n",
 		    (long long)atomic_load(&f->pos), (unsigned)atomic_load(&f->flags),
 		    f->path.mnt ? f->path.mnt->id : 0, (unsigned long long)f->inode->ino);
-	if (f->ops && f->ops->show_fdinfo)
-		text_put(out, more, f->ops->show_fdinfo(f, more, sizeof(more)));
+	if (f->ops && f->ops->show_fdinfo) {
+		CLEANUP_FREE char *more = malloc(room);
+		if (more)
+			text_put(out, more, f->ops->show_fdinfo(f, more, room));
+	}
 	file_put(f);
 	return 0;
 }

@@ -1,8 +1,11 @@
 /* /proc/sys: values that programs read; the writable ones say so in their mode. */
 #include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "sentry/fs/notify/inotify.h"
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
@@ -39,6 +42,27 @@ static ssize_t write_name(struct file *f, const char *buf, size_t n, void *arg)
 	return (ssize_t)n;
 }
 
+static int show_limit(struct text *out, void *arg)
+{
+	_Atomic int *limit = arg;
+
+	text_printf(out, "%d\n", *limit);
+	return 0;
+}
+
+static ssize_t write_limit(struct file *f, const char *buf, size_t n, void *arg)
+{
+	_Atomic int *limit = arg;
+	char *end;
+
+	(void)f;
+	long value = strtol(buf, &end, 10);
+	if (end == buf || (*end && *end != '\n' && *end != ' ') || value < 0 || value > INT_MAX)
+		return -EINVAL;
+	*limit = (int)value;
+	return (ssize_t)n;
+}
+
 static int random_uuid(struct text *out, const uint8_t seed[16])
 {
 	uint8_t b[16];
@@ -72,6 +96,7 @@ static int show_boot_id(struct text *out, void *arg)
 
 static const struct synth_file_ops constant_ops = {.show = show_constant};
 static const struct synth_file_ops name_ops = {.show = show_name, .write = write_name};
+static const struct synth_file_ops limit_ops = {.show = show_limit, .write = write_limit};
 static const struct synth_file_ops uuid_ops = {.show = show_uuid};
 static const struct synth_file_ops boot_id_ops = {.show = show_boot_id};
 
@@ -154,6 +179,13 @@ int proc_add_sys(struct inode *root)
 		{"uuid", 0444, &uuid_ops, NULL},
 		{NULL, 0, NULL, NULL},
 	};
+	const struct synth_table inotify[] = {
+		{"max_queued_events", 0644, &limit_ops, &inotify_max_queued_events},
+		{"max_user_instances", 0644, &limit_ops, &inotify_max_user_instances},
+		{"max_user_watches", 0644, &limit_ops, &inotify_max_user_watches},
+		{NULL, 0, NULL, NULL},
+	};
+	struct inode *fs;
 	int err;
 
 	if (getrandom(boot_id, sizeof(boot_id), 0) != sizeof(boot_id))
@@ -162,9 +194,10 @@ int proc_add_sys(struct inode *root)
 	    (err = add_values(sys, "kernel", kernel_values, &kern)) ||
 	    (err = synth_add_table(kern, names)) ||
 	    (err = add_values(kern, "random", random_values, &random)) ||
-	    (err = synth_add_table(random, ids)) ||
-	    (err = add_values(sys, "fs", fs_values, &dir)) ||
-	    (err = add_values(dir, "mqueue", mqueue_values, &dir)) ||
+	    (err = synth_add_table(random, ids)) || (err = add_values(sys, "fs", fs_values, &fs)) ||
+	    (err = add_values(fs, "mqueue", mqueue_values, &dir)) ||
+	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
+	    (err = synth_add_table(dir, inotify)) ||
 	    (err = add_values(sys, "vm", vm_values, &dir)) ||
 	    (err = add_values(sys, "net", no_values, &net)) ||
 	    (err = add_values(net, "core", net_core_values, &dir)))
