@@ -23,8 +23,8 @@ static const struct flag flags[] = {
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct state s;
-	json_t *reply;
+	CLEANUP_STATE struct state s = {0};
+	json_auto_t *reply = NULL;
 	int err = 0;
 
 	(void)argc;
@@ -41,6 +41,8 @@ static int run(int argc, char **argv, struct err *e)
 		json_dumpf(json_object_get(reply, "processes"), stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
+	json_decref(reply);
+	reply = NULL;
 	if (!err && stacks &&
 	    !(err = client_call(fd, json_pack("{s:s}", "cmd", "stacks"), NULL, 0, &reply, e)))
 		fputs(json_string_value(json_object_get(reply, "text")), stdout);

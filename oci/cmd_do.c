@@ -13,6 +13,7 @@
 #include "oci/process.h"
 #include "oci/run.h"
 #include "oci/sandbox.h"
+#include "sentry/lib/cleanup.h"
 
 static const char *root = "/", *cwd = ".", *ip = "";
 static bool quiet, force_overlay = true;
@@ -55,6 +56,7 @@ static int add_volume(char *text, struct spec_mount *m, struct err *e)
 	return 0;
 }
 
+/* The parts that are not static or somebody's are what run() frees. */
 static int make_spec(char **argv, struct spec *s, struct err *e)
 {
 	static struct spec_caps caps;
@@ -63,18 +65,17 @@ static int make_spec(char **argv, struct spec *s, struct err *e)
 	static char *all_caps[64];
 	extern char **environ;
 
-	char *abs = realpath(root, NULL);
-	if (!abs)
-		return err_errno(e, -errno, "root \"%s\"", root);
 	s->root = calloc(1, sizeof(*s->root));
 	s->mounts.v = calloc(volumes.n + 1, sizeof(*s->mounts.v));
 	if (!s->root || !s->mounts.v)
 		return err_set(e, -ENOMEM, "out of memory");
-	s->root->path = abs;
+	s->root->path = realpath(root, NULL);
+	if (!s->root->path)
+		return err_errno(e, -errno, "root \"%s\"", root);
 	/* The default is where we stand; anything else is a path inside. */
 	if (strcmp(cwd, ".") != 0)
 		snprintf(dir, sizeof(dir), "%s%s", *cwd == '/' ? "" : "/", cwd);
-	else if (strcmp(abs, "/") != 0 || !getcwd(dir, sizeof(dir)))
+	else if (strcmp(s->root->path, "/") != 0 || !getcwd(dir, sizeof(dir)))
 		strcpy(dir, "/");
 	for (size_t i = 0; i < volumes.n; i++) {
 		int err = add_volume(volumes.v[i], &s->mounts.v[i], e);
@@ -94,10 +95,18 @@ static int make_spec(char **argv, struct spec *s, struct err *e)
 	return 0;
 }
 
+static void free_spec(struct spec *s)
+{
+	if (s->root)
+		free(s->root->path);
+	free(s->root);
+	free(s->mounts.v);
+}
+
 static int run(int argc, char **argv, struct err *e)
 {
 	char id[32];
-	struct spec spec = {0};
+	CLEANUP(free_spec) struct spec spec = {0};
 	struct sandbox sb;
 
 	(void)argc;

@@ -73,6 +73,7 @@ static int parse_ids(struct spec_process *p, struct err *e)
 	}
 	if (!*gids)
 		return 0;
+	free(p->additional_gids.v);
 	p->additional_gids.v = calloc(strlen(gids) + 1, sizeof(uint32_t));
 	p->additional_gids.n = 0;
 	if (!p->additional_gids.v)
@@ -87,49 +88,73 @@ static int parse_ids(struct spec_process *p, struct err *e)
 	return 0;
 }
 
-/* The container's own process with what the command line changes. */
-static int from_arguments(const struct state *s, char **argv, struct spec_process **out,
-			  struct err *e)
+static bool is_replaced(const char *entry)
 {
-	struct spec_process *p = calloc(1, sizeof(*p));
+	size_t len = strcspn(entry, "=");
 
-	if (!p)
-		return err_set(e, -ENOMEM, "out of memory");
-	int err = spec_parse_process(json_object_get(s->spec, "process"), "state", p, e);
-	if (err)
-		return err;
-	p->args = argv;
-	p->terminal = false;
-	if (*cwd)
-		p->cwd = (char *)cwd;
-	if (no_new_privs)
-		p->no_new_privileges = true;
-	if ((err = parse_ids(p, e)))
-		return err;
-	/* Later entries win: the container's own, then those given. */
-	size_t n = 0;
+	for (size_t k = 0; k < env.n; k++)
+		if (!strncmp(env.v[k], entry, len) && env.v[k][len] == '=')
+			return true;
+	return false;
+}
+
+/* Later entries win: the container's own, then those given. */
+static int merge_env(struct spec_process *p, struct err *e)
+{
+	size_t n = 0, used = 0;
+
 	while (p->env && p->env[n])
 		n++;
 	char **all = calloc(n + env.n + 1, sizeof(*all));
 	if (!all)
 		return err_set(e, -ENOMEM, "out of memory");
-	size_t used = 0;
 	for (size_t i = 0; i < n; i++) {
-		size_t len = strcspn(p->env[i], "=");
-		bool replaced = false;
-		for (size_t k = 0; k < env.n; k++)
-			replaced |= !strncmp(env.v[k], p->env[i], len) && env.v[k][len] == '=';
-		if (!replaced)
+		if (is_replaced(p->env[i]))
+			free(p->env[i]);
+		else
 			all[used++] = p->env[i];
 	}
+	free(p->env);
+	p->env = all;
 	for (size_t k = 0; k < env.n; k++) {
 		if (!strchr(env.v[k], '='))
 			return err_set(e, -EINVAL, "--env: expected NAME=value: \"%s\"", env.v[k]);
-		all[used++] = env.v[k];
+		if (!(all[used++] = strdup(env.v[k])))
+			return err_set(e, -ENOMEM, "out of memory");
 	}
-	p->env = all;
-	*out = p;
 	return 0;
+}
+
+static int set_args(struct spec_process *p, int argc, char **argv, struct err *e)
+{
+	spec_strings_free(p->args);
+	p->args = calloc((size_t)argc + 1, sizeof(*p->args));
+	for (int i = 0; p->args && i < argc; i++)
+		if (!(p->args[i] = strdup(argv[i])))
+			return err_set(e, -ENOMEM, "out of memory");
+	return p->args ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+/* The container's own process with what the command line changes. */
+static int from_arguments(const struct state *s, int argc, char **argv, struct spec_process *p,
+			  struct err *e)
+{
+	int err = spec_parse_process(json_object_get(s->spec, "process"), "state", p, e);
+
+	if (!err)
+		err = set_args(p, argc, argv, e);
+	if (err)
+		return err;
+	p->terminal = false;
+	if (*cwd) {
+		free(p->cwd);
+		if (!(p->cwd = strdup(cwd)))
+			return err_set(e, -ENOMEM, "out of memory");
+	}
+	if (no_new_privs)
+		p->no_new_privileges = true;
+	err = parse_ids(p, e);
+	return err ? err : merge_env(p, e);
 }
 
 static int add_caps(struct boot_process *p, struct err *e)
@@ -146,32 +171,31 @@ static int add_caps(struct boot_process *p, struct err *e)
 	return 0;
 }
 
-static int describe(const struct state *s, int argc, char **argv, struct boot_process *out,
-		    struct err *e)
+/* *out borrows from *p; both are to be finished, whatever the result. */
+static int describe(const struct state *s, int argc, char **argv, struct spec_process *p,
+		    struct boot_process *out, struct err *e)
 {
-	struct spec_process *p;
 	int err;
 
 	if (*process_file)
-		err = spec_load_process(process_file, &p, e);
+		err = spec_load_process(process_file, p, e);
 	else if (argc == 0)
 		return err_set(e, -EINVAL, "exec: no command and no --process");
 	else
-		err = from_arguments(s, argv, &p, e);
+		err = from_arguments(s, argc, argv, p, e);
 	if (err)
 		return err;
 	if (tty || *console_socket)
 		p->terminal = true;
 	if (p->terminal && detach && !*console_socket)
 		return err_set(e, -EINVAL, "a detached terminal needs --console-socket");
-	memset(out, 0, sizeof(*out));
 	err = process_from_spec(p, *process_file ? process_file : "exec", out, e);
 	return err ? err : add_caps(out, e);
 }
 
 static int request(int fd, const struct boot_process *p, const int *stdio, int *pid, struct err *e)
 {
-	json_t *reply;
+	json_auto_t *reply = NULL;
 	char *text = boot_process_encode(p);
 	json_t *process = text ? json_loads(text, 0, NULL) : NULL;
 
@@ -246,8 +270,9 @@ static int run_detached(const struct state *s, int fd, const struct boot_process
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct boot_process p;
-	struct state s;
+	CLEANUP(spec_process_fini) struct spec_process spec = {0};
+	CLEANUP(process_fini) struct boot_process p = {0};
+	CLEANUP_STATE struct state s = {0};
 	int stdio[3] = {0, 1, 2};
 
 	CLEANUP_FD int fd = container_connect(argv[0], &s, e);
@@ -259,7 +284,7 @@ static int run(int argc, char **argv, struct err *e)
 		argv++;
 		argc--;
 	}
-	int err = describe(&s, argc, argv, &p, e);
+	int err = describe(&s, argc, argv, &spec, &p, e);
 	if (err)
 		return err;
 	if (*console_socket) {

@@ -49,7 +49,7 @@ static int parse_signal(const char *text, struct err *e)
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct state s;
+	CLEANUP_STATE struct state s = {0};
 	const char *mode = all ? "all" : pid ? "pid" : pgid ? "pgid" : "init";
 
 	if (all + !!pid + !!pgid > 1)

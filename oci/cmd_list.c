@@ -15,65 +15,81 @@ static const struct flag flags[] = {
 	FLAG_C("f", &format, "text|json", "short for --format"),
 };
 
-struct row {
-	const char *text[6];
-	char pid[16];
-};
+static const struct {
+	const char *title, *field;
+} columns[] = {{"ID", "id"},	     {"PID", "pid"},	     {"STATUS", "status"},
+	       {"BUNDLE", "bundle"}, {"CREATED", "created"}, {"OWNER", "owner"}};
 
-static void print_table(const struct row *rows, size_t n)
+#define NCOLUMNS ARRAY_SIZE(columns)
+
+static const char *cell(const json_t *container, size_t column, char *buf, size_t size)
 {
-	size_t width[6] = {0};
+	const json_t *j = json_object_get(container, columns[column].field);
 
-	for (size_t r = 0; r < n; r++)
-		for (int c = 0; c < 6; c++)
-			width[c] = MAX(width[c], strlen(rows[r].text[c]) + 3);
-	for (size_t r = 0; r < n; r++) {
-		for (int c = 0; c < 5; c++)
-			printf("%-*s", (int)MAX(width[c], 12UL), rows[r].text[c]);
-		puts(rows[r].text[5]);
+	if (json_is_string(j))
+		return json_string_value(j);
+	snprintf(buf, size, "%d", (int)json_integer_value(j));
+	return buf;
+}
+
+/* As tables of runc: columns three apart, twelve wide at least. */
+static void print_table(const json_t *all)
+{
+	int width[NCOLUMNS];
+	char buf[16];
+	const json_t *j;
+	size_t i;
+
+	for (size_t c = 0; c < NCOLUMNS; c++) {
+		size_t w = strlen(columns[c].title);
+		json_array_foreach(all, i, j) w = MAX(w, strlen(cell(j, c, buf, sizeof(buf))));
+		width[c] = c + 1 == NCOLUMNS ? 0 : (int)MAX(w + 3, 12UL);
 	}
+	for (size_t c = 0; c < NCOLUMNS; c++)
+		printf("%-*s%s", width[c], columns[c].title, c + 1 == NCOLUMNS ? "\n" : "");
+	json_array_foreach(all, i, j)
+	{
+		for (size_t c = 0; c < NCOLUMNS; c++)
+			printf("%-*s%s", width[c], cell(j, c, buf, sizeof(buf)),
+			       c + 1 == NCOLUMNS ? "\n" : "");
+	}
+}
+
+static json_t *describe(const char *id)
+{
+	CLEANUP_STATE struct state s = {0};
+	enum status status;
+	struct err gone;
+
+	if (container_find(id, &s, &status, &gone))
+		return NULL;
+	json_t *j = state_json(&s, status);
+	json_object_set_new(j, "created", json_string(s.created));
+	json_object_set_new(j, "owner", json_string(s.owner));
+	return j;
 }
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct row rows[1024] = {{.text = {"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}}};
+	json_auto_t *all = json_array();
 	char **ids = state_ids(e);
-	json_t *all = json_array();
-	size_t n = 1;
+	const json_t *j;
+	size_t i;
 
 	(void)argc;
 	(void)argv;
 	if (!ids)
 		return -EIO;
-	for (char **id = ids; *id; id++) {
-		struct state s;
-		enum status status;
-		struct err gone;
-		if (container_find(*id, &s, &status, &gone))
-			continue;
-		if (quiet) {
-			puts(*id);
-			continue;
-		}
-		json_t *j = state_json(&s, status);
-		json_object_set_new(j, "created", json_string(s.created));
-		json_object_set_new(j, "owner", json_string(s.owner));
-		if (n < ARRAY_SIZE(rows)) {
-			struct row *r = &rows[n++];
-			snprintf(r->pid, sizeof(r->pid), "%d",
-				 (int)json_integer_value(json_object_get(j, "pid")));
-			memcpy(r->text,
-			       (const char *[]){s.id, r->pid, status_name(status), s.bundle,
-						s.created, s.owner},
-			       sizeof(r->text));
-		}
-		json_array_append_new(all, j);
-	}
-	if (!quiet && !strcmp(format, "json")) {
+	for (char **id = ids; *id; id++)
+		json_array_append_new(all, describe(*id)); /* NULL, of one just deleted, is not */
+	state_ids_free(ids);
+	if (quiet) {
+		json_array_foreach(all, i, j) puts(json_string_value(json_object_get(j, "id")));
+	} else if (!strcmp(format, "json")) {
 		json_dumpf(all, stdout, JSON_COMPACT);
 		putchar('\n');
-	} else if (!quiet) {
-		print_table(rows, n);
+	} else {
+		print_table(all);
 	}
 	return 0;
 }

@@ -35,7 +35,8 @@ static void print_table(json_t *list)
 
 static void print_pids(json_t *list)
 {
-	json_t *p, *pids = json_array();
+	json_auto_t *pids = json_array();
+	json_t *p;
 	size_t i;
 
 	json_array_foreach(list, i, p) json_array_append(pids, json_object_get(p, "pid"));
@@ -45,8 +46,8 @@ static void print_pids(json_t *list)
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct state s;
-	json_t *reply;
+	CLEANUP_STATE struct state s = {0};
+	json_auto_t *reply = NULL;
 
 	(void)argc;
 	CLEANUP_FD int fd = container_connect(argv[0], &s, e);

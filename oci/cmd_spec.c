@@ -68,7 +68,8 @@ static int run(int argc, char **argv, struct err *e)
 		return err_set(e, -EEXIST, "file %s exists. Remove it first", path);
 	if (fd < 0)
 		return err_errno(e, -errno, "creating %s", path);
-	char *text = json_dumps(make(argc, argv), JSON_INDENT(2));
+	json_auto_t *j = make(argc, argv);
+	CLEANUP_FREE char *text = json_dumps(j, JSON_INDENT(2));
 	if (!text || dprintf(fd, "%s\n", text) < 0)
 		return err_set(e, -EIO, "writing %s failed", path);
 	return 0;

@@ -6,14 +6,15 @@
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct state s;
+	CLEANUP_STATE struct state s = {0};
 	enum status status;
 
 	(void)argc;
 	int err = container_find(argv[0], &s, &status, e);
 	if (err)
 		return err;
-	json_dumpf(state_json(&s, status), stdout, JSON_INDENT(2));
+	json_auto_t *j = state_json(&s, status);
+	json_dumpf(j, stdout, JSON_INDENT(2));
 	putchar('\n');
 	return 0;
 }

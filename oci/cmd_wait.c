@@ -15,8 +15,8 @@ static const struct flag flags[] = {
 
 static int run(int argc, char **argv, struct err *e)
 {
-	struct state s;
-	json_t *reply;
+	CLEANUP_STATE struct state s = {0};
+	json_auto_t *reply = NULL;
 	int status;
 
 	(void)argc;

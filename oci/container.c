@@ -169,14 +169,14 @@ static int build(const struct create_options *o, const struct spec *spec, struct
 
 int container_create(const struct create_options *o, struct sandbox *sb, struct err *e)
 {
-	struct state s, old;
-	struct spec *spec;
+	CLEANUP_STATE struct state s = {0}, old = {0};
+	CLEANUP(spec_fini) struct spec spec = {0};
 	struct err ignored;
 
 	int err = state_check_id(o->id, e);
 	if (err)
 		return err;
-	char *bundle = realpath(o->bundle, NULL);
+	CLEANUP_FREE char *bundle = realpath(o->bundle, NULL);
 	if (!bundle)
 		return err_errno(e, -errno, "bundle \"%s\"", o->bundle);
 	if ((err = spec_load(bundle, &spec, e)))
@@ -186,11 +186,11 @@ int container_create(const struct create_options *o, struct sandbox *sb, struct 
 		return lock;
 	if (!state_load(o->id, &old, &ignored))
 		return err_set(e, -EEXIST, "container with given ID already exists: \"%s\"", o->id);
-	err = init_state(&s, o->id, bundle, spec, e);
+	err = init_state(&s, o->id, bundle, &spec, e);
 	if (!err)
 		err = state_save(&s, e);
 	if (!err)
-		err = build(o, spec, &s, sb, e);
+		err = build(o, &spec, &s, sb, e);
 	if (err)
 		state_remove(o->id);
 	return err;
@@ -220,7 +220,7 @@ int container_connect(const char *id, struct state *s, struct err *e)
 
 int container_start(const char *id, struct err *e)
 {
-	struct state s;
+	CLEANUP_STATE struct state s = {0};
 	enum status status;
 
 	CLEANUP_FD int lock = state_lock(id, false, e);
@@ -251,7 +251,7 @@ int container_start(const char *id, struct err *e)
 
 int container_delete(const char *id, bool force, struct err *e)
 {
-	struct state s;
+	CLEANUP_STATE struct state s = {0};
 	enum status status;
 
 	CLEANUP_FD int lock = state_lock(id, false, e);

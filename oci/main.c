@@ -62,16 +62,6 @@ static int run(const struct command *c, int argc, char **argv, struct err *e)
 	return c->run(argc, argv, e);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-/* A command's memory lives until it exits, which is soon; and the sentry and the gofer, where leaks
- * matter, are shut in without what LeakSanitizer needs: unit tests look for theirs. */
-int __lsan_is_turned_off(void);
-int __lsan_is_turned_off(void)
-{
-	return 1;
-}
-#endif
-
 int main(int argc, char **argv)
 {
 	struct err e = {""};

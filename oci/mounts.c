@@ -43,21 +43,23 @@ static const struct {
 	{"defaults", 0, 0},
 };
 
-static char *add_data(char *data, const char *option)
+static int add_data(struct boot_mount *m, const char *option)
 {
 	char *grown = NULL;
 
-	if (asprintf(&grown, "%s%s%s", data ? data : "", data && *data ? "," : "", option) < 0)
-		return NULL;
-	free(data);
-	return grown;
+	if (asprintf(&grown, "%s%s%s", m->data, *m->data ? "," : "", option) < 0)
+		return -ENOMEM;
+	free((char *)m->data);
+	m->data = grown;
+	return 0;
 }
 
 static int parse_options(const struct spec_mount *m, size_t index, struct boot_mount *out,
 			 struct err *e)
 {
-	char *data = strdup("");
-
+	out->data = strdup("");
+	if (!out->data)
+		return err_set(e, -ENOMEM, "out of memory");
 	for (char **o = m->options; o && *o; o++) {
 		size_t i = 0;
 		while (i < ARRAY_SIZE(options) && strcmp(options[i].name, *o) != 0)
@@ -70,11 +72,9 @@ static int parse_options(const struct spec_mount *m, size_t index, struct boot_m
 			return err_set(e, -EINVAL,
 				       "config.json: mounts[%zu].options: \"%s\" is not supported",
 				       index, *o);
-		data = add_data(data, *o);
+		if (add_data(out, *o))
+			return err_set(e, -ENOMEM, "out of memory");
 	}
-	if (!data)
-		return err_set(e, -ENOMEM, "out of memory");
-	out->data = data;
 	return 0;
 }
 
@@ -91,13 +91,20 @@ static char *absolute(const char *base, const char *path)
 	return real;
 }
 
+/* Consumes path. */
 static int add_attach(struct mount_plan *p, char *path, bool readonly)
 {
 	p->attach[p->nattach] = (struct gofer_attach){path, -1, readonly};
 	return (int)p->nattach++;
 }
 
-/* Returns 1 when the mount is to be left out. */
+static void mount_fini(struct boot_mount *m)
+{
+	free((char *)m->target);
+	free((char *)m->data);
+}
+
+/* Returns 1 when the mount is to be left out.  *out is to be finished in every case. */
 static int plan_mount(const struct spec_mount *m, size_t i, const char *bundle, bool overlay,
 		      struct mount_plan *p, struct boot_mount *out, struct err *e)
 {
@@ -121,7 +128,7 @@ static int plan_mount(const struct spec_mount *m, size_t i, const char *bundle, 
 			return err_errno(e, -errno, "config.json: mounts[%zu].source: \"%s\"", i,
 					 m->source);
 		out->type = "gofer";
-		out->data = "";
+		*(char *)out->data = 0; /* what is no flag means nothing to the gofer */
 		out->flags &= ~(unsigned)(MS_BIND | MS_REC);
 		out->overlay = overlay && !(out->flags & MS_RDONLY);
 		out->gofer_id = add_attach(p, path, overlay || out->flags & MS_RDONLY);
@@ -152,38 +159,68 @@ static void add_default(const struct spec *s, struct mount_plan *p, const char *
 	if (!has_target(s, target))
 		p->mounts[p->nmounts++] = (struct boot_mount){.type = type,
 							      .source = type,
-							      .target = target,
-							      .data = data,
+							      .target = strdup(target),
+							      .data = strdup(data),
 							      .flags = flags};
+}
+
+void mounts_plan_fini(struct mount_plan *p)
+{
+	for (size_t i = 0; i < p->nmounts; i++)
+		mount_fini(&p->mounts[i]);
+	for (size_t i = 0; i < p->nattach; i++)
+		free((char *)p->attach[i].path);
+	free(p->mounts);
+	free(p->attach);
+}
+
+static bool is_complete(const struct mount_plan *p)
+{
+	for (size_t i = 0; i < p->nmounts; i++)
+		if (!p->mounts[i].target || !p->mounts[i].data)
+			return false;
+	return true;
+}
+
+static int make_plan(const struct spec *spec, const char *bundle, bool root_overlay,
+		     bool mounts_overlay, struct mount_plan *p, struct err *e)
+{
+	const unsigned nothing = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	p->mounts = calloc(spec->mounts.n + 8, sizeof(*p->mounts));
+	p->attach = calloc(spec->mounts.n + 1, sizeof(*p->attach));
+	if (!p->mounts || !p->attach)
+		return err_set(e, -ENOMEM, "out of memory");
+	char *root = absolute(bundle, spec->root->path);
+	if (!root)
+		return err_errno(e, -errno, "config.json: root.path: \"%s\"", spec->root->path);
+	add_attach(p, root, root_overlay || spec->root->readonly);
+	add_default(spec, p, "proc", "/proc", "", nothing);
+	add_default(spec, p, "sysfs", "/sys", "", nothing | MS_RDONLY);
+	add_default(spec, p, "devtmpfs", "/dev", "", MS_NOSUID | MS_NOEXEC);
+	for (size_t i = 0; i < spec->mounts.n; i++) {
+		struct boot_mount *m = &p->mounts[p->nmounts];
+		int r = plan_mount(&spec->mounts.v[i], i, bundle, mounts_overlay, p, m, e);
+		if (r) {
+			mount_fini(m);
+			if (r < 0)
+				return r;
+			continue;
+		}
+		p->nmounts++;
+	}
+	add_default(spec, p, "devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+		    MS_NOSUID | MS_NOEXEC);
+	add_default(spec, p, "tmpfs", "/dev/shm", "mode=1777", nothing);
+	return is_complete(p) ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
 int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay, bool mounts_overlay,
 		struct mount_plan *out, struct err *e)
 {
-	const unsigned nothing = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-	struct mount_plan p = {0};
-
-	p.mounts = calloc(spec->mounts.n + 8, sizeof(*p.mounts));
-	p.attach = calloc(spec->mounts.n + 1, sizeof(*p.attach));
-	char *root = absolute(bundle, spec->root->path);
-	if (!root)
-		return err_errno(e, -errno, "config.json: root.path: \"%s\"", spec->root->path);
-	if (!p.mounts || !p.attach)
-		return err_set(e, -ENOMEM, "out of memory");
-	add_attach(&p, root, root_overlay || spec->root->readonly);
-	add_default(spec, &p, "proc", "/proc", "", nothing);
-	add_default(spec, &p, "sysfs", "/sys", "", nothing | MS_RDONLY);
-	add_default(spec, &p, "devtmpfs", "/dev", "", MS_NOSUID | MS_NOEXEC);
-	for (size_t i = 0; i < spec->mounts.n; i++) {
-		int r = plan_mount(&spec->mounts.v[i], i, bundle, mounts_overlay, &p,
-				   &p.mounts[p.nmounts], e);
-		if (r < 0)
-			return r;
-		p.nmounts += r == 0;
-	}
-	add_default(spec, &p, "devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
-		    MS_NOSUID | MS_NOEXEC);
-	add_default(spec, &p, "tmpfs", "/dev/shm", "mode=1777", nothing);
-	*out = p;
-	return 0;
+	*out = (struct mount_plan){0};
+	int err = make_plan(spec, bundle, root_overlay, mounts_overlay, out, e);
+	if (err)
+		mounts_plan_fini(out);
+	return err;
 }

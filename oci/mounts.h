@@ -1,4 +1,7 @@
-/* The specification's mounts as the sentry makes them, and what the gofer attaches for them. */
+/*
+ * The specification's mounts as the sentry makes them, and what the gofer attaches for them.  Types
+ * and sources are borrowed from the specification.
+ */
 #pragma once
 
 #include "gofer/gofer.h"
@@ -15,3 +18,4 @@ struct mount_plan {
 
 int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay, bool mounts_overlay,
 		struct mount_plan *out, struct err *e) MUST_CHECK;
+void mounts_plan_fini(struct mount_plan *p);

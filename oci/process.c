@@ -140,6 +140,13 @@ static int set_rlimits(const struct spec_process *p, const char *file, struct bo
 	return 0;
 }
 
+void process_fini(struct boot_process *p)
+{
+	free(p->rlimits);
+	p->rlimits = NULL;
+	p->nrlimits = 0;
+}
+
 int process_from_spec(const struct spec_process *p, const char *file, struct boot_process *out,
 		      struct err *e)
 {

@@ -32,12 +32,12 @@ static int config_memfd(char *text, struct err *e)
 	return ok ? steal_fd(&fd) : err_errno(e, -errno, "passing the configuration");
 }
 
-static int open_panic_log(const char *path, struct err *e)
+static int open_panic_log(const char *path, int *fd, struct err *e)
 {
 	if (!*path)
-		return -1;
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	return fd < 0 ? err_errno(e, -errno, "opening \"%s\"", path) : fd;
+		return 0;
+	*fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	return *fd < 0 ? err_errno(e, -errno, "opening \"%s\"", path) : 0;
 }
 
 /* Above the standard streams, where nothing of the new process's set-up overwrites it. */
@@ -143,51 +143,89 @@ static int await_created(struct sandbox *s, const char *id, struct err *e)
 	return err;
 }
 
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+/* What the two processes get beside what describe() took from elsewhere; close_ends' in any case.
+ */
+static int open_ends(const struct sandbox_options *o, struct boot_config *c, int *gofer_end,
+		     struct sandbox *s, struct err *e)
+{
+	int gofer[2], owner[2];
+
+	for (int i = 0; i < 3; i++)
+		if ((c->process.stdio[i] = dup_high(o->stdio[i], e)) < 0)
+			return c->process.stdio[i];
+	c->log_fd = config_child_log();
+	int err = open_panic_log(config.panic_log, &c->panic_fd, e);
+	if (err)
+		return err;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gofer))
+		return err_errno(e, -errno, "creating sockets");
+	c->gofer_fd = gofer[0];
+	*gofer_end = gofer[1];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, owner))
+		return err_errno(e, -errno, "creating sockets");
+	c->owner_fd = owner[1];
+	s->owner_fd = owner[0];
+	return 0;
+}
+
+static void close_ends(const struct boot_config *c, int gofer_end)
+{
+	for (int i = 0; i < 3; i++)
+		close_fd(c->process.stdio[i]);
+	close_fd(c->panic_fd);
+	close_fd(c->gofer_fd);
+	close_fd(c->owner_fd);
+	close_fd(gofer_end);
+}
+
+static int start(const struct mount_plan *plan, const struct sandbox_options *o,
+		 struct boot_config *c, struct sandbox *s, struct err *e)
+{
+	int gofer_end = -1;
+	int err = open_ends(o, c, &gofer_end, s, e);
+
+	if (!err)
+		err = spawn_sentry(c, s, e);
+	if (!err)
+		err = spawn_gofer(plan, gofer_end, c->log_fd, s, e);
+	close_ends(c, gofer_end);
+	if (!err)
+		err = await_created(s, o->id, e);
+	if (err)
+		sandbox_kill(s);
+	return err;
+}
+
 int sandbox_create(const struct spec *spec, const struct sandbox_options *o, struct sandbox *out,
 		   struct err *e)
 {
-	int gofer[2], owner[2];
-	struct boot_config c = {.proc_fd = -1, .control_fd = o->control_fd};
-	struct mount_plan plan;
-	struct sandbox s = {.pid = -1, .gofer_pid = -1, .pidfd = -1, .owner_fd = -1};
+	struct boot_config c = {.proc_fd = -1,
+				.control_fd = o->control_fd,
+				.gofer_fd = -1,
+				.owner_fd = -1,
+				.panic_fd = -1,
+				.process.stdio = {-1, -1, -1}};
 	bool all = !strncmp(config.overlay2, "all:", 4);
+	struct mount_plan plan;
 
 	warn_unused(spec);
 	int err = mounts_plan(spec, o->bundle, o->root_overlay, all, &plan, e);
 	if (err)
 		return err;
 	describe(spec, o, &plan, &c);
-	if ((err = process_from_spec(spec->process, "config.json", &c.process, e)))
-		return err;
-	for (int i = 0; i < 3; i++)
-		if ((c.process.stdio[i] = dup_high(o->stdio[i], e)) < 0)
-			return c.process.stdio[i];
-	c.log_fd = config_child_log();
-	c.panic_fd = open_panic_log(config.panic_log, e);
-	if (c.panic_fd < -1)
-		return c.panic_fd;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, gofer) ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, owner))
-		return err_errno(e, -errno, "creating sockets");
-	c.gofer_fd = gofer[0];
-	c.owner_fd = owner[1];
-	s.owner_fd = owner[0];
-	err = spawn_sentry(&c, &s, e);
+	*out = (struct sandbox){.pid = -1, .gofer_pid = -1, .pidfd = -1, .owner_fd = -1};
+	err = process_from_spec(spec->process, "config.json", &c.process, e);
 	if (!err)
-		err = spawn_gofer(&plan, gofer[1], c.log_fd, &s, e);
-	close(gofer[0]);
-	close(gofer[1]);
-	close(owner[1]);
-	for (int i = 0; i < 3; i++)
-		close(c.process.stdio[i]);
-	if (!err)
-		err = await_created(&s, o->id, e);
-	if (err) {
-		sandbox_kill(&s);
-		return err;
-	}
-	*out = s;
-	return 0;
+		err = start(&plan, o, &c, out, e);
+	process_fini(&c.process);
+	mounts_plan_fini(&plan);
+	return err;
 }
 
 void sandbox_kill(struct sandbox *s)

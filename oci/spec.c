@@ -123,21 +123,10 @@ static int check_version(const struct spec *s, struct err *e)
 	return 0;
 }
 
-int spec_load(const char *bundle, struct spec **out, struct err *e)
+static int check_spec(const struct spec *s, struct err *e)
 {
-	char path[PATH_MAX];
-	json_t *j;
+	int err;
 
-	snprintf(path, sizeof(path), "%s/config.json", bundle);
-	int err = load_json(path, "config.json", &j, e);
-	if (err)
-		return err;
-	struct spec *s = calloc(1, sizeof(*s));
-	if (!s)
-		return err_set(e, -ENOMEM, "out of memory");
-	if ((err = spec_parse(j, "config.json", s, e)))
-		return err;
-	json_decref(j);
 	if (s->solaris || s->windows)
 		return err_set(e, -EINVAL, "config.json: %s: not supported",
 			       s->solaris ? "solaris" : "windows");
@@ -153,26 +142,42 @@ int spec_load(const char *bundle, struct spec **out, struct err *e)
 		return err;
 	if (s->linux_.seccomp)
 		log_debug("config.json: linux.seccomp ignored: the sentry is the filter");
-	*out = s;
 	return 0;
 }
 
-int spec_load_process(const char *file, struct spec_process **out, struct err *e)
+int spec_load(const char *bundle, struct spec *out, struct err *e)
+{
+	char path[PATH_MAX];
+	json_t *j;
+
+	snprintf(path, sizeof(path), "%s/config.json", bundle);
+	int err = load_json(path, "config.json", &j, e);
+	if (err)
+		return err;
+	*out = (struct spec){0};
+	err = spec_parse(j, "config.json", out, e);
+	json_decref(j);
+	if (!err)
+		err = check_spec(out, e);
+	if (err)
+		spec_fini(out);
+	return err;
+}
+
+int spec_load_process(const char *file, struct spec_process *out, struct err *e)
 {
 	json_t *j;
 	int err = load_json(file, file, &j, e);
 	if (err)
 		return err;
-	struct spec_process *p = calloc(1, sizeof(*p));
-	if (!p)
-		return err_set(e, -ENOMEM, "out of memory");
-	if ((err = spec_parse_process(j, file, p, e)))
-		return err;
+	*out = (struct spec_process){0};
+	err = spec_parse_process(j, file, out, e);
 	json_decref(j);
-	if ((err = check_process(p, file, "", e)))
-		return err;
-	*out = p;
-	return 0;
+	if (!err)
+		err = check_process(out, file, "", e);
+	if (err)
+		spec_process_fini(out);
+	return err;
 }
 
 const char *spec_annotation(const struct spec *s, const char *key)

@@ -2,8 +2,8 @@
  * The OCI runtime specification's config.json, as far as runsc reads it.  Source: the OCI runtime
  * spec 1.2.1, config.md and config-linux.md.
  *
- * spec_parse.c decodes by tables; every problem is one line that names the field.  Memory belongs
- * to the process: a command reads one spec and ends.
+ * spec_parse.c decodes by tables; every problem is one line that names the field.  A specification
+ * owns all that it points to.
  */
 #pragma once
 
@@ -113,11 +113,15 @@ struct spec {
 	bool solaris, windows;
 };
 
-/* Reads and validates BUNDLE/config.json. */
-int spec_load(const char *bundle, struct spec **out, struct err *e) MUST_CHECK;
+/* Reads and validates BUNDLE/config.json.  On failure nothing is left to finish. */
+int spec_load(const char *bundle, struct spec *out, struct err *e) MUST_CHECK;
 /* A process object by itself (exec --process). */
-int spec_load_process(const char *file, struct spec_process **out, struct err *e) MUST_CHECK;
-/* The decoder (spec_parse.c); `file` is the name that messages begin with. */
+int spec_load_process(const char *file, struct spec_process *out, struct err *e) MUST_CHECK;
+void spec_fini(struct spec *s);
+void spec_process_fini(struct spec_process *p);
+void spec_strings_free(char **v); /* NULL-terminated, or NULL */
+/* The decoder (spec_parse.c); `file` is the name that messages begin with.  *out is zeroed before,
+ * and to be finished after, whatever the result. */
 int spec_parse(json_t *json, const char *file, struct spec *out, struct err *e) MUST_CHECK;
 int spec_parse_process(json_t *json, const char *file, struct spec_process *out,
 		       struct err *e) MUST_CHECK;

@@ -231,7 +231,7 @@ static int decode_strings(struct where *w, json_t *j, char ***out)
 	if (!json_is_array(j))
 		return bad(w, "expected array of strings");
 	size_t n = json_array_size(j);
-	char **v = must(calloc(n + 1, sizeof(*v)));
+	char **v = *out = must(calloc(n + 1, sizeof(*v)));
 	for (size_t i = 0; i < n; i++) {
 		size_t old = enter(w, NULL, i);
 		int err = decode_string(w, json_array_get(j, i), &v[i]);
@@ -239,7 +239,6 @@ static int decode_strings(struct where *w, json_t *j, char ***out)
 			return err;
 		leave(w, old);
 	}
-	*out = v;
 	return 0;
 }
 
@@ -248,7 +247,8 @@ static int decode_u32s(struct where *w, json_t *j, struct spec_u32s *out)
 	if (!json_is_array(j))
 		return bad(w, "expected array of integers");
 	size_t n = json_array_size(j);
-	uint32_t *v = must(calloc(n + 1, sizeof(*v)));
+	uint32_t *v = out->v = must(calloc(n + 1, sizeof(*v)));
+	out->n = n;
 	for (size_t i = 0; i < n; i++) {
 		int64_t x;
 		size_t old = enter(w, NULL, i);
@@ -258,8 +258,6 @@ static int decode_u32s(struct where *w, json_t *j, struct spec_u32s *out)
 		v[i] = (uint32_t)x;
 		leave(w, old);
 	}
-	out->v = v;
-	out->n = n;
 	return 0;
 }
 
@@ -268,7 +266,8 @@ static int decode_list(struct where *w, json_t *j, const struct table *t, struct
 	if (!json_is_array(j))
 		return bad(w, "expected array");
 	size_t n = json_array_size(j);
-	char *v = must(calloc(n + 1, t->size));
+	char *v = out->v = must(calloc(n + 1, t->size));
+	out->n = n;
 	for (size_t i = 0; i < n; i++) {
 		size_t old = enter(w, NULL, i);
 		int err = decode_object(w, json_array_get(j, i), t, v + i * t->size);
@@ -276,8 +275,6 @@ static int decode_list(struct where *w, json_t *j, const struct table *t, struct
 			return err;
 		leave(w, old);
 	}
-	out->v = v;
-	out->n = n;
 	return 0;
 }
 
@@ -288,19 +285,17 @@ static int decode_map(struct where *w, json_t *j, struct list *out)
 
 	if (!json_is_object(j))
 		return bad(w, "expected object");
-	struct spec_annotation *v = must(calloc(json_object_size(j) + 1, sizeof(*v)));
-	size_t n = 0;
+	struct spec_annotation *v = out->v = must(calloc(json_object_size(j) + 1, sizeof(*v)));
 	json_object_foreach(j, key, value)
 	{
 		size_t old = enter(w, key, 0);
-		int err = decode_string(w, value, &v[n].value);
+		struct spec_annotation *a = &v[out->n++];
+		a->key = must(strdup(key));
+		int err = decode_string(w, value, &a->value);
 		if (err)
 			return err;
 		leave(w, old);
-		v[n++].key = must(strdup(key));
 	}
-	out->v = v;
-	out->n = n;
 	return 0;
 }
 
@@ -391,6 +386,90 @@ static int decode_object(struct where *w, json_t *j, const struct table *t, char
 		}
 	}
 	return 0;
+}
+
+static void free_object(const struct table *t, char *base);
+
+static void free_list(const struct table *t, const struct list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free_object(t, (char *)l->v + i * t->size);
+	free(l->v);
+}
+
+static void free_map(const struct list *l)
+{
+	struct spec_annotation *v = l->v;
+
+	for (size_t i = 0; i < l->n; i++) {
+		free(v[i].key);
+		free(v[i].value);
+	}
+	free(v);
+}
+
+void spec_strings_free(char **v)
+{
+	for (char **s = v; s && *s; s++)
+		free(*s);
+	free(v);
+}
+
+static void free_field(const struct field *f, void *p)
+{
+	switch (f->kind) {
+	case K_IGNORE:
+	case K_PRESENT:
+	case K_BOOL:
+	case K_U32:
+	case K_U64:
+		return;
+	case K_STR:
+	case K_U32_PTR:
+	case K_I32_PTR:
+		free(*(void **)p);
+		return;
+	case K_RAW:
+		json_decref(*(json_t **)p);
+		return;
+	case K_STRS:
+		spec_strings_free(*(char ***)p);
+		return;
+	case K_U32S:
+		free(((struct spec_u32s *)p)->v);
+		return;
+	case K_OBJ:
+		free_object(f->sub, p);
+		return;
+	case K_PTR:
+		if (*(void **)p)
+			free_object(f->sub, *(void **)p);
+		free(*(void **)p);
+		return;
+	case K_LIST:
+		free_list(f->sub, p);
+		return;
+	case K_MAP:
+		free_map(p);
+		return;
+	}
+}
+
+/* What decode_object() allocated, also when it stopped half-way. */
+static void free_object(const struct table *t, char *base)
+{
+	for (const struct field *f = t->fields; f->name; f++)
+		free_field(f, base + f->offset);
+}
+
+void spec_fini(struct spec *s)
+{
+	free_object(&spec_table, (char *)s);
+}
+
+void spec_process_fini(struct spec_process *p)
+{
+	free_object(&process_table, (char *)p);
 }
 
 int spec_parse(json_t *json, const char *file, struct spec *out, struct err *e)

@@ -104,38 +104,51 @@ static char *dup_member(json_t *j, const char *key)
 	return s ? strdup(s) : NULL;
 }
 
+void state_fini(struct state *s)
+{
+	free(s->id);
+	free(s->bundle);
+	free(s->created);
+	free(s->owner);
+	json_decref(s->annotations);
+	json_decref(s->spec);
+	*s = (struct state){0};
+}
+
+static int unpack(json_t *j, const char *id, struct state *s)
+{
+	json_int_t start, gofer_start;
+	const char *status;
+
+	if (json_unpack(j, "{s:s, s:i, s:I, s:i, s:I, s:O, s:O}", "status", &status, "pid", &s->pid,
+			"pidStart", &start, "goferPid", &s->gofer_pid, "goferStart", &gofer_start,
+			"annotations", &s->annotations, "spec", &s->spec))
+		return -EINVAL;
+	s->pid_start = (uint64_t)start;
+	s->gofer_start = (uint64_t)gofer_start;
+	while (s->status < STATUS_STOPPED && strcmp(names[s->status], status) != 0)
+		s->status++;
+	s->id = strdup(id);
+	s->bundle = dup_member(j, "bundle");
+	s->created = dup_member(j, "created");
+	s->owner = dup_member(j, "owner");
+	return s->id && s->bundle && s->created && s->owner ? 0 : -EINVAL;
+}
+
 int state_load(const char *id, struct state *out, struct err *e)
 {
 	char path[PATH_MAX];
-	json_int_t start, gofer_start;
-	json_error_t je;
-	const char *status;
-	struct state s = {0};
 
 	int err = state_check_id(id, e);
 	if (err)
 		return err;
 	path_of(path, sizeof(path), id, "json");
-	json_t *j = json_load_file(path, 0, &je);
+	json_t *j = json_load_file(path, 0, NULL);
 	if (!j && access(path, F_OK))
 		return no_container(id, e);
-	if (!j || json_unpack(j, "{s:s, s:i, s:I, s:i, s:I, s:O, s:O}", "status", &status, "pid",
-			      &s.pid, "pidStart", &start, "goferPid", &s.gofer_pid, "goferStart",
-			      &gofer_start, "annotations", &s.annotations, "spec", &s.spec))
-		return err_set(e, -EINVAL, "%s: not a container's state", path);
-	s.pid_start = (uint64_t)start;
-	s.gofer_start = (uint64_t)gofer_start;
-	while (s.status < STATUS_STOPPED && strcmp(names[s.status], status) != 0)
-		s.status++;
-	s.id = strdup(id);
-	s.bundle = dup_member(j, "bundle");
-	s.created = dup_member(j, "created");
-	s.owner = dup_member(j, "owner");
+	err = unpack(j, id, out);
 	json_decref(j);
-	if (!s.id || !s.bundle || !s.created || !s.owner)
-		return err_set(e, -EINVAL, "%s: not a container's state", path);
-	*out = s;
-	return 0;
+	return err ? err_set(e, err, "%s: not a container's state", path) : 0;
 }
 
 int state_save(const struct state *s, struct err *e)
@@ -230,6 +243,13 @@ void state_remove(const char *id)
 	unlink(path);
 }
 
+void state_ids_free(char **ids)
+{
+	for (char **id = ids; id && *id; id++)
+		free(*id);
+	free(ids);
+}
+
 static int compare(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
@@ -260,6 +280,8 @@ char **state_ids(struct err *e)
 		ids[n] = strndup(d->d_name, len - 5);
 		if (ids[n] && !state_check_id(ids[n], &ignored))
 			n++;
+		else
+			free(ids[n]);
 	}
 	if (dir)
 		closedir(dir);

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "oci/err.h"
+#include "sentry/lib/cleanup.h"
 
 enum status { STATUS_CREATING, STATUS_CREATED, STATUS_RUNNING, STATUS_STOPPED };
 
@@ -25,18 +26,23 @@ struct state {
 	json_t *spec;	     /* what later commands need: "process" and "hooks" of config.json */
 };
 
+void state_fini(struct state *s);
+#define CLEANUP_STATE CLEANUP(state_fini)
+
 int state_check_id(const char *id, struct err *e) MUST_CHECK;
 /*
  * Takes the container's lock: a descriptor to close, or < 0.  `create` makes it (and ROOT);
  * otherwise -ENOENT: no such container.
  */
 int state_lock(const char *id, bool create, struct err *e) MUST_CHECK;
-int state_load(const char *id, struct state *out, struct err *e) MUST_CHECK; /* -ENOENT */
+/* *out is zeroed before, and to be finished after, whatever the result.  -ENOENT. */
+int state_load(const char *id, struct state *out, struct err *e) MUST_CHECK;
 int state_save(const struct state *s, struct err *e) MUST_CHECK;
 /* Removes state, socket and lock file; the lock is still held. */
 void state_remove(const char *id);
-/* Ids with state, sorted, NULL-terminated; malloc'ed. */
+/* Ids with state, sorted, NULL-terminated; state_ids_free's. */
 char **state_ids(struct err *e);
+void state_ids_free(char **ids);
 
 const char *status_name(enum status s);
 /* Looks whether the sandbox still lives. */

@@ -83,8 +83,9 @@ int boot_run(const struct boot_config *c) MUST_CHECK;
 /* JSON text, malloc'ed; NULL: no memory. */
 char *boot_config_encode(const struct boot_config *c);
 char *boot_process_encode(const struct boot_process *p);
-/* Returns a malloc'ed tree that lives as long as the process; -EINVAL. */
+/* *out is boot_config_free's.  -EINVAL. */
 int boot_config_decode(const char *text, size_t len, struct boot_config **out) MUST_CHECK;
+void boot_config_free(struct boot_config *c); /* its descriptors are left alone */
 
 /*
  * ---- control protocol (frame.c, control.c) ----

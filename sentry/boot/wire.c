@@ -295,22 +295,31 @@ static int unpack_mounts(json_t *a, struct boot_config *c)
 	return 0;
 }
 
-/* Strings of the result point into the JSON tree, which is kept. */
-int boot_config_decode(const char *text, size_t len, struct boot_config **out)
+/* Strings of the configuration point into the JSON tree. */
+struct decoded {
+	struct boot_config config;
+	json_t *tree;
+};
+
+void boot_config_free(struct boot_config *c)
+{
+	struct decoded *d = container_of(c, struct decoded, config);
+
+	boot_process_fini(&c->process);
+	free(c->masked_paths);
+	free(c->readonly_paths);
+	free(c->mounts);
+	json_decref(d->tree);
+	free(d);
+}
+
+static int unpack_config(json_t *j, struct boot_config *c)
 {
 	json_t *mounts, *masked, *readonly, *process;
 	int root_overlay, root_ro, strace, patching, log_json, debug, foreground, own_tty;
 	json_error_t je;
 
-	struct boot_config *c = calloc(1, sizeof(*c));
-	json_t *j = json_loadb(text, len, 0, &je);
-	if (!c || !j) {
-		free(c);
-		json_decref(j);
-		return j ? -ENOMEM : -EINVAL;
-	}
-	int err = -EINVAL;
-	if (!json_unpack_ex(
+	if (json_unpack_ex(
 		    j, &je, 0,
 		    "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i], s:b, "
 		    "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
@@ -322,30 +331,36 @@ int boot_config_decode(const char *text, size_t len, struct boot_config **out)
 		    "patching", &patching, "straceSyscalls", &c->strace_syscalls, "spinUs",
 		    &c->spin_us, "logJson", &log_json, "debug", &debug, "foreground", &foreground,
 		    "ownTty", &own_tty)) {
-		c->root_overlay = root_overlay;
-		c->root_readonly = root_ro;
-		c->strace = strace;
-		c->systrap_patching = patching;
-		c->log_json = log_json;
-		c->debug = debug;
-		c->foreground = foreground;
-		c->own_tty = own_tty;
-		err = unpack_mounts(mounts, c);
-		if (!err)
-			err = unpack_strings(masked, &c->masked_paths, NULL);
-		if (!err)
-			err = unpack_strings(readonly, &c->readonly_paths, NULL);
-		if (!err)
-			err = boot_process_unpack(process, &c->process);
-	} else {
 		log_warn("boot configuration: %s", je.text);
+		return -EINVAL;
 	}
-	if (err) {
-		json_decref(j);
-		free(c->mounts);
-		free(c);
-		return err;
-	}
-	*out = c;
-	return 0;
+	c->root_overlay = root_overlay;
+	c->root_readonly = root_ro;
+	c->strace = strace;
+	c->systrap_patching = patching;
+	c->log_json = log_json;
+	c->debug = debug;
+	c->foreground = foreground;
+	c->own_tty = own_tty;
+	int err = unpack_mounts(mounts, c);
+	if (!err)
+		err = unpack_strings(masked, &c->masked_paths, NULL);
+	if (!err)
+		err = unpack_strings(readonly, &c->readonly_paths, NULL);
+	return err ? err : boot_process_unpack(process, &c->process);
+}
+
+int boot_config_decode(const char *text, size_t len, struct boot_config **out)
+{
+	struct decoded *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->tree = json_loadb(text, len, 0, NULL);
+	int err = unpack_config(d->tree, &d->config);
+	if (err)
+		boot_config_free(&d->config);
+	else
+		*out = &d->config;
+	return err;
 }

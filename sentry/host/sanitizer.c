@@ -5,10 +5,13 @@
 #include <sanitizer/common_interface_defs.h>
 #include <stdint.h>
 
+static int confined;
+
 void sanitizer_confined(int fd)
 {
 	char here[128];
 
+	confined = 1;
 	if (fd >= 0)
 		__sanitizer_set_report_fd((void *)(intptr_t)fd);
 	/* The symbolizer opens the program at its first use: now, while it may. */
@@ -18,6 +21,7 @@ void sanitizer_confined(int fd)
 /* The runtime looks these up by name. */
 const char *__asan_default_options(void);
 const char *__ubsan_default_options(void);
+int __lsan_is_turned_off(void);
 
 const char *__asan_default_options(void)
 {
@@ -28,5 +32,11 @@ const char *__asan_default_options(void)
 const char *__ubsan_default_options(void)
 {
 	return "print_stacktrace=1";
+}
+
+/* Asked when the program ends. */
+int __lsan_is_turned_off(void)
+{
+	return confined;
 }
 #endif

@@ -9,7 +9,8 @@
 #if defined(__SANITIZE_ADDRESS__)
 /*
  * Call before the process is confined.  Reports go to fd (borrowed) when it is not negative.
- * Leaks are unit tests' to find: LeakSanitizer needs another process, ptrace and /proc.
+ * No leaks are looked for at its end: LeakSanitizer needs another process, ptrace and /proc, which
+ * it no longer has.  Unit tests look for theirs, as commands do.
  */
 void sanitizer_confined(int fd);
 #else

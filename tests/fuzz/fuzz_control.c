@@ -11,12 +11,6 @@
 #include "sentry/boot/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-const char *__asan_default_options(void);
-
-const char *__asan_default_options(void)
-{
-	return "detect_leaks=0"; /* a boot_config lives as long as its sentry */
-}
 
 static void fuzz_process(const char *text, size_t size)
 {
@@ -32,8 +26,8 @@ static void fuzz_config(const char *text, size_t size)
 {
 	struct boot_config *c;
 
-	if (boot_config_decode(text, size, &c))
-		return;
+	if (!boot_config_decode(text, size, &c))
+		boot_config_free(c);
 }
 
 static void fuzz_frames(const char *bytes, size_t size)

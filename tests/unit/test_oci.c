@@ -28,6 +28,7 @@ static int parse(struct err *e, int argc, char **argv)
 	text = "";
 	on = false;
 	number = 0;
+	free(list.v);
 	list = (struct flag_list){NULL, 0};
 	e->msg[0] = 0;
 	return flags_parse(&set, argc, argv, e, NULL);
@@ -80,7 +81,7 @@ START_TEST(wrong_flags_are_named)
 END_TEST
 
 /* Loads `json` as a bundle's config.json; the message in e. */
-static int load(const char *json, struct spec **out, struct err *e)
+static int load(const char *json, struct spec *out, struct err *e)
 {
 	char dir[] = "/tmp/test_oci.XXXXXX", path[64];
 
@@ -126,7 +127,7 @@ static const struct {
 
 START_TEST(bad_spec_names_the_field)
 {
-	struct spec *s;
+	struct spec s;
 	struct err e;
 
 	ck_assert_int_lt(load(bad_specs[_i].json, &s, &e), 0);
@@ -138,7 +139,7 @@ END_TEST
 START_TEST(spec_with_unlimited_rlimit)
 {
 	struct boot_process p = {0};
-	struct spec *s;
+	struct spec s;
 	struct err e;
 
 	ck_assert_int_eq(
@@ -148,12 +149,14 @@ START_TEST(spec_with_unlimited_rlimit)
 		     "\"soft\":4096}],\"capabilities\":{\"bounding\":[\"CAP_KILL\"]}}}",
 		     &s, &e),
 		0);
-	ck_assert_int_eq(process_from_spec(s->process, "config.json", &p, &e), 0);
+	ck_assert_int_eq(process_from_spec(s.process, "config.json", &p, &e), 0);
 	ck_assert_uint_eq(p.uid, UINT32_MAX);
 	ck_assert_uint_eq(p.rlimits[0].max, UINT64_MAX);
 	ck_assert_uint_eq(p.rlimits[0].cur, 4096);
 	ck_assert_uint_eq(p.cap_bounding, 1 << 5);
 	ck_assert_uint_eq(p.umask, 022);
+	process_fini(&p);
+	spec_fini(&s);
 }
 END_TEST
 
@@ -218,6 +221,7 @@ START_TEST(boot_config_survives_the_wire)
 	ck_assert_str_eq(d->mounts[0].target, "/t");
 	ck_assert(d->mounts[0].overlay);
 	ck_assert_int_eq(d->proc_fd, 9);
+	boot_config_free(d);
 
 	/* Half a description is none. */
 	for (size_t n = 0; n < strlen(json); n += 7)
