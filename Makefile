@@ -22,7 +22,7 @@ B        := build/$(VARIANT)
 CC       := gcc
 Q        := $(if $(V),,@)
 
-PKGS     := libseccomp jansson libelf libdw
+PKGS     := jansson libelf libdw
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-missing-field-initializers
 HARDEN   := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
 CPPFLAGS := -I. -I$(B)/gen -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
@@ -32,7 +32,7 @@ LDLIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 PIE      := -pie
 # Every sandbox executes this file three times, and the dynamic linker takes most of a millisecond
 # each time: where all archives are there, the program is a static one (position-independent still).
-ARCHIVES := seccomp jansson dw elf lzma bz2 z
+ARCHIVES := jansson dw elf lzma bz2 z
 ifeq ($(SAN),)
 ifeq ($(filter lib%,$(foreach a,$(ARCHIVES),$(shell $(CC) -print-file-name=lib$(a).a))),)
 LDLIBS   := $(ARCHIVES:%=-l:lib%.a)
@@ -54,7 +54,7 @@ CPPFLAGS += -DNDEBUG -D_FORTIFY_SOURCE=3
 endif
 
 SRCDIRS  := sentry gofer platform syscalls oci
-SRCS     := $(filter-out platform/systrap/stub/%,$(shell find $(SRCDIRS) -name '*.c' | sort))
+SRCS     := $(filter-out platform/systrap/stub/% %_filter_gen.c,$(shell find $(SRCDIRS) -name '*.c' | sort))
 ASMS     := $(filter-out platform/systrap/stub/%,$(shell find $(SRCDIRS) -name '*.S' | sort))
 OBJS     := $(SRCS:%.c=$(B)/%.o) $(ASMS:%.S=$(B)/%.o)
 LIBOBJS  := $(filter-out $(B)/oci/main.o,$(OBJS))
@@ -110,6 +110,17 @@ $(STUB_D)/systrap-zygote.elf: $(STUB_D)/zygote.o platform/systrap/stub/zygote.ld
 $(B)/platform/systrap/blob.o: CPPFLAGS += -Wa,-I$(STUB_D)
 $(B)/platform/systrap/blob.o: $(STUB_D)/systrap-stub.bin $(STUB_D)/systrap-zygote.elf
 -include $(STUB_OBJS:.o=.d) $(STUB_D)/zygote.d
+
+# ---- system call filters of our own processes: libseccomp compiles them here, not at each start ----
+FILTERS := $(patsubst %_gen.c,$(B)/gen/%.h,$(shell find $(SRCDIRS) -name '*_filter_gen.c'))
+$(B)/%_filter_gen: %_filter_gen.c $(B)/flags
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc $(CPPFLAGS) -std=gnu11 $(WARN) $(if $(filter asan,$(SAN)),-D__SANITIZE_ADDRESS__) -MMD -MP -o $@ $< -lseccomp
+$(B)/gen/%_filter.h: $(B)/%_filter_gen
+	$(Q)mkdir -p $(@D)
+	$(Q)$< > $@.new && mv $@.new $@
+$(B)/sentry/host/confine.o $(B)/gofer/confine.o: $(FILTERS)
+-include $(FILTERS:$(B)/gen/%.h=$(B)/%_gen.d)
 
 clean:
 	rm -rf build

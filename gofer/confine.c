@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "gofer/gofer_filter.h"
+#include "sentry/host/filter.h"
 #include "sentry/lib/log.h"
 
 #define KEPT_CAPS                                                                                  \
@@ -68,4 +70,14 @@ int confine_privileges(void)
 	    prctl(PR_SET_DUMPABLE, 0) || setrlimit(RLIMIT_CORE, &nocore))
 		return -errno;
 	return 0;
+}
+
+int confine_calls(int conn_fd, int log_fd, int ready_fd, bool host_uds)
+{
+	const int fd[] = {
+		[FILTER_CONN] = conn_fd, [FILTER_LOG] = log_fd, [FILTER_READY] = ready_fd};
+
+	if (host_uds)
+		return filter_load(filter_sockets, ARRAY_SIZE(filter_sockets), fd, ARRAY_SIZE(fd));
+	return filter_load(filter_plain, ARRAY_SIZE(filter_plain), fd, ARRAY_SIZE(fd));
 }

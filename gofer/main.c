@@ -179,7 +179,7 @@ static int shut_in(const struct gofer_config *c, const struct setup *st)
 		log_warn("gofer: cannot drop privileges: %s", strerror(-err));
 		return err;
 	}
-	err = filter_install(st->conn_fd, st->log_fd, st->ready_fd, c->host_uds);
+	err = confine_calls(st->conn_fd, st->log_fd, st->ready_fd, c->host_uds);
 	if (err)
 		log_warn("gofer: cannot install the system call filter: %s", strerror(-err));
 	return err;

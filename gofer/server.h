@@ -149,8 +149,11 @@ HANDLER(op_connect);
 HANDLER(op_bind);
 HANDLER(op_close);
 
-/* ---- confine.c, filter.c ---- */
+/* ---- confine.c ---- */
 /* Makes the root an empty directory.  fd_dir stays usable and becomes the current directory. */
 int confine_root(int fd_dir) MUST_CHECK;
 int confine_privileges(void) MUST_CHECK;
-int filter_install(int conn_fd, int log_fd, int ready_fd, bool host_uds) MUST_CHECK;
+/* Descriptors that the system call filter (gofer_filter_gen.c) names. */
+enum { FILTER_CONN, FILTER_LOG, FILTER_READY };
+/* log_fd and ready_fd: -1 for none. */
+int confine_calls(int conn_fd, int log_fd, int ready_fd, bool host_uds) MUST_CHECK;

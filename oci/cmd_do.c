@@ -123,7 +123,9 @@ static int run(int argc, char **argv, struct err *e)
 	signals_hold();
 	if ((err = sandbox_create(&spec, &o, &sb, e)))
 		return err;
-	err = client_do(sb.owner_fd, json_pack("{s:s}", "cmd", "start"), e);
+	err = foreground_ask(sb.owner_fd, 0, e);
+	if (!err)
+		err = client_do(sb.owner_fd, json_pack("{s:s}", "cmd", "start"), e);
 	if (err == -ECONNRESET)
 		err = sandbox_died(&sb, id, e);
 	int code = err ? err : foreground_wait(sb.owner_fd, 0, &sb, id, e);

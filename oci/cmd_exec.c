@@ -239,6 +239,8 @@ static int run_and_wait(const struct state *s, int fd, const struct boot_process
 			dup2(null, i);
 		close(null);
 	}
+	if (!err)
+		err = foreground_ask(fd, pid, e);
 	return err ? err : foreground_wait(fd, pid, NULL, s->id, e);
 }
 

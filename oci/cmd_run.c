@@ -36,7 +36,10 @@ static int run(int argc, char **argv, struct err *e)
 	int code = container_create(&o, &sb, e);
 	if (code)
 		return code;
-	code = container_start(o.id, e);
+	if (!detach)
+		code = foreground_ask(sb.owner_fd, 0, e);
+	if (!code)
+		code = container_start(o.id, e);
 	if (!code && !detach) {
 		code = foreground_wait(sb.owner_fd, 0, &sb, o.id, e);
 		sandbox_reap(&sb);

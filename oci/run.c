@@ -73,6 +73,17 @@ static const char *mode(const struct signalfd_siginfo *si, int pid)
 	return pid ? "pid" : "init";
 }
 
+static void pass_signal(int control, int pid, const struct signalfd_siginfo *si)
+{
+	struct err ignored;
+	json_t *request = json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal", "mode", mode(si, pid),
+				    "pid", pid, "signo", (int)si->ssi_signo);
+
+	/* If it fails, the status on its way, or the connection's end, says why. */
+	if (send_request(control, request, &ignored))
+		return;
+}
+
 /* Guests change the caller's terminal, and may be killed before they put it back. */
 static int terminal_save(struct termios *t)
 {
@@ -98,7 +109,7 @@ static int wait_passing_signals(int control, int pid, struct sandbox *sb, const 
 	CLEANUP_FD int sig = signalfd(-1, &set, SFD_CLOEXEC);
 	if (sig < 0)
 		return err_errno(e, -errno, "signalfd");
-	int err = send_request(control, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid), e);
+	int err = 0;
 	struct pollfd p[2] = {{.fd = control, .events = POLLIN}, {.fd = sig, .events = POLLIN}};
 	while (!err) {
 		if (poll(p, 2, -1) < 0) {
@@ -108,13 +119,7 @@ static int wait_passing_signals(int control, int pid, struct sandbox *sb, const 
 		}
 		struct signalfd_siginfo si;
 		if (p[1].revents & POLLIN && read(sig, &si, sizeof(si)) == sizeof(si)) {
-			err = send_request(control,
-					   json_pack("{s:s, s:s, s:i, s:i}", "cmd", "signal",
-						     "mode", mode(&si, pid), "pid", pid, "signo",
-						     (int)si.ssi_signo),
-					   e);
-			if (err)
-				break;
+			pass_signal(control, pid, &si);
 		}
 		if (!p[0].revents)
 			continue;
@@ -129,6 +134,11 @@ static int wait_passing_signals(int control, int pid, struct sandbox *sb, const 
 	if (err == -ECONNRESET)
 		return err_set(e, err, "sandbox \"%s\" exited unexpectedly", id);
 	return err;
+}
+
+int foreground_ask(int control, int pid, struct err *e)
+{
+	return send_request(control, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid), e);
 }
 
 int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, struct err *e)

@@ -1,5 +1,6 @@
 /*
- * The gofer's system call filter: what follows, with these arguments; anything else kills.
+ * Prints the gofer's system call filters, compiled by libseccomp: what follows, with these
+ * arguments; anything else kills.
  *
  * openat2 takes its flags from memory, where a filter cannot look; it is bound to a directory
  * descriptor (never the current directory), and everything above the attach points is out of reach
@@ -10,18 +11,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <seccomp.h>
-#include <stdio.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <linux/openat2.h>
 
-#include "sentry/lib/compiler.h"
+#include "sentry/host/filter.h"
+#include "sentry/host/filter_gen.h"
 
 #define LOW32 0xffffffffULL
-#define IS_CWD(n) SCMP_CMP(n, SCMP_CMP_MASKED_EQ, LOW32, (uint32_t)AT_FDCWD)
-#define IS(n, v) SCMP_CMP(n, SCMP_CMP_MASKED_EQ, LOW32, (uint32_t)(v))
+#define IS(n, v) FILTER_EQ(n, v)
+#define IS_CWD(n) IS(n, AT_FDCWD)
 #define HAS_NO(n, bits) SCMP_CMP(n, SCMP_CMP_MASKED_EQ, (uint64_t)(bits), 0)
 #define MAX_RULES 4
 
@@ -56,11 +59,11 @@ static int add_plain(scmp_filter_ctx ctx)
 	return err;
 }
 
-static int add_checked(scmp_filter_ctx ctx, int conn_fd)
+static int add_checked(scmp_filter_ctx ctx)
 {
 	const struct rule rules[] = {
-		{SYS_recvmsg, 2, {IS(0, conn_fd), IS(2, MSG_CMSG_CLOEXEC)}},
-		{SYS_sendmsg, 2, {IS(0, conn_fd), IS(2, MSG_NOSIGNAL)}},
+		{SYS_recvmsg, 2, {IS(0, FILTER_FD(FILTER_CONN)), IS(2, MSG_CMSG_CLOEXEC)}},
+		{SYS_sendmsg, 2, {IS(0, FILTER_FD(FILTER_CONN)), IS(2, MSG_NOSIGNAL)}},
 		{SYS_openat,
 		 2,
 		 {IS_CWD(0), HAS_NO(2, O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))}},
@@ -85,6 +88,8 @@ static int add_checked(scmp_filter_ctx ctx, int conn_fd)
 		 3,
 		 {HAS_NO(2, PROT_EXEC), IS(3, MAP_PRIVATE | MAP_ANONYMOUS), IS(4, -1)}},
 		{SYS_mremap, 1, {HAS_NO(3, LOW32 & ~(uint64_t)MREMAP_MAYMOVE)}},
+		{SYS_write, 1, {IS(0, FILTER_FD(FILTER_LOG))}},
+		{SYS_write, 1, {IS(0, FILTER_FD(FILTER_READY))}},
 	};
 
 	return add_rules(ctx, rules, ARRAY_SIZE(rules));
@@ -126,27 +131,27 @@ static int add_sanitizer(scmp_filter_ctx ctx)
 	return err;
 }
 
-int filter_install(int conn_fd, int log_fd, int ready_fd, bool host_uds)
+static int print(bool host_uds, const char *name)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int err = !ctx || seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 
-	if (!ctx)
-		return -ENOMEM;
-	int err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (!err)
 		err = add_plain(ctx);
 	if (!err)
-		err = add_checked(ctx, conn_fd);
+		err = add_checked(ctx);
 	if (!err)
 		err = add_sanitizer(ctx);
-	if (!err && log_fd >= 0)
-		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SYS_write, 1, IS(0, log_fd));
-	if (!err && ready_fd >= 0)
-		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SYS_write, 1, IS(0, ready_fd));
 	if (!err && host_uds)
 		err = add_sockets(ctx);
 	if (!err)
-		err = seccomp_load(ctx);
+		err = filter_print(ctx, name);
 	seccomp_release(ctx);
 	return err;
+}
+
+int main(void)
+{
+	return print(false, "filter_plain") || print(true, "filter_sockets") ? EXIT_FAILURE
+									     : EXIT_SUCCESS;
 }
