@@ -410,11 +410,31 @@ int systrap_fork(struct p_thread *parent, struct p_aspace **as, struct p_thread 
 		return err;
 	(*th)->regs = parent->regs;
 	atomic_store(&(*th)->direct, atomic_load(&parent->direct));
+	atomic_store(&parent->as->pf->pool_size, SYSTRAP_POOL_SIZE);
 	pool_refill(parent->as->pf);
 	return 0;
 }
 
-/* ---- the pool of ready processes ---- */
+/*
+ * ---- the pool of ready processes ----
+ *
+ * One is made while the sandbox starts, for its first program.  More only pay where programs are
+ * started by others, and those fork first: each costs the sandbox's start and end 0.2 ms.
+ */
+
+static struct p_thread *pool_take(struct systrap *pf)
+{
+	struct p_thread *th = NULL;
+	int one = 1;
+
+	mutex_lock(&pf->lock, &lc_platform);
+	if (pf->npool)
+		th = pf->pool[--pf->npool];
+	mutex_unlock(&pf->lock, &lc_platform);
+	if (!atomic_compare_exchange_strong(&pf->pool_size, &one, 0) && one)
+		pool_refill(pf);
+	return th;
+}
 
 int systrap_aspace_create(struct platform *platform, struct p_aspace **as, struct p_thread **th)
 {
@@ -422,18 +442,8 @@ int systrap_aspace_create(struct platform *platform, struct p_aspace **as, struc
 
 	if (atomic_load(&pf->broken))
 		return -ESRCH;
-	for (;;) {
-		*as = NULL;
-		mutex_lock(&pf->lock, &lc_platform);
-		if (pf->npool) {
-			pf->npool--;
-			*as = pf->pool[pf->npool].as;
-			*th = pf->pool[pf->npool].th;
-		}
-		mutex_unlock(&pf->lock, &lc_platform);
-		pool_refill(pf);
-		if (!*as)
-			break;
+	while ((*th = pool_take(pf))) {
+		*as = (*th)->as;
 		if (!atomic_load(&(*as)->dead))
 			return 0;
 		systrap_thread_destroy(*th);
@@ -448,8 +458,9 @@ int systrap_aspace_create(struct platform *platform, struct p_aspace **as, struc
 static bool pool_want(struct systrap *pf, bool *kit)
 {
 	mutex_lock(&pf->lock, &lc_platform);
-	*kit = pf->nkits < SYSTRAP_KITS;
-	bool want = pf->npool < SYSTRAP_POOL_SIZE;
+	int size = atomic_load(&pf->pool_size);
+	*kit = size > 1 && pf->nkits < SYSTRAP_KITS;
+	bool want = pf->npool < size;
 	mutex_unlock(&pf->lock, &lc_platform);
 	return want;
 }
@@ -466,10 +477,8 @@ static bool pool_add(struct systrap *pf)
 		return false;
 	mutex_lock(&pf->lock, &lc_platform);
 	bool room = pf->npool < SYSTRAP_POOL_SIZE && !pf->stopping;
-	if (room) {
-		pf->pool[pf->npool].as = as;
-		pf->pool[pf->npool++].th = th;
-	}
+	if (room)
+		pf->pool[pf->npool++] = th;
 	mutex_unlock(&pf->lock, &lc_platform);
 	if (!room) {
 		systrap_thread_destroy(th);
@@ -524,9 +533,10 @@ int pool_start(struct systrap *pf)
 void pool_drain(struct systrap *pf)
 {
 	while (pf->npool) {
-		pf->npool--;
-		systrap_thread_destroy(pf->pool[pf->npool].th);
-		aspace_put(pf->pool[pf->npool].as);
+		struct p_thread *th = pf->pool[--pf->npool];
+		struct p_aspace *as = th->as;
+		systrap_thread_destroy(th);
+		aspace_put(as);
 	}
 	while (pf->nkits)
 		kit_free(&pf->kits[--pf->nkits]);

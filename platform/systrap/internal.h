@@ -177,11 +177,9 @@ struct systrap {
 	struct mutex fork_lock; /* lc_zygote: the zygote's clones */
 	struct kit kits[SYSTRAP_KITS];
 	int nkits;
-	struct {
-		struct p_aspace *as;
-		struct p_thread *th;
-	} pool[SYSTRAP_POOL_SIZE];
+	struct p_thread *pool[SYSTRAP_POOL_SIZE]; /* each the only one of a fresh process */
 	int npool;
+	_Atomic int pool_size;	 /* how many are wanted now: one until the first fork, then all */
 	_Atomic uint32_t refill; /* futex: bumped when the pools want refilling */
 	struct mutex clone_gate; /* lc_clone: held while strays are looked for */
 	int clones;		 /* in flight; pf->lock */

@@ -50,6 +50,7 @@ static int systrap_prepare(const struct p_options *opt, struct platform **out)
 	if (pf->opt.max_guest_processes <= 0)
 		pf->opt.max_guest_processes = SYSTRAP_MAX_PROCESSES;
 	pf->doorbell_r = pf->doorbell_w = pf->listener = -1;
+	pf->pool_size = 1;
 	pf->ncpus = count_cpus();
 	pf->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
 	list_init(&pf->aspaces);

@@ -134,6 +134,8 @@ int kernel_start_workers(void)
 
 void worker_host_block_begin(void)
 {
+	if (!is_worker)
+		return;
 	int away = atomic_fetch_add(&blocked, 1) + 1;
 	int all = atomic_load(&workers);
 	if (all - away < (int)kernel->ncpus && all < WORKERS_MAX && worker_spawn())
@@ -144,7 +146,8 @@ void worker_host_block_begin(void)
 
 void worker_host_block_end(void)
 {
-	atomic_fetch_sub(&blocked, 1);
+	if (is_worker)
+		atomic_fetch_sub(&blocked, 1);
 }
 
 /* ---- sleeping ---- */
