@@ -143,7 +143,7 @@ static ssize_t write_locked(struct task *t, struct file *f, struct uio *io, int6
 
 static ssize_t write_once(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags)
 {
-	bool append = flags & IO_APPEND || f->flags & O_APPEND;
+	bool append = flags & IO_APPEND || (f->flags & O_APPEND && !(flags & IO_NOAPPEND));
 	struct sleep_lock *end = NULL;
 
 	if (!file_has_pos(f))
@@ -170,6 +170,7 @@ ssize_t io_write(struct task *t, struct file *f, struct uio *io, int64_t *off, i
 	struct io_wait w = {.queued = false};
 	ssize_t n, total = 0;
 
+	io->in_place = flags & IO_NOAPPEND;
 	for (;;) {
 		n = write_once(t, f, io, off, flags);
 		if (n >= 0) {

@@ -21,6 +21,7 @@ enum {
 	IO_NONBLOCK = 1, /* RWF_NOWAIT */
 	IO_APPEND = 2,	 /* RWF_APPEND */
 	IO_SYNC = 4,	 /* RWF_SYNC, RWF_DSYNC */
+	IO_NOAPPEND = 8, /* RWF_NOAPPEND: at the offset, O_APPEND or not */
 };
 /*
  * read(2) and write(2) once the arguments are decoded: waits as the file and its flags say, and

@@ -116,6 +116,24 @@ static long ioctl_fioqsize(struct task *t, struct file *f, uint64_t arg)
 	return copy_out_val(&t->um, UADDR(arg), &size);
 }
 
+/* No file system here shares blocks between files; what is wrong otherwise comes first. */
+static long ioctl_clone(struct task *t, const struct file *out, int src_fd)
+{
+	CLEANUP_FILE struct file *in = fdtable_file(t->fds, src_fd);
+
+	if (!in)
+		return -EBADF;
+	if (in->inode->sb != out->inode->sb)
+		return -EXDEV;
+	if (inode_is_dir(in->inode) || inode_is_dir(out->inode))
+		return -EISDIR;
+	if (!S_ISREG(in->inode->mode) || !S_ISREG(out->inode->mode))
+		return -EINVAL;
+	if (!file_readable(in) || !file_writable(out) || out->flags & O_APPEND)
+		return -EBADF;
+	return -EOPNOTSUPP;
+}
+
 long sys_ioctl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 {
 	CLEANUP_FILE struct file *f = fdtable_file(t->fds, fd);
@@ -141,7 +159,13 @@ long sys_ioctl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 		return copy_out_val(&t->um, UADDR(arg), &size);
 	}
 	case FICLONE:
-	case FICLONERANGE:
+		return ioctl_clone(t, f, (int)arg);
+	case FICLONERANGE: {
+		struct file_clone_range r;
+		if (copy_in_val(&t->um, &r, UADDR(arg)))
+			return -EFAULT;
+		return ioctl_clone(t, f, (int)r.src_fd);
+	}
 	case FIDEDUPERANGE:
 		return -EOPNOTSUPP;
 	case FIONREAD:

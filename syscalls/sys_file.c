@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <unistd.h>
 
 #include "sentry/abi/dirent.h"
 #include "sentry/vfs/notify.h"
@@ -109,6 +110,50 @@ long sys_ftruncate(struct task *t, int fd, int64_t length)
 	if (!err && !(err = inode_truncate(f->inode, (uint64_t)length, t->cred)))
 		notify_file(f, IN_MODIFY);
 	return err;
+}
+
+/* ---- the page cache, of which the host's is not ours to see ---- */
+
+struct linux_cachestat_range {
+	uint64_t off, len;
+};
+struct linux_cachestat {
+	uint64_t cache, dirty, writeback, evicted, recently_evicted;
+};
+_Static_assert(sizeof(struct linux_cachestat) == 40, "ABI");
+
+static bool may_see_cache(struct task *t, struct file *f)
+{
+	return file_writable(f) || inode_owner_or_capable(f->inode, t->cred) ||
+	       !inode_permission(f->inode, W_OK, t->cred);
+}
+
+long sys_cachestat(struct task *t, int fd, uaddr_t range, uaddr_t to, unsigned flags)
+{
+	CLEANUP_FILE struct file *f = fdtable_file(t->fds, fd);
+	struct linux_cachestat_range r;
+	struct linux_cachestat cs = {0};
+	struct kstat st;
+	int err;
+
+	if (!f)
+		return -EBADF;
+	if (copy_in_val(&t->um, &r, range))
+		return -EFAULT;
+	if (!may_see_cache(t, f))
+		return -EPERM;
+	if (flags)
+		return -EINVAL;
+	if (S_ISREG(f->inode->mode)) {
+		if ((err = vfs_getattr(f->path, &st)))
+			return err;
+		uint64_t pages = st.size / PAGE_SIZE + (st.size % PAGE_SIZE != 0);
+		uint64_t first = r.off / PAGE_SIZE, end = pages;
+		if (r.len && r.len - 1 <= UINT64_MAX - r.off)
+			end = MIN(pages, (r.off + r.len - 1) / PAGE_SIZE + 1);
+		cs.cache = end > first ? end - first : 0;
+	}
+	return copy_out_val(&t->um, to, &cs);
 }
 
 long sys_fallocate(struct task *t, int fd, int mode, int64_t offset, int64_t len)

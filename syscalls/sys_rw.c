@@ -10,6 +10,9 @@
 
 #define IOV_STACK 16
 #define COPY_CHUNK 65536
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x20
+#endif
 
 /* ---- one buffer ---- */
 
@@ -102,9 +105,12 @@ long sys_pwritev(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_l
 /* RWF_* as IO_*; -EOPNOTSUPP for what is not known. */
 static int io_flags(int rwf, bool write)
 {
-	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND))
+	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND))
 		return -EOPNOTSUPP;
+	if ((rwf & (RWF_APPEND | RWF_NOAPPEND)) == (RWF_APPEND | RWF_NOAPPEND))
+		return -EINVAL;
 	return (rwf & RWF_NOWAIT ? IO_NONBLOCK : 0) | (write && rwf & RWF_APPEND ? IO_APPEND : 0) |
+	       (write && rwf & RWF_NOAPPEND ? IO_NOAPPEND : 0) |
 	       (rwf & (RWF_DSYNC | RWF_SYNC) ? IO_SYNC : 0);
 }
 

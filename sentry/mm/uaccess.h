@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -61,6 +62,7 @@ struct uio {
 	size_t seg; /* current segment and offset in it */
 	uint64_t off;
 	uint64_t left; /* bytes left in all */
+	bool in_place; /* a write goes to its offset, O_APPEND or not (RWF_NOAPPEND) */
 };
 
 #ifndef UIO_MAXIOV /* sys/uio.h has it too */

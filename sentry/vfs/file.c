@@ -186,7 +186,7 @@ static ssize_t write_checked(struct file *f, struct uio *io, int64_t *off, uint6
 	int64_t pos = off ? *off : f->pos;
 	if (off && pos < 0)
 		return -EINVAL;
-	if (f->flags & O_APPEND)
+	if (f->flags & O_APPEND && !io->in_place)
 		pos = inode_size(f->inode);
 	ssize_t n = write_at(f, io, &pos, fsize_limit);
 	if (n < 0)

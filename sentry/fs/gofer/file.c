@@ -30,14 +30,14 @@ static ssize_t gofer_file_read(struct file *f, struct uio *io, int64_t *off)
  * other writes and truncations.  An append goes to where the host's file ends, which somebody
  * else may have moved.
  */
-static ssize_t write_piece(struct file *f, const void *buf, size_t n, int64_t *off)
+static ssize_t write_piece(struct file *f, const void *buf, size_t n, bool append, int64_t *off)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
 	int fd = atomic_load(&gi->rw_fd);
 	struct stat st;
 
 	mutex_lock(&gi->in.data_lock, &lc_inode_data2);
-	if (atomic_load(&f->flags) & O_APPEND)
+	if (append)
 		*off = gi_shared(gi) && gofer_fstat(fd, &st) == 0 ? st.st_size
 								  : (int64_t)gi->in.size;
 	ssize_t r = pwrite(fd, buf, n, *off);
@@ -57,13 +57,14 @@ static ssize_t write_piece(struct file *f, const void *buf, size_t n, int64_t *o
 
 static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf, size_t room)
 {
+	bool append = atomic_load(&f->flags) & O_APPEND && !io->in_place;
 	ssize_t done = 0;
 
 	while (io->left) {
 		ssize_t n = uio_get(io, buf, MIN(io->left, room));
 		if (n <= 0)
 			return done ? done : n;
-		ssize_t r = write_piece(f, buf, (size_t)n, off);
+		ssize_t r = write_piece(f, buf, (size_t)n, append, off);
 		if (r < n)
 			uio_revert(io, (size_t)(n - (r > 0 ? r : 0)));
 		if (r < 0)

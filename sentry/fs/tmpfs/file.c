@@ -68,6 +68,7 @@ static ssize_t file_read_op(struct file *f, struct uio *io, int64_t *off)
 static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf, size_t size)
 {
 	struct tmpfs_inode *ti = tmpfs_inode(f->inode);
+	bool append = f->flags & O_APPEND && !io->in_place;
 	ssize_t total = 0;
 	while (io->left) {
 		size_t want = MIN(io->left, size);
@@ -75,7 +76,7 @@ static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf
 		if (n <= 0)
 			return total ? total : n;
 		uint64_t at = *off;
-		ssize_t done = tmpfs_data_write(ti, buf, n, f->flags & O_APPEND, &at);
+		ssize_t done = tmpfs_data_write(ti, buf, n, append, &at);
 		if (done < n)
 			uio_revert(io, done < 0 ? n : n - done);
 		if (done < 0)
