@@ -135,7 +135,7 @@ static ssize_t write_locked(struct task *t, struct file *f, struct uio *io, int6
 
 	if (n)
 		return n;
-	n = flags & IO_APPEND ? file_append(f, io, limit) : file_write(f, io, off, limit);
+	n = flags & IO_APPEND ? file_append(f, io, !off, limit) : file_write(f, io, off, limit);
 	if (n == -EFBIG && limit != RLIM_K_INFINITY)
 		task_send_own_signal(t, SIGXFSZ);
 	return n;

@@ -151,7 +151,7 @@ static int check_write(const struct file *f)
 	return f->ops->write ? 0 : -EINVAL;
 }
 
-static ssize_t append_checked(struct file *f, struct uio *io, uint64_t fsize_limit)
+static ssize_t append_checked(struct file *f, struct uio *io, bool move, uint64_t fsize_limit)
 {
 	int err = check_write(f);
 
@@ -160,12 +160,15 @@ static ssize_t append_checked(struct file *f, struct uio *io, uint64_t fsize_lim
 	if (f->ops->stream)
 		return f->ops->write(f, io, NULL);
 	int64_t pos = inode_size(f->inode);
-	return write_at(f, io, &pos, fsize_limit);
+	ssize_t n = write_at(f, io, &pos, fsize_limit);
+	if (n >= 0 && move)
+		f->pos = pos;
+	return n;
 }
 
-ssize_t file_append(struct file *f, struct uio *io, uint64_t fsize_limit)
+ssize_t file_append(struct file *f, struct uio *io, bool move, uint64_t fsize_limit)
 {
-	ssize_t n = append_checked(f, io, fsize_limit);
+	ssize_t n = append_checked(f, io, move, fsize_limit);
 
 	if (n > 0)
 		notify_file(f, IN_MODIFY);

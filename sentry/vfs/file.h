@@ -111,9 +111,9 @@ void path_put_p(struct path *p);
  * ops.  off NULL: the file's own position. */
 ssize_t file_read(struct file *f, struct uio *io, int64_t *off) MUST_CHECK;
 ssize_t file_write(struct file *f, struct uio *io, int64_t *off, uint64_t fsize_limit) MUST_CHECK;
-/* file_write at the end of the file, whatever its flags and position (RWF_APPEND); *off, if not
- * NULL, is left alone. */
-ssize_t file_append(struct file *f, struct uio *io, uint64_t fsize_limit) MUST_CHECK;
+/* file_write at the end of the file, whatever its flags and position (RWF_APPEND); the position
+ * moves there only if `move` is set. */
+ssize_t file_append(struct file *f, struct uio *io, bool move, uint64_t fsize_limit) MUST_CHECK;
 int64_t file_seek(struct file *f, int64_t off, int whence) MUST_CHECK;
 uint32_t file_poll(struct file *f);
 struct waitq *file_waitq(struct file *f); /* NULL: readiness never changes */
