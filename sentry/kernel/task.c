@@ -188,6 +188,7 @@ int task_walk_env(struct task *t, int dirfd, const char *name, struct walk_env *
 	env->cred = t->cred;
 	mutex_lock(&t->fs->lock, &lc_fs);
 	env->root = path_get(t->fs->root);
+	env->umask = t->fs->umask;
 	env->start = name[0] == '/' ? path_get(t->fs->root) : path_get(t->fs->cwd);
 	mutex_unlock(&t->fs->lock, &lc_fs);
 	if (name[0] == '/' || dirfd == AT_FDCWD)
