@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/lib/cleanup.h"
 #include "syscalls/syscalls.h"
@@ -71,6 +72,8 @@ long sys_pidfd_send_signal(struct task *t, int pidfd, int sig, uaddr_t uinfo, un
 	if (!f)
 		return -EBADF;
 	struct thread_group *tg = pidfd_group(f);
+	if (!tg)
+		tg = proc_dir_group(f);
 	if (!tg)
 		return -EBADF;
 	if (sig < 0 || sig > LINUX_NSIG)

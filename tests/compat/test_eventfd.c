@@ -224,3 +224,24 @@ TEST(pidfd_send_signal_kills)
 	EXPECT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(WTERMSIG(status), SIGTERM);
 }
+
+TEST(pidfd_send_signal_takes_a_directory_of_proc)
+{
+	int status, fd = (int)EXPECT_OK(open("/proc/self", O_RDONLY | O_DIRECTORY));
+	int root = (int)EXPECT_OK(open("/proc", O_RDONLY | O_DIRECTORY));
+	char name[32];
+
+	EXPECT_OK(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0));
+	EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, root, 0, NULL, 0), EBADF);
+	close(fd);
+	pid_t pid = (pid_t)EXPECT_OK(fork());
+	if (!pid)
+		for (;;)
+			pause();
+	snprintf(name, sizeof(name), "/proc/%d", pid);
+	fd = (int)EXPECT_OK(open(name, O_RDONLY | O_DIRECTORY));
+	EXPECT_OK(syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0));
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(WTERMSIG(status), SIGKILL);
+	EXPECT_ERRNO(syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0), ESRCH);
+}

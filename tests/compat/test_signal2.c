@@ -740,13 +740,16 @@ TEST(sigcont_and_stops_cancel_each_other_while_pending)
 
 TEST(sigcont_continues_even_when_blocked_and_ignored)
 {
-	int status;
-	pid_t pid = fork();
+	int status, go[2];
+	char byte = 0;
 
+	EXPECT_OK(pipe(go)); /* its end would hide that it continued */
+	pid_t pid = fork();
 	if (pid == 0) {
 		signal(SIGCONT, SIG_IGN);
 		mask(SIG_BLOCK, SIGCONT);
 		raise(SIGSTOP);
+		EXPECT_EQ(read(go[0], &byte, 1), 1);
 		_exit(12);
 	}
 	EXPECT_EQ(waitpid(pid, &status, WUNTRACED), pid);
@@ -754,6 +757,7 @@ TEST(sigcont_continues_even_when_blocked_and_ignored)
 	EXPECT_OK(kill(pid, SIGCONT));
 	EXPECT_EQ(waitpid(pid, &status, WCONTINUED), pid);
 	EXPECT(WIFCONTINUED(status));
+	EXPECT_EQ(write(go[1], &byte, 1), 1);
 	EXPECT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(WEXITSTATUS(status), 12);
 }

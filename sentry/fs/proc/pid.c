@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/run.h"
 
 void proc_task_free(void *task)
@@ -388,6 +389,13 @@ static int thread_readdir(struct inode *dir, struct dir_context *ctx, int64_t *o
 
 static const struct synth_dir_ops group_ops = {TASK_COMMON, group_lookup, group_readdir};
 static const struct synth_dir_ops thread_ops = {TASK_COMMON, thread_lookup, thread_readdir};
+
+struct thread_group *proc_dir_group(const struct file *f)
+{
+	struct task *t = synth_dir_is(f->inode, &group_ops) ? synth_arg(f->inode) : NULL;
+
+	return t && t->tid == t->tg->tgid ? t->tg : NULL;
+}
 
 static int parse_id(const char *name)
 {

@@ -91,6 +91,13 @@ struct inode *synth_dir_new(struct super_block *sb, uint32_t mode, const struct 
 	return n ? &n->in : NULL;
 }
 
+bool synth_dir_is(const struct inode *in, const struct synth_dir_ops *ops)
+{
+	bool dir = in->ops == &synth_dir_iops || in->ops == &synth_dir_guarded_iops;
+
+	return dir && synth_node((struct inode *)(uintptr_t)in)->dir_ops == ops;
+}
+
 /* ---- links ---- */
 
 static ssize_t link_readlink(struct inode *in, char *buf, size_t size)

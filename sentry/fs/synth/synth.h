@@ -113,6 +113,8 @@ struct synth_table {
 int synth_add_table(struct inode *dir, const struct synth_table *table) MUST_CHECK;
 
 void *synth_arg(const struct inode *in); /* what the constructor got */
+/* Is it a synthetic directory with these ops?  Any inode may be asked about. */
+bool synth_dir_is(const struct inode *in, const struct synth_dir_ops *ops);
 /* Gives a fresh inode another number or owner, before anybody else sees it. */
 void synth_set_ino(struct inode *in, uint64_t ino);
 void synth_set_owner(struct inode *in, uint32_t uid, uint32_t gid);
