@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "sentry/boot/internal.h"
+#include "sentry/aio/aio.h"
 #include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
@@ -88,6 +89,7 @@ int join_parts(void)
 	procfs_capture_host();
 	capture_cpus();
 	mm_shared_anon_file = shmem_zero_setup;
+	aio_init();
 	ipc_shm_file = shm_file;
 	vfs_open_fifo = fifo_open;
 	dev_tty_open = open_tty;

@@ -118,10 +118,14 @@ struct mm *mm_get(struct mm *mm)
 	return mm;
 }
 
+void (*mm_gone_hook)(const struct mm *mm);
+
 void mm_put(struct mm *mm)
 {
 	if (!mm || !ref_put(&mm->ref))
 		return;
+	if (mm_gone_hook)
+		mm_gone_hook(mm);
 	if (mm->as)
 		mm->pf->ops->aspace_put(mm->as);
 	struct vma *v;

@@ -112,6 +112,22 @@ static const struct file_ops eventfd_ops = {
 	.release = eventfd_release,
 };
 
+bool file_is_eventfd(const struct file *f)
+{
+	return f->ops == &eventfd_ops;
+}
+
+void eventfd_signal(struct file *f)
+{
+	struct eventfd *e = f->priv;
+
+	mutex_lock(&e->lock, &lc_pipe);
+	if (e->count < COUNT_MAX)
+		e->count++;
+	mutex_unlock(&e->lock, &lc_pipe);
+	waitq_notify(&e->wq, POLLIN);
+}
+
 int eventfd_create_file(unsigned count, int flags, struct file **out)
 {
 	struct eventfd *e = calloc(1, sizeof(*e));
