@@ -144,6 +144,8 @@ struct platform_ops {
 	pid_t (*host_pid)(struct p_aspace *as); /* in the sentry's PID namespace; for procfs */
 	pid_t (*host_tid)(
 		struct p_thread *th); /* its host thread, as host_pid; NULL member: unknown */
+	/* CPU time in ns that the host thread had used before it became th's; NULL member: 0. */
+	int64_t (*cpu_before)(struct p_thread *th);
 
 	/* ---- running ---- */
 	void (*resume)(struct p_thread *th);
@@ -164,8 +166,8 @@ struct platform_ops {
 	 * Whether the platform may answer calls by itself (futex, sched_yield, membarrier, rseq);
 	 * on at first, inherited by fork and thread_create, taken at the next resume.  Off: every
 	 * call is reported - for threads that are traced, filtered, or shown by --strace - but for
-	 * those that guest code may make of the host by itself (systrap: all of these four with
-	 * absolute timeouts or none).
+	 * those that guest code may make of the host by itself (systrap: all of these but rseq,
+	 * with absolute timeouts or none).
 	 */
 	void (*set_direct)(struct p_thread *th, bool on);
 	/* For a thread stopped at such a call (orig_rax and registers as reported): resumes it by

@@ -118,7 +118,7 @@ int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsign
 	as->nblocks = 1;
 	as->nonce = pf->nonce_seed + atomic_fetch_add(&pf->nonce_count, 1) * 0x9e3779b97f4a7c15ULL;
 	*th = thread_alloc(as, (struct st_pageset *)(k->sets + slot * ST_SET_SIZE),
-			   ST_BLOCK(block) + ST_SETS_OFF + slot * ST_SET_SIZE);
+			   ST_BLOCK(block) + ST_SETS_OFF + slot * ST_SET_SIZE, true);
 	if (!*th)
 		goto fail;
 	(*th)->leader = true;

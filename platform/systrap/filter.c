@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #define X32_BIT 0x40000000u
 
@@ -218,7 +219,7 @@ static void allow_arch_prctl(struct prog *p)
 
 static void allow_clock_gettime(struct prog *p)
 {
-	static const uint32_t clocks[] = {1}; /* CLOCK_MONOTONIC */
+	static const uint32_t clocks[] = {CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID};
 	unsigned at = section(p, SYS_clock_gettime);
 
 	load(p, ARG_LO(0));
@@ -247,7 +248,6 @@ static void outside(struct prog *p)
 	allow_futex_outside(p);
 	allow_plain(p, SYS_sched_yield);
 	allow_membarrier(p, false);
-	allow_plain(p, SYS_rseq);
 	ret(p, SECCOMP_RET_TRAP);
 }
 

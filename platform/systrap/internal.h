@@ -59,6 +59,16 @@ struct kit {	    /* what a new process needs, made ahead */
 	int ctl, guest_ctl;
 };
 
+/* A host thread whose guest thread has ended, and which waits for the next one of its process. */
+struct parked {
+	uint16_t block, slot;
+	bool fast; /* p_thread.fast and .fpstate, as it was left */
+	pid_t tid;
+	uint64_t fpstate;
+	int64_t cpu_ns;
+};
+#define SYSTRAP_PARKED 8 /* a process */
+
 struct block {
 	char *sets;	  /* our mapping, ST_SETS_LEN */
 	uint16_t index;	  /* ST_BLOCK(index) */
@@ -99,8 +109,10 @@ struct p_aspace {
 	struct site *sites;
 	uint32_t nsites;
 	struct site_count counts[64];
-	struct block *blocks; /* cmd_lock */
+	struct block *blocks; /* cmd_lock, as the next three */
 	size_t nblocks;
+	struct parked parked[SYSTRAP_PARKED];
+	int nparked;
 };
 
 struct p_thread {
@@ -111,6 +123,7 @@ struct p_thread {
 	struct st_pageset *ps;
 	uint64_t ps_addr; /* where the guest has it */
 	pid_t tid;
+	int64_t cpu_before; /* ns that the host thread had used when it was parked; a hint */
 	bool leader;
 	_Atomic bool direct;	  /* calls may go straight to the host */
 	struct list_head pending; /* pf->pending: exactly one clone(2) of it may continue */
@@ -293,7 +306,9 @@ int sets_create(char **map);
 void pool_drain(struct systrap *pf);
 
 /* thread.c */
-struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64_t ps_addr);
+/* fresh: the host thread is still to come; else it waits for its turn in the stub. */
+struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64_t ps_addr,
+			      bool fresh);
 void thread_free(struct p_thread *th);
 int systrap_thread_create(struct p_thread *parent, struct p_thread **th);
 void systrap_thread_destroy(struct p_thread *th);

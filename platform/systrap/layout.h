@@ -132,7 +132,10 @@ struct st_pageset {
 	uint32_t tid;	 /* cleared by the host kernel when the thread has ended */
 	uint32_t ops_done;
 	uint32_t new_ctl; /* ST_CMD_FORK, child: its control socket's number */
-	uint32_t pad1[5];
+	uint32_t pad1;
+	/* The registration of rseq(2) that the host has for the thread; address 0: none. */
+	uint64_t rseq;
+	uint32_t rseq_len, rseq_sig;
 
 	/* Written by the sentry. */
 	uint32_t cmd;
@@ -162,6 +165,8 @@ struct st_pageset {
 	int64_t start_error;
 	uint32_t filter_len;
 	uint32_t filter_done;
+
+	int64_t cpu_ns; /* stub: CPU time of the host thread when its guest thread called exit(2) */
 
 	struct st_op ops[ST_OPS_MAX] __attribute__((aligned(4096)));
 	uint64_t filter[512]; /* struct sock_filter, 8 bytes each */

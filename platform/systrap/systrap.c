@@ -144,6 +144,11 @@ static pid_t thread_tid(struct p_thread *th)
 	return th->tid;
 }
 
+static int64_t thread_cpu_before(struct p_thread *th)
+{
+	return th->cpu_before;
+}
+
 static void *thread_owner(struct p_thread *th)
 {
 	return th->owner;
@@ -194,6 +199,7 @@ const struct platform_ops platform_systrap = {
 	.aspace_kill = aspace_kill,
 	.host_pid = aspace_pid,
 	.host_tid = thread_tid,
+	.cpu_before = thread_cpu_before,
 	.resume = thread_resume,
 	.interrupt = thread_interrupt,
 	.event = thread_event,

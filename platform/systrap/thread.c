@@ -1,6 +1,9 @@
 /*
  * Threads: slots, the host clone that fills one, and the end.
  *
+ * A host thread outlives its guest thread: it stays parked in the stub, and the next guest thread
+ * of the process takes it over.  A clone with its supervision costs several times as much.
+ *
  * A slot serves one thread after another of the same process, never across fork or exec.  It is
  * free again when the host kernel has cleared the thread id in its page set.  The thread-group
  * leader is never made to exit before its process: remote access and signals go by its id, so its
@@ -54,8 +57,10 @@ static struct p_thread *take_free(struct systrap *pf)
 	return th;
 }
 
-struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64_t ps_addr)
+struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64_t ps_addr,
+			      bool fresh)
 {
+	size_t kept = offsetof(struct st_pageset, cmd);
 	struct systrap *pf = as->pf;
 
 	mutex_lock(&pf->lock, &lc_platform);
@@ -69,6 +74,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->ps = ps;
 	th->ps_addr = ps_addr;
 	th->tid = 0;
+	th->cpu_before = 0;
 	th->leader = false;
 	th->owner = NULL;
 	th->cmd_seq = 0;
@@ -87,11 +93,15 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->regs.ss = ARCH_USER_DS;
 	th->regs.eflags = ARCH_EFLAGS_FIXED;
 
-	/* All of it but the words that the host kernel or a waking futex may still look at. */
-	memset((char *)ps + sizeof(ps->turn), 0,
-	       offsetof(struct st_pageset, ops) - sizeof(ps->turn));
-	ps->turn = ST_TURN_STUB;
-	ps->tid = 1;
+	/* All of it but the words that the host kernel or a waking futex may still look at; a
+	 * parked thread's stub goes by the words that it writes itself. */
+	if (fresh) {
+		kept = sizeof(ps->turn);
+		ps->turn = ST_TURN_STUB;
+	}
+	memset((char *)ps + kept, 0, offsetof(struct st_pageset, ops) - kept);
+	if (fresh)
+		ps->tid = 1;
 	ps->fsgsbase = pf->fsgsbase;
 	ps->self = ps_addr;
 	ps->stack_top =
@@ -148,24 +158,41 @@ static void slot_of(const struct p_thread *th, unsigned *block, unsigned *slot)
 	*slot = (unsigned)((th->ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) / ST_SET_SIZE;
 }
 
+/* Parks the host thread, or ends it.  Parked, it must not have a registration for rseq left. */
+static void leave_slot(struct p_thread *th)
+{
+	struct p_aspace *as = th->as;
+	unsigned block, slot;
+	int64_t used = __atomic_load_n(&th->ps->cpu_ns, __ATOMIC_RELAXED);
+
+	slot_of(th, &block, &slot);
+	mutex_lock(&as->cmd_lock, &lc_aspace);
+	if (as->nparked < SYSTRAP_PARKED && !__atomic_load_n(&th->ps->rseq, __ATOMIC_RELAXED)) {
+		as->parked[as->nparked++] = (struct parked){.block = (uint16_t)block,
+							    .slot = (uint16_t)slot,
+							    .fast = th->fast,
+							    .tid = th->tid,
+							    .fpstate = th->fpstate,
+							    .cpu_ns = MAX(th->cpu_before, used)};
+	} else {
+		for (size_t i = 0; i < as->nblocks; i++)
+			if (as->blocks[i].index == block)
+				as->blocks[i].exiting |= 1u << slot;
+		command_give(th, ST_CMD_EXIT);
+	}
+	mutex_unlock(&as->cmd_lock, &lc_aspace);
+}
+
 void systrap_thread_destroy(struct p_thread *th)
 {
 	struct p_aspace *as = th->as;
 	bool dead = atomic_load(&as->dead) || atomic_load(&th->st) & ST_DEAD;
 	int left = thread_unlink(th);
 
-	if (!left) {
+	if (!left)
 		aspace_kill(as);
-	} else if (!dead && !th->leader) {
-		unsigned block, slot;
-		slot_of(th, &block, &slot);
-		mutex_lock(&as->cmd_lock, &lc_aspace);
-		for (size_t i = 0; i < as->nblocks; i++)
-			if (as->blocks[i].index == block)
-				as->blocks[i].exiting |= 1u << slot;
-		command_give(th, ST_CMD_EXIT);
-		mutex_unlock(&as->cmd_lock, &lc_aspace);
-	}
+	else if (!dead && !th->leader)
+		leave_slot(th);
 	thread_release(th);
 }
 
@@ -285,41 +312,89 @@ static int clone_thread(struct p_thread *parent, struct p_thread *th, uint64_t s
 	return (int)command_wait(th);
 }
 
+/* A new host thread, in a slot of its own; cmd_lock held. */
+static int create_fresh(struct p_thread *parent, struct p_thread **out)
+{
+	struct p_aspace *as = parent->as;
+	struct block *b;
+	unsigned slot;
+	int err = 0;
+
+	while (!err && !slot_take(as, &b, &slot))
+		err = block_add(parent);
+	if (err)
+		return err;
+	struct p_thread *th =
+		thread_alloc(as, slot_pageset(b, slot), SET_ADDR(b->index, slot), true);
+	if (!th)
+		return -ENOMEM;
+	uint64_t stack = STACK_ADDR(b->index, slot);
+	b->used |= 1u << slot;
+	err = clone_thread(parent, th, stack);
+	if (err) {
+		b->used &= ~(1u << slot);
+		thread_free(th);
+		return err;
+	}
+	/* The frame was copied along with its place in the stack. */
+	th->fpstate = parent->fpstate ? (parent->fpstate & (ST_STACK_SIZE - 1)) + stack : 0;
+	*out = th;
+	return 0;
+}
+
+/* The guest thread of a parked host thread; cmd_lock held.  NULL: none is parked, or no memory. */
+static struct p_thread *unpark(struct p_aspace *as)
+{
+	if (!as->nparked)
+		return NULL;
+	const struct parked *k = &as->parked[as->nparked - 1];
+	for (size_t i = 0; i < as->nblocks; i++) {
+		const struct block *b = &as->blocks[i];
+		if (b->index != k->block)
+			continue;
+		struct p_thread *th = thread_alloc(as, slot_pageset(b, k->slot),
+						   SET_ADDR(b->index, k->slot), false);
+		if (!th)
+			return NULL;
+		th->tid = k->tid;
+		th->fast = k->fast;
+		th->fpstate = k->fpstate;
+		th->cpu_before = k->cpu_ns;
+		as->nparked--;
+		return th;
+	}
+	return NULL;
+}
+
+/* What a clone takes over by itself, a parked thread has to be given. */
+static int copy_xstate(struct p_thread *th, struct p_thread *parent)
+{
+	uint8_t x[ARCH_XSTATE_MAX];
+
+	int err = thread_xstate_get(parent, x, sizeof(x));
+	return err ? err : thread_xstate_set(th, x, sizeof(x));
+}
+
 int systrap_thread_create(struct p_thread *parent, struct p_thread **out)
 {
 	struct p_aspace *as = parent->as;
-	struct p_thread *th = NULL;
-	uint64_t stack = 0;
-	struct block *b;
-	unsigned slot;
 	int err = 0;
 
 	if (atomic_load(&as->dead) || thread_convert(parent))
 		return -ESRCH;
 	mutex_lock(&as->cmd_lock, &lc_aspace);
-	while (!err && !slot_take(as, &b, &slot))
-		err = block_add(parent);
-	if (!err) {
-		th = thread_alloc(as, slot_pageset(b, slot), SET_ADDR(b->index, slot));
-		if (!th)
-			err = -ENOMEM;
-	}
-	if (!err) {
-		b->used |= 1u << slot;
-		stack = STACK_ADDR(b->index, slot);
-		err = clone_thread(parent, th, stack);
-		if (err)
-			b->used &= ~(1u << slot);
-	}
+	struct p_thread *th = unpark(as);
+	bool fresh = !th;
+	if (fresh)
+		err = create_fresh(parent, &th);
 	mutex_unlock(&as->cmd_lock, &lc_aspace);
-	if (err) {
-		if (th)
-			thread_free(th);
+	if (err)
+		return err;
+	if (!fresh && (err = copy_xstate(th, parent))) {
+		systrap_thread_destroy(th);
 		return err;
 	}
 	th->regs = parent->regs;
-	/* The frame was copied along with its place in the stack. */
-	th->fpstate = parent->fpstate ? (parent->fpstate & (ST_STACK_SIZE - 1)) + stack : 0;
 	atomic_store(&th->direct, atomic_load(&parent->direct));
 	*out = th;
 	return 0;

@@ -7,8 +7,9 @@
 #include "sentry/host/reopen.h"
 #include "sentry/kernel/task.h"
 
-/* The host thread that runs t's guest code, and its process; false: gone, or not known. */
-static bool host_ids(struct task *t, pid_t *pid, pid_t *tid)
+/* The host thread that runs t's guest code, its process, and what it had used before; false: gone,
+ * or not known. */
+static bool host_ids(struct task *t, pid_t *pid, pid_t *tid, int64_t *before)
 {
 	const struct platform_ops *ops = t->k->pf->ops;
 	struct mm *mm = ops->host_tid ? task_mm_get(t) : NULL;
@@ -18,8 +19,10 @@ static bool host_ids(struct task *t, pid_t *pid, pid_t *tid)
 		return false;
 	*pid = ops->host_pid(mm->as);
 	mutex_lock(&t->tg->siglock, &lc_signal);
-	if (t->pt)
+	if (t->pt) {
 		*tid = ops->host_tid(t->pt);
+		*before = ops->cpu_before ? ops->cpu_before(t->pt) : 0;
+	}
 	mutex_unlock(&t->tg->siglock, &lc_signal);
 	mm_put(mm);
 	return *pid > 0 && *tid > 0;
@@ -33,8 +36,9 @@ static int64_t read_schedstat(struct task *t)
 {
 	char name[64], buf[64];
 	pid_t pid, tid;
+	int64_t before;
 
-	if (host_proc_fd() < 0 || !host_ids(t, &pid, &tid))
+	if (host_proc_fd() < 0 || !host_ids(t, &pid, &tid, &before))
 		return 0;
 	snprintf(name, sizeof(name), "%d/task/%d/schedstat", (int)pid, (int)tid);
 	int fd = openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
@@ -45,7 +49,7 @@ static int64_t read_schedstat(struct task *t)
 	if (n <= 0)
 		return 0;
 	buf[n] = '\0';
-	return strtoll(buf, NULL, 10);
+	return MAX(strtoll(buf, NULL, 10) - before, 0);
 }
 
 /* The two sources differ by what an earlier program of the process used: it never runs backwards.

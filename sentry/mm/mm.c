@@ -396,3 +396,40 @@ bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
 	mutex_unlock(&mm->lock, &lc_mm);
 	return ok;
 }
+
+/* Reads a file of the host process's directory in the guests' procfs; false: unknown. */
+static bool read_host_proc(struct mm *mm, const char *file, char *buf, size_t size)
+{
+	char name[32];
+
+	if (host_proc_fd() < 0)
+		return false;
+	snprintf(name, sizeof(name), "%d/%s", (int)mm->pf->ops->host_pid(mm->as), file);
+	int fd = openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t n = read(fd, buf, size - 1);
+	close(fd);
+	buf[MAX(n, 0)] = '\0';
+	return n > 0;
+}
+
+uint64_t mm_resident_pages(struct mm *mm)
+{
+	char buf[128];
+	unsigned long long size, resident = 0;
+
+	if (!read_host_proc(mm, "statm", buf, sizeof(buf)))
+		return 0;
+	return sscanf(buf, "%llu %llu", &size, &resident) == 2 ? resident : 0;
+}
+
+uint64_t mm_resident_peak(struct mm *mm)
+{
+	char buf[2048];
+
+	if (!read_host_proc(mm, "status", buf, sizeof(buf)))
+		return 0;
+	const char *line = strstr(buf, "VmHWM:");
+	return line ? strtoull(line + strlen("VmHWM:"), NULL, 10) / (PAGE_SIZE / 1024) : 0;
+}

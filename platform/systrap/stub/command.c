@@ -281,6 +281,8 @@ int stub_fast_main(struct st_pageset *ps)
 	ev->flags = ST_EV_FAST;
 	ev->fpstate = 0;
 	ev->regs.gs_base = 0;
+	if (ev->regs.rax == SYS_exit)
+		stub_before_exit(ps);
 	stub_post_event(ps);
 	for (;;) {
 		long r;

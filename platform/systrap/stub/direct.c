@@ -22,11 +22,11 @@
 	 MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |                                   \
 	 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE)
 
-static int64_t now_monotonic(void)
+static int64_t clock_now(int clock)
 {
 	struct stub_timespec t = {0, 0};
 
-	STUB_CALL(SYS_clock_gettime, CLOCK_MONOTONIC, &t, 0, 0, 0, 0);
+	STUB_CALL(SYS_clock_gettime, clock, &t, 0, 0, 0, 0);
 	return t.sec * NS_PER_SEC + t.nsec;
 }
 
@@ -74,7 +74,7 @@ static int futex_wait(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t 
 		op = (op & ~(uint32_t)FUTEX_CMD_MASK) | FUTEX_WAIT_BITSET;
 		val3 = FUTEX_BITSET_MATCH_ANY;
 		if (tsp) {
-			int64_t rel = saturating_ns(tsp), now = now_monotonic();
+			int64_t rel = saturating_ns(tsp), now = clock_now(CLOCK_MONOTONIC);
 			*deadline = redo		       ? redo
 				    : rel > DEADLINE_MAX - now ? DEADLINE_MAX
 							       : now + rel;
@@ -166,6 +166,28 @@ static int membarrier_call(struct stub_sigcontext *mc)
 	return 1;
 }
 
+static int rseq_call(struct st_pageset *ps, struct stub_sigcontext *mc)
+{
+	long r = STUB_CALL(SYS_rseq, mc->rdi, mc->rsi, mc->rdx, mc->r10, 0, 0);
+
+	mc->rax = (uint64_t)r;
+	if (r == 0) {
+		ps->rseq = mc->rdx ? 0 : mc->rdi;
+		ps->rseq_len = (uint32_t)mc->rsi;
+		ps->rseq_sig = (uint32_t)mc->r10;
+	}
+	return 1;
+}
+
+void stub_before_exit(struct st_pageset *ps)
+{
+	ps->cpu_ns = clock_now(CLOCK_THREAD_CPUTIME_ID);
+	if (ps->rseq)
+		STUB_CALL(SYS_rseq, ps->rseq, ps->rseq_len, 1 /* RSEQ_FLAG_UNREGISTER */,
+			  ps->rseq_sig, 0, 0);
+	ps->rseq = 0;
+}
+
 int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *flags,
 		     int64_t *deadline)
 {
@@ -180,8 +202,7 @@ int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *
 	case SYS_membarrier:
 		return membarrier_call(mc);
 	case SYS_rseq:
-		mc->rax = (uint64_t)STUB_CALL(SYS_rseq, mc->rdi, mc->rsi, mc->rdx, mc->r10, 0, 0);
-		return 1;
+		return rseq_call(ps, mc);
 	}
 	return 0;
 }

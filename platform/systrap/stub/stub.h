@@ -89,6 +89,10 @@ HIDDEN void stub_post_reply(struct st_pageset *ps, long r);
 HIDDEN int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *aborted,
 			    int64_t *deadline);
 
+/* Guest code has called exit(2).  The host writes to the place registered for rseq until it is told
+ * not to, and that is about to be somebody else's. */
+HIDDEN void stub_before_exit(struct st_pageset *ps);
+
 #define STUB_CALL(nr, a, b, c, d, e, f) \
 	stub_syscall((long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f), (nr))
 
