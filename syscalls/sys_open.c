@@ -45,7 +45,7 @@ static int open_file(struct task *t, int dirfd, const char *name, int flags, uin
 
 	if (err)
 		return err;
-	err = vfs_open(&env, name, flags, mode & ~t->fs->umask & 07777, walk_flags, &f);
+	err = vfs_open(&env, name, flags, mode & 07777, walk_flags, &f);
 	walk_env_fini(&env);
 	if (err)
 		return err;

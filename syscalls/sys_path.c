@@ -18,7 +18,7 @@ static long do_mkdir(struct task *t, int dirfd, uaddr_t path, uint32_t mode)
 
 	if (err)
 		return err;
-	err = vfs_mkdir(&a.env, a.name.s, mode & 01777 & ~t->fs->umask);
+	err = vfs_mkdir(&a.env, a.name.s, mode & 01777);
 	at_name_fini(&a);
 	return err;
 }
@@ -40,7 +40,6 @@ static long do_mknod(struct task *t, int dirfd, uaddr_t path, uint32_t mode, uns
 
 	if (err)
 		return err;
-	mode = (mode & S_IFMT) | (mode & 07777 & ~t->fs->umask);
 	err = vfs_mknod(&a.env, a.name.s, mode, dev, NULL);
 	at_name_fini(&a);
 	return err;

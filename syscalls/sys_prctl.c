@@ -282,7 +282,7 @@ long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4
 	case PR_GET_TIMERSLACK:
 		return (long)t->timer_slack;
 	case PR_SET_TIMERSLACK:
-		t->timer_slack = (int64_t)a2 <= 0 ? 50000 : a2;
+		t->timer_slack = (int64_t)a2 <= 0 ? TIMER_SLACK_DEFAULT : a2;
 		return 0;
 	case PR_GET_TIMING:
 		return PR_TIMING_STATISTICAL;

@@ -123,11 +123,12 @@ long sys_getrusage(struct task *t, int who, uaddr_t uusage)
 	switch (who) {
 	case RUSAGE_SELF:
 	case RUSAGE_CHILDREN:
-		task_rusage(t->tg, who, &ru);
+		task_rusage(t->tg, t->mm, who, &ru);
 		break;
 	case RUSAGE_THREAD: {
+		/* The host counts faults and switches by process. */
 		int64_t used = task_cpu_time(t);
-		memset(&ru, 0, sizeof(ru));
+		task_rusage(t->tg, t->mm, RUSAGE_SELF, &ru);
 		ru.ru_utime.tv_sec = used / NSEC_PER_SEC;
 		ru.ru_utime.tv_usec = used % NSEC_PER_SEC / 1000;
 		break;
@@ -135,7 +136,5 @@ long sys_getrusage(struct task *t, int who, uaddr_t uusage)
 	default:
 		return -EINVAL;
 	}
-	if (who != RUSAGE_CHILDREN)
-		ru.ru_maxrss = (long)(mm_resident_peak(t->mm) * (PAGE_SIZE / 1024));
 	return copy_out_val(&t->um, uusage, &ru);
 }

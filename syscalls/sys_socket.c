@@ -34,9 +34,6 @@ int task_caller_init(struct task_caller *tc, struct task *t, const struct sock_a
 	if (err)
 		return err;
 	tc->c.env = &tc->env;
-	mutex_lock(&t->fs->lock, &lc_fs);
-	tc->c.umask = t->fs->umask;
-	mutex_unlock(&t->fs->lock, &lc_fs);
 	return 0;
 }
 

@@ -81,8 +81,8 @@ long sys_times(struct task *t, uaddr_t buf)
 	struct tms tms;
 
 	if (!uaddr_is_null(buf)) {
-		task_rusage(t->tg, RUSAGE_SELF, &self);
-		task_rusage(t->tg, RUSAGE_CHILDREN, &children);
+		task_rusage(t->tg, NULL, RUSAGE_SELF, &self);
+		task_rusage(t->tg, NULL, RUSAGE_CHILDREN, &children);
 #define TICKS(tv) (((tv).tv_sec * NSEC_PER_SEC + (tv).tv_usec * NSEC_PER_USEC) / NSEC_PER_TICK)
 		tms = (struct tms){
 			.tms_utime = TICKS(self.ru_utime),

@@ -22,7 +22,7 @@ static json_t *describe(struct thread_group *tg)
 	int ppid = 0, pgid = 0;
 	bool has_tty = false;
 
-	task_rusage(tg, RUSAGE_SELF, &ru);
+	task_rusage(tg, NULL, RUSAGE_SELF, &ru);
 	int64_t cpu = (ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * NS +
 		      (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) * 1000;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);

@@ -87,6 +87,11 @@ static struct thread_group *group_for_child(struct task *t, uint64_t flags, int 
 			if (tg->sighand->action[i].handler != 1 /* SIG_IGN */)
 				memset(&tg->sighand->action[i], 0, sizeof(struct ksigaction));
 	tg->exit_signal = flags & CLONE_PARENT ? parent->exit_signal : exit_signal;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	tg->oom_score_adj = parent->oom_score_adj;
+	tg->oom_score_adj_min = parent->oom_score_adj_min;
+	tg->coredump_filter = parent->coredump_filter;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return tg;
 }
 

@@ -50,12 +50,18 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 	struct p_thread *old_pt = t->pt;
 	bool shared = ref_read(&old_mm->ref) > 1;
 	int64_t used = shared ? 0 : thread_group_cpu_time(t->tg);
+	struct mm_usage usage;
+
+	if (!shared)
+		mm_usage(old_mm, &usage);
 
 	task_release_user(t, false);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->mm = mm;
-	if (!shared)
+	if (!shared) {
 		t->tg->dead_utime = used;
+		mm_usage_add(&t->tg->dead_usage, &usage);
+	}
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	mutex_lock(&t->tg->siglock, &lc_signal);
 	t->pt = pt;

@@ -177,7 +177,8 @@ void thread_group_reap(struct thread_group *tg)
 	if (parent) {
 		parent->child_utime += tg->dead_utime + tg->child_utime;
 		parent->child_stime += tg->dead_stime + tg->child_stime;
-		parent->child_maxrss = MAX(parent->child_maxrss, tg->child_maxrss);
+		mm_usage_add(&parent->child_usage, &tg->dead_usage);
+		mm_usage_add(&parent->child_usage, &tg->child_usage);
 	}
 	list_del(&tg->sibling);
 	list_del(&tg->link);
@@ -351,11 +352,12 @@ static void leave_resources(struct task *t)
 	fdtable_put(fds);
 	fs_context_put(fs);
 	if (last_user) {
-		uint64_t rss = mm_resident_peak(mm);
+		struct mm_usage usage;
+		mm_usage(mm, &usage);
 		int64_t used = thread_group_cpu_time(t->tg);
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		t->tg->dead_utime = used;
-		t->tg->child_maxrss = MAX(t->tg->child_maxrss, rss);
+		mm_usage_add(&t->tg->dead_usage, &usage);
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	}
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);

@@ -55,6 +55,7 @@ struct thread_group *thread_group_new(struct container *c)
 	mutex_init(&tg->siglock);
 	sigqueue_init(&tg->pending);
 	tg->exit_signal = SIGCHLD;
+	tg->coredump_filter = COREDUMP_FILTER_DEFAULT;
 	tg->start_time = time_boottime();
 	return tg;
 }
@@ -100,7 +101,7 @@ struct task *task_new(struct thread_group *tg)
 	list_init(&t->pi_owned);
 	sigqueue_init(&t->pending);
 	t->altstack.flags = SS_DISABLE;
-	t->timer_slack = 50000;
+	t->timer_slack = TIMER_SLACK_DEFAULT;
 	t->mce_kill = PR_MCE_KILL_DEFAULT;
 	t->cpu_affinity = ~0ULL;
 	t->start_time = time_boottime();
@@ -187,6 +188,7 @@ int task_walk_env(struct task *t, int dirfd, const char *name, struct walk_env *
 	env->cred = t->cred;
 	mutex_lock(&t->fs->lock, &lc_fs);
 	env->root = path_get(t->fs->root);
+	env->umask = t->fs->umask;
 	env->start = name[0] == '/' ? path_get(t->fs->root) : path_get(t->fs->cwd);
 	mutex_unlock(&t->fs->lock, &lc_fs);
 	if (name[0] == '/' || dirfd == AT_FDCWD)

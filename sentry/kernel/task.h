@@ -65,6 +65,10 @@ struct krlimit {
 	uint64_t cur, max;
 };
 
+#define COREDUMP_FILTER_DEFAULT 0x33
+#define COREDUMP_FILTER_ALL 0x1ff
+#define TIMER_SLACK_DEFAULT 50000 /* ns */
+
 struct thread_group {
 	ref_t ref;
 	struct kernel *k;	     /* immutable */
@@ -106,10 +110,14 @@ struct thread_group {
 	struct krlimit rlimit[RLIM_NLIMITS]; /* lc_tasks */
 	/* Accounting, lc_tasks: what exited threads and waited-for children used (ns). */
 	int64_t dead_utime, dead_stime, child_utime, child_stime;
-	uint64_t child_maxrss;
+	/* … of memory and switches: earlier programs of this process, waited-for children. */
+	struct mm_usage dead_usage, child_usage;
 	int64_t start_time;	     /* CLOCK_BOOTTIME ns; immutable */
 	struct posix_timers *timers; /* interval and POSIX timers: sentry/time; siglock */
-	uint64_t ioac[4];
+	/* lc_tasks: /proc/PID/oom_score_adj, and how low one without CAP_SYS_RESOURCE may set it.
+	 */
+	int oom_score_adj, oom_score_adj_min;
+	unsigned coredump_filter; /* lc_tasks: which mappings a core file holds; core(5) */
 };
 
 struct task {
@@ -310,7 +318,8 @@ long task_wait4(struct task *t, int pid, uaddr_t status, int options, uaddr_t ru
 long task_waitid(struct task *t, int type, int id, uaddr_t info, int options, uaddr_t rusage);
 /* The parent's view changed (stopped, continued): SIGCHLD and waiters.  Holds nothing. */
 void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo);
-void task_rusage(struct thread_group *tg, int who, struct rusage *out); /* RUSAGE_* */
+/* who: RUSAGE_SELF or RUSAGE_CHILDREN; mm: the group's, or NULL when only times matter. */
+void task_rusage(struct thread_group *tg, struct mm *mm, int who, struct rusage *out);
 /* CPU time in ns, from the host's clocks; take lc_tasks. */
 int64_t task_cpu_time(struct task *t);
 int64_t thread_group_cpu_time(struct thread_group *tg);

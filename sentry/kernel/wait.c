@@ -47,12 +47,23 @@ static void ns_to_timeval(int64_t ns, struct timeval *tv)
 	tv->tv_usec = ns % NSEC_PER_SEC / 1000;
 }
 
+static void usage_to_rusage(const struct mm_usage *u, struct rusage *ru)
+{
+	ru->ru_maxrss = (long)(u->resident_peak * (PAGE_SIZE / 1024));
+	ru->ru_minflt = (long)u->minor_faults;
+	ru->ru_majflt = (long)u->major_faults;
+	ru->ru_nvcsw = (long)u->voluntary_switches;
+	ru->ru_nivcsw = (long)u->involuntary_switches;
+}
+
 static void take_usage(struct thread_group *c, struct rusage *ru)
 {
 	memset(ru, 0, sizeof(*ru));
 	ns_to_timeval(c->dead_utime + c->child_utime, &ru->ru_utime);
 	ns_to_timeval(c->dead_stime + c->child_stime, &ru->ru_stime);
-	ru->ru_maxrss = (long)(c->child_maxrss * (PAGE_SIZE / 1024));
+	struct mm_usage usage = c->dead_usage;
+	mm_usage_add(&usage, &c->child_usage);
+	usage_to_rusage(&usage, ru);
 }
 
 /* Does c have news that the query asks for?  Takes it unless WNOWAIT. */
@@ -282,17 +293,26 @@ void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo)
 	thread_group_put(parent);
 }
 
-void task_rusage(struct thread_group *tg, int who, struct rusage *out)
+void task_rusage(struct thread_group *tg, struct mm *mm, int who, struct rusage *out)
 {
+	struct mm_usage usage;
+
 	memset(out, 0, sizeof(*out));
 	if (who == RUSAGE_CHILDREN) {
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		ns_to_timeval(tg->child_utime, &out->ru_utime);
 		ns_to_timeval(tg->child_stime, &out->ru_stime);
-		out->ru_maxrss = (long)(tg->child_maxrss * (PAGE_SIZE / 1024));
+		usage = tg->child_usage;
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-		return;
+	} else {
+		memset(&usage, 0, sizeof(usage));
+		if (mm)
+			mm_usage(mm, &usage);
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+		mm_usage_add(&usage, &tg->dead_usage);
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+		ns_to_timeval(thread_group_cpu_time(tg), &out->ru_utime);
+		ns_to_timeval(tg->dead_stime, &out->ru_stime);
 	}
-	ns_to_timeval(thread_group_cpu_time(tg), &out->ru_utime);
-	ns_to_timeval(tg->dead_stime, &out->ru_stime);
+	usage_to_rusage(&usage, out);
 }

@@ -291,6 +291,28 @@ int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags)
 	return result;
 }
 
+/* Says of each page of [addr, end), which is mapped, whether it is there. */
+static void mincore_fill(struct mm *mm, uint64_t addr, uint64_t end, uint8_t *vec)
+{
+	uint64_t bits[128];
+
+	while (addr < end) {
+		size_t n = MIN((end - addr) >> PAGE_SHIFT, ARRAY_SIZE(bits));
+		size_t known = mm_page_bits(mm, addr, bits, n);
+		for (size_t i = 0; i < n; i++) {
+			bool file = true;
+			if (i < known && !(bits[i] & MM_PAGE_PRESENT)) {
+				mutex_lock(&mm->lock, &lc_mm);
+				const struct vma *v = vma_find(mm, addr + i * PAGE_SIZE);
+				file = v && v->file;
+				mutex_unlock(&mm->lock, &lc_mm);
+			}
+			*vec++ = file;
+		}
+		addr += n * PAGE_SIZE;
+	}
+}
+
 int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec)
 {
 	uint64_t end;
@@ -305,7 +327,6 @@ int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec)
 	mutex_unlock(&mm->lock, &lc_mm);
 	if (!whole)
 		return -ENOMEM;
-	for (uint64_t i = 0; i < (end - addr) >> PAGE_SHIFT; i++)
-		vec[i] = 1;
+	mincore_fill(mm, addr, end, vec);
 	return 0;
 }

@@ -73,6 +73,7 @@ struct mm {
 	struct rb_root vmas;
 	size_t nvmas;
 	uint64_t total_pages, data_pages, stack_pages, locked_pages, shared_pages;
+	uint64_t peak_pages; /* the most that total_pages ever was */
 	uint64_t brk_start, brk;
 	uint64_t mmap_top; /* top-down search starts here */
 	uint64_t stack_top;
@@ -143,6 +144,7 @@ int mm_advise(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len,
 /* process_madvise(2) on another process: hints only, so they are checked and not performed. */
 int mm_advise_remote(struct mm *mm, uint64_t addr, uint64_t len, int advice) MUST_CHECK;
 int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags) MUST_CHECK;
+/* Pages of files count as resident: they are in somebody's page cache. */
 int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec) MUST_CHECK;
 int mm_lock_range(struct mm *mm, uint64_t addr, uint64_t len, bool on) MUST_CHECK;
 /* mlock(2)'s own rules about the limit: exempt with CAP_IPC_LOCK. */
@@ -174,7 +176,23 @@ int mm_for_each(struct mm *mm, int (*fn)(const struct vma *v, void *arg), void *
 bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out);
 /* May the guest write (else read) all of [addr, addr+len)?  As the tree says. */
 bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write);
-/* Resident pages of the host process (from the guests' procfs); 0 when unknown. */
+/* ---- what the host really keeps (resident.c), from the guests' procfs ---- */
+struct mm_usage { /* pages and counts; all 0 when unknown */
+	uint64_t resident, resident_peak, anon, file, shmem, swapped, page_tables;
+	uint64_t minor_faults, major_faults;
+	uint64_t voluntary_switches, involuntary_switches; /* of the host process's leader */
+};
+void mm_usage(struct mm *mm, struct mm_usage *u);
+/* What both together used: sums, and the higher peak. */
+void mm_usage_add(struct mm_usage *to, const struct mm_usage *more);
+/* A cheap one: resident pages. */
 uint64_t mm_resident_pages(struct mm *mm);
-/* The most that ever were, likewise. */
-uint64_t mm_resident_peak(struct mm *mm);
+
+/* Bits of a page as /proc/PID/pagemap has them, without the frame's number. */
+#define MM_PAGE_PRESENT (1ULL << 63)
+#define MM_PAGE_SWAPPED (1ULL << 62)
+#define MM_PAGE_FILE (1ULL << 61)      /* of a file, or shared memory */
+#define MM_PAGE_EXCLUSIVE (1ULL << 56) /* mapped by this process only */
+#define MM_PAGE_SOFT_DIRTY (1ULL << 55)
+/* Those of the n pages from addr (page aligned) on; returns how many it could tell. */
+size_t mm_page_bits(struct mm *mm, uint64_t addr, uint64_t *bits, size_t n);

@@ -125,6 +125,7 @@ static void account(struct mm *mm, const struct vma *v, int64_t sign)
 	uint64_t n = (uint64_t)((int64_t)vma_pages(v) * sign);
 
 	mm->total_pages += n;
+	mm->peak_pages = MAX(mm->peak_pages, mm->total_pages);
 	if (vma_is_data(v->prot, v->flags))
 		mm->data_pages += n;
 	if (v->flags & MAP_GROWSDOWN)

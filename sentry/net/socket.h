@@ -46,7 +46,6 @@ struct sock_caller {
 	int pid;
 	const struct cred *cred;
 	const struct walk_env *env; /* for names in the file system; NULL: none */
-	uint32_t umask;
 };
 
 /* One message on its way in or out.  Files are references, owned by the message. */

@@ -42,6 +42,7 @@ void inode_put(struct inode *in)
 	struct super_block *sb = in->sb;
 	free(in->link);
 	flock_list_free(in->flocks);
+	inode_acl_fini(in);
 	in->ops->free(in);
 	super_unpin(sb);
 }
@@ -140,6 +141,16 @@ bool inode_owner_or_capable(const struct inode *in, const struct cred *c)
 	       cred_capable(c, CAP_FOWNER);
 }
 
+/* The mask if the access list grants it, else nothing. */
+static uint32_t acl_bits(struct inode *in, int mask, const struct cred *c)
+{
+	struct acl *a = inode_acl_get(in, ACL_ACCESS);
+	bool granted = a && !acl_permission(a, in, mask, c);
+
+	acl_put(a);
+	return granted ? (uint32_t)mask : 0;
+}
+
 /* path_resolution(7), "Permissions" and "Bypassing permission checks". */
 int inode_permission_generic(struct inode *in, int mask, const struct cred *c)
 {
@@ -149,6 +160,8 @@ int inode_permission_generic(struct inode *in, int mask, const struct cred *c)
 	mask &= MAY_READ | MAY_WRITE | MAY_EXEC;
 	if (__atomic_load_n(&in->uid, __ATOMIC_RELAXED) == c->fsuid)
 		bits >>= 6;
+	else if (bits & S_IRWXG && __atomic_load_n(&in->acl[ACL_ACCESS], __ATOMIC_RELAXED))
+		bits = acl_bits(in, mask, c);
 	else if ((bits ^ bits >> 3) & 7 &&
 		 cred_in_group(c, __atomic_load_n(&in->gid, __ATOMIC_RELAXED)))
 		bits >>= 3;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "sentry/vfs/acl.h"
 #include "sentry/vfs/file.h"
 #include "sentry/vfs/notify.h"
 #include "sentry/vfs/vfs.h"
@@ -104,6 +105,19 @@ static inline bool walk_last_is_dot(const struct walk *w)
 int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
 
 /* ---- vfs_create.c ---- */
+/* What a new file gets: mode bits from umask or the directory's default list, and lists. */
+struct new_perms {
+	uint32_t mode;
+	struct acl *acl[ACL_TYPES];
+};
+int new_perms_init(struct new_perms *n, struct inode *dir, uint32_t mode,
+		   uint32_t umask) MUST_CHECK;
+/* Gives the lists to the file; after an error the caller removes it again. */
+int new_perms_apply(const struct new_perms *n, struct inode *in) MUST_CHECK;
+void new_perms_fini(struct new_perms *n);
+/* Makes d, not a directory, at the end of a walk: with the permissions that env and dir give. */
+int create_at(struct walk *w, struct dentry *d, uint32_t mode, uint64_t rdev,
+	      const struct walk_env *env) MUST_CHECK;
 /* May c make entries in dir, and does dir live?  EROFS, EACCES, ENOENT */
 int may_create(struct path dir, const struct cred *c) MUST_CHECK;
 /* May c remove the entry d of dir?  sticky bit, EROFS, EBUSY … isdir: rmdir */

@@ -140,9 +140,17 @@ static int open_tmpfile(const struct walk_env *env, const char *name, int flags,
 	struct dentry *d = dentry_alloc(dir.dentry->sb, dir.dentry, "#", 1);
 	if (!d)
 		return -ENOMEM;
+	struct new_perms np;
+	if ((err = new_perms_init(&np, din, S_IFREG | (mode & 07777), env->umask))) {
+		dentry_put(d);
+		return err;
+	}
 	dir_lock(din, DIR_FIRST);
-	err = din->ops->tmpfile(din, d, S_IFREG | (mode & 07777), env->cred);
+	err = din->ops->tmpfile(din, d, np.mode, env->cred);
 	dir_unlock(din, DIR_FIRST);
+	if (!err)
+		err = new_perms_apply(&np, d->inode);
+	new_perms_fini(&np);
 	if (!err) {
 		/* Nobody has seen the name yet. */
 		d->inode->linkable = !(flags & O_EXCL);
@@ -176,7 +184,7 @@ static int open_last(struct walk *w, int flags, uint32_t mode, struct file **out
 	if (!dentry_inode(d)) {
 		if ((err = may_create(w->cur, c)))
 			return err;
-		err = vfs_do_create(w->cur.dentry, d, S_IFREG | (mode & 07777), c);
+		err = create_at(w, d, S_IFREG | (mode & 07777), 0, w->env);
 		if (err == -EEXIST && !(flags & O_EXCL))
 			err = -ESTALE;
 		if (err)

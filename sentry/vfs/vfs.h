@@ -28,6 +28,7 @@
 #include "sentry/lib/lock.h"
 #include "sentry/lib/ref.h"
 
+struct acl;
 struct file;
 struct inode;
 struct dentry;
@@ -148,6 +149,7 @@ struct inode {
 	uint64_t rdev, size, blocks;
 	struct ktime atime, mtime, ctime, btime;
 	struct flock_list *_Atomic flocks; /* made on demand; lc_flock */
+	struct acl *acl[2];		   /* acl.h: access, default; lc_inode */
 	struct notify_mark *_Atomic marks; /* first of a list; lc_notify */
 	char *_Atomic link; /* the vfs: target of a symlink once read; lives with the inode */
 	bool linkable;	    /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
@@ -291,6 +293,7 @@ struct walk_env {
 	struct path root;  /* borrowed; ".." never goes above it */
 	struct path start; /* borrowed; for relative names */
 	const struct cred *cred;
+	uint32_t umask; /* for what is made, unless a default ACL says more */
 };
 enum {
 	WALK_NOFOLLOW = 1,	 /* do not follow a symlink in the last component */
@@ -340,7 +343,7 @@ extern int (*vfs_open_fifo)(struct inode *in, struct file *f);
 
 /* ---- calls on names (vfs_*.c): every check that Linux makes, then the file system ---- */
 int vfs_open(const struct walk_env *env, const char *name, int flags, uint32_t mode,
-	     unsigned walk_flags, struct file **out) MUST_CHECK; /* mode: umask already applied */
+	     unsigned walk_flags, struct file **out) MUST_CHECK;
 /* For execve: a regular file with an execute bit for the caller, not on a noexec mount: EACCES. */
 int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_flags,
 		  struct file **out) MUST_CHECK;

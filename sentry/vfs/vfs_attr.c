@@ -71,6 +71,20 @@ static int may_chown(const struct inode *in, const struct iattr *a, const struct
 	return 0;
 }
 
+/* An access list follows the mode bits. */
+static int chmod_acl(struct inode *in, uint32_t mode)
+{
+	struct acl *old = inode_acl_get(in, ACL_ACCESS);
+
+	if (!old)
+		return 0;
+	struct acl *new = acl_with_mode(old, mode);
+	int err = new ? acl_store(in, ACL_ACCESS, new) : -ENOMEM;
+	acl_put(new);
+	acl_put(old);
+	return err;
+}
+
 /* What the events of inotify(7) call a change of attributes. */
 static uint32_t change_event(unsigned valid)
 {
@@ -113,6 +127,8 @@ int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
 			want.valid |= ATTR_MODE;
 	}
 	err = change(in, &want);
+	if (!err && want.valid & ATTR_MODE)
+		err = chmod_acl(in, want.mode);
 	if (!err)
 		notify_dentry(p.dentry, change_event(a->valid));
 	return err;

@@ -162,6 +162,42 @@ int vfs_do_link(struct inode *target, struct dentry *dir, struct dentry *d)
 	return err;
 }
 
+/* ---- what a new file may be done with ---- */
+
+int new_perms_init(struct new_perms *n, struct inode *dir, uint32_t mode, uint32_t umask)
+{
+	struct acl *dflt = inode_acl_get(dir, ACL_DEFAULT);
+	int err = 0;
+
+	*n = (struct new_perms){.mode = mode};
+	if (!dflt) {
+		n->mode &= ~umask;
+		return 0;
+	}
+	err = acl_for_new(dflt, &n->mode, &n->acl[ACL_ACCESS]);
+	if (!err && S_ISDIR(mode))
+		n->acl[ACL_DEFAULT] = dflt;
+	else
+		acl_put(dflt);
+	return err;
+}
+
+int new_perms_apply(const struct new_perms *n, struct inode *in)
+{
+	int err = 0;
+
+	for (int i = 0; i < ACL_TYPES && !err; i++)
+		if (n->acl[i])
+			err = acl_store(in, (enum acl_type)i, n->acl[i]);
+	return err;
+}
+
+void new_perms_fini(struct new_perms *n)
+{
+	for (int i = 0; i < ACL_TYPES; i++)
+		acl_put(n->acl[i]);
+}
+
 /* ---- calls on names ---- */
 
 int may_create(struct path dir, const struct cred *c)
@@ -209,6 +245,19 @@ static int find_place(struct walk *w, const struct walk_env *env, const char *na
 	return 0;
 }
 
+static int mkdir_at(struct walk *w, struct dentry *d, uint32_t mode, const struct walk_env *env)
+{
+	struct new_perms np;
+	int err = new_perms_init(&np, dentry_inode(w->cur.dentry), S_IFDIR | mode, env->umask);
+
+	if (!err)
+		err = vfs_do_mkdir(w->cur.dentry, d, np.mode, env->cred);
+	if (!err && (err = new_perms_apply(&np, dentry_inode(d))))
+		(void)!vfs_do_rmdir(w->cur.dentry, d);
+	new_perms_fini(&np);
+	return err;
+}
+
 static int mkdir_once(const struct walk_env *env, const char *name, uint32_t mode)
 {
 	struct walk w;
@@ -216,7 +265,7 @@ static int mkdir_once(const struct walk_env *env, const char *name, uint32_t mod
 	int err = find_place(&w, env, name, true, &d);
 
 	if (!err) {
-		err = vfs_do_mkdir(w.cur.dentry, d, mode, env->cred);
+		err = mkdir_at(&w, d, mode, env);
 		if (!err)
 			notify_created(&w, d);
 		dentry_put(d);
@@ -234,6 +283,22 @@ int vfs_mkdir(const struct walk_env *env, const char *name, uint32_t mode)
 	return err;
 }
 
+int create_at(struct walk *w, struct dentry *d, uint32_t mode, uint64_t rdev,
+	      const struct walk_env *env)
+{
+	struct dentry *dir = w->cur.dentry;
+	struct new_perms np;
+	int err = new_perms_init(&np, dentry_inode(dir), mode, env->umask);
+
+	if (!err)
+		err = S_ISREG(mode) ? vfs_do_create(dir, d, np.mode, env->cred)
+				    : vfs_do_mknod(dir, d, np.mode, rdev, env->cred);
+	if (!err && (err = new_perms_apply(&np, dentry_inode(d))))
+		(void)!vfs_do_unlink(dir, d);
+	new_perms_fini(&np);
+	return err;
+}
+
 static int mknod_once(const struct walk_env *env, const char *name, uint32_t mode, uint64_t rdev,
 		      struct path *created)
 {
@@ -242,12 +307,10 @@ static int mknod_once(const struct walk_env *env, const char *name, uint32_t mod
 	int err = find_place(&w, env, name, false, &d);
 
 	if (!err) {
-		if (S_ISREG(mode))
-			err = vfs_do_create(w.cur.dentry, d, mode, env->cred);
-		else if ((S_ISCHR(mode) || S_ISBLK(mode)) && !cred_capable(env->cred, CAP_MKNOD))
+		if ((S_ISCHR(mode) || S_ISBLK(mode)) && !cred_capable(env->cred, CAP_MKNOD))
 			err = -EPERM;
 		else
-			err = vfs_do_mknod(w.cur.dentry, d, mode, rdev, env->cred);
+			err = create_at(&w, d, mode, rdev, env);
 		if (!err)
 			notify_created(&w, d);
 		if (!err && created)

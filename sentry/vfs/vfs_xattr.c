@@ -62,18 +62,50 @@ ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size, co
 
 	if (err)
 		return err;
+	if (S_ISLNK(in->mode) && acl_type_of(name) >= 0)
+		return -EOPNOTSUPP;
 	return in->ops->getxattr ? in->ops->getxattr(in, name, buf, size) : -EOPNOTSUPP;
+}
+
+/* Sets an access control list, and the mode bits with an access list. */
+static int set_acl(struct path p, enum acl_type type, const void *v, size_t n, const struct cred *c)
+{
+	struct inode *in = dentry_inode(p.dentry);
+	struct iattr mode = {.valid = ATTR_MODE};
+	struct acl *a;
+	bool plain = false;
+	int err;
+
+	if (S_ISLNK(in->mode))
+		return -EOPNOTSUPP;
+	if ((err = acl_parse(v, n, &a)))
+		return err;
+	if (type == ACL_DEFAULT && !inode_is_dir(in)) {
+		err = a ? -EACCES : 0;
+		acl_put(a);
+		return err;
+	}
+	if (a && type == ACL_ACCESS)
+		mode.mode = (in->mode & 07000) | acl_mode(a, &plain);
+	err = acl_store(in, type, plain ? NULL : a);
+	if (!err && a && type == ACL_ACCESS && mode.mode != (in->mode & 07777))
+		err = vfs_setattr(p, &mode, c);
+	acl_put(a);
+	return err;
 }
 
 int vfs_setxattr(struct path p, const char *name, const void *v, size_t n, int flags,
 		 const struct cred *c)
 {
 	struct inode *in = dentry_inode(p.dentry);
-	int err = xattr_permission(p, name, MAY_WRITE, c);
+	int err = xattr_permission(p, name, MAY_WRITE, c), acl = acl_type_of(name);
 
 	if (err)
 		return err;
-	err = in->ops->setxattr ? in->ops->setxattr(in, name, v, n, flags) : -EOPNOTSUPP;
+	if (acl >= 0)
+		err = set_acl(p, (enum acl_type)acl, v, n, c);
+	else
+		err = in->ops->setxattr ? in->ops->setxattr(in, name, v, n, flags) : -EOPNOTSUPP;
 	if (!err)
 		notify_dentry(p.dentry, IN_ATTRIB);
 	return err;
@@ -129,7 +161,11 @@ int vfs_removexattr(struct path p, const char *name, const struct cred *c)
 
 	if (err)
 		return err;
-	err = in->ops->removexattr ? in->ops->removexattr(in, name) : -EOPNOTSUPP;
+	int acl = acl_type_of(name);
+	if (acl >= 0)
+		err = S_ISLNK(in->mode) ? -EOPNOTSUPP : acl_store(in, (enum acl_type)acl, NULL);
+	else
+		err = in->ops->removexattr ? in->ops->removexattr(in, name) : -EOPNOTSUPP;
 	if (!err)
 		notify_dentry(p.dentry, IN_ATTRIB);
 	return err;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sentry/fs/overlay/ovl.h"
+#include "sentry/vfs/acl.h"
 
 /* ---- numbers ---- */
 
@@ -219,6 +220,7 @@ void ovl_copy_attr(struct ovl_inode *oi, bool atime)
 	if (atime)
 		in->atime = at;
 	mutex_unlock(&in->lock, &lc_inode);
+	inode_acl_copy(in, real);
 }
 
 int ovl_getattr(struct inode *in, struct kstat *st)

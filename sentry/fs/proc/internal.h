@@ -13,11 +13,21 @@ extern const struct synth_link_ops proc_self_ops, proc_thread_self_ops;
 
 /* May the calling task look into `target`?  ptrace(2), "Ptrace access mode checking". */
 bool proc_may_access(struct task *target);
+/* may_open of files that show a task's memory: -EACCES. */
+int proc_may_look(struct inode *in, struct file *f, void *task);
+/* One line of /proc/PID/maps; a file's name as the calling task sees it. */
+void proc_put_map_line(struct text *out, const struct vma *v);
+void proc_put_file_name(struct text *out, struct file *f);
 /* The argument of every file of a task is a task reference. */
 void proc_task_free(void *task);
 
-/* Tables of the other files: fd.c, maps.c, mounts.c, status.c. */
+/* Tables of the other files: fd.c, maps.c, mounts.c, smaps.c, status.c, tunables.c. */
 extern const struct synth_dir_ops proc_fd_ops, proc_fdinfo_ops;
-extern const struct synth_file_ops proc_maps_ops, proc_smaps_ops, proc_mem_ops, proc_statm_ops;
+extern const struct synth_file_ops proc_maps_ops, proc_mem_ops, proc_statm_ops;
+extern const struct synth_file_ops proc_smaps_ops, proc_smaps_rollup_ops, proc_numa_maps_ops,
+	proc_pagemap_ops;
+extern const struct synth_file_ops proc_oom_score_ops, proc_oom_adj_ops, proc_oom_score_adj_ops,
+	proc_coredump_filter_ops, proc_timerslack_ops, proc_wchan_ops, proc_cpuset_ops,
+	proc_schedstat_ops;
 extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops;
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

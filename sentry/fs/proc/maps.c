@@ -1,4 +1,4 @@
-/* /proc/PID/maps, smaps, statm and mem. */
+/* /proc/PID/maps, statm and mem. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +8,7 @@
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/run.h"
 
-struct maps_out {
-	struct text *out;
-	bool smaps;
-};
-
-static void put_file_name(struct text *out, struct file *f)
+void proc_put_file_name(struct text *out, struct file *f)
 {
 	struct task *me = task_current();
 	char *buf = malloc(VFS_PATH_MAX * 2), *start;
@@ -32,72 +27,45 @@ static void put_file_name(struct text *out, struct file *f)
 	free(buf);
 }
 
-static void put_details(struct text *out, const struct vma *v)
+void proc_put_map_line(struct text *out, const struct vma *v)
 {
-	uint64_t kb = (v->end - v->start) >> 10;
-
-	text_printf(
-		out,
-		"Size:           %8llu kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 "
-		"kB\n"
-		"Rss:            %8llu kB\nPss:            %8llu kB\nShared_Clean:          0 kB\n"
-		"Shared_Dirty:          0 kB\nPrivate_Clean:         0 kB\nPrivate_Dirty:         "
-		"0 kB\n"
-		"Referenced:            0 kB\nAnonymous:             0 kB\nSwap:                  "
-		"0 kB\n"
-		"Locked:         %8llu kB\n",
-		(unsigned long long)kb, (unsigned long long)kb, (unsigned long long)kb,
-		(unsigned long long)(v->locked ? kb : 0));
-}
-
-static int put_map(const struct vma *v, void *arg)
-{
-	struct maps_out *m = arg;
 	struct kstat st = {0};
-	size_t line = m->out->len;
+	size_t line = out->len;
 
 	if (v->file && vfs_getattr(v->file->path, &st))
 		memset(&st, 0, sizeof(st));
-	text_printf(m->out, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ",
+	text_printf(out, "%08llx-%08llx %c%c%c%c %08llx %02x:%02x %llu ",
 		    (unsigned long long)v->start, (unsigned long long)v->end,
 		    v->prot & PROT_READ ? 'r' : '-', v->prot & PROT_WRITE ? 'w' : '-',
 		    v->prot & PROT_EXEC ? 'x' : '-', v->flags & MAP_SHARED ? 's' : 'p',
 		    (unsigned long long)(v->file ? v->off : 0), major(st.dev), minor(st.dev),
 		    (unsigned long long)st.ino);
 	if (v->file || v->name) {
-		while (m->out->len - line < 73 && !m->out->failed)
-			text_putc(m->out, ' ');
+		while (out->len - line < 73 && !out->failed)
+			text_putc(out, ' ');
 		if (v->file)
-			put_file_name(m->out, v->file);
+			proc_put_file_name(out, v->file);
 		else
-			text_puts(m->out, v->name);
+			text_puts(out, v->name);
 	}
-	text_putc(m->out, '\n');
-	if (m->smaps)
-		put_details(m->out, v);
-	return 0;
+	text_putc(out, '\n');
 }
 
-static int show(struct text *out, struct task *t, bool smaps)
+static int put_map(const struct vma *v, void *out)
 {
-	struct mm *mm = task_mm_get(t);
-	struct maps_out m = {out, smaps};
-
-	if (!mm)
-		return 0;
-	int err = mm_for_each(mm, put_map, &m);
-	mm_put(mm);
-	return err;
+	proc_put_map_line(out, v);
+	return 0;
 }
 
 static int show_maps(struct text *out, void *task)
 {
-	return show(out, task, false);
-}
+	struct mm *mm = task_mm_get(task);
 
-static int show_smaps(struct text *out, void *task)
-{
-	return show(out, task, true);
+	if (!mm)
+		return 0;
+	int err = mm_for_each(mm, put_map, out);
+	mm_put(mm);
+	return err;
 }
 
 static int show_statm(struct text *out, void *task)
@@ -117,15 +85,14 @@ static int show_statm(struct text *out, void *task)
 	return 0;
 }
 
-static int may_look(struct inode *in, struct file *f, void *task)
+int proc_may_look(struct inode *in, struct file *f, void *task)
 {
 	(void)in, (void)f;
 	return proc_may_access(task) ? 0 : -EACCES;
 }
 
-#define COMMON .common = {.free_arg = proc_task_free, .may_open = may_look}
+#define COMMON .common = {.free_arg = proc_task_free, .may_open = proc_may_look}
 const struct synth_file_ops proc_maps_ops = {COMMON, .show = show_maps};
-const struct synth_file_ops proc_smaps_ops = {COMMON, .show = show_smaps};
 const struct synth_file_ops proc_statm_ops = {.common.free_arg = proc_task_free,
 					      .show = show_statm};
 

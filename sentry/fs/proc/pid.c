@@ -116,19 +116,6 @@ static ssize_t write_comm(struct file *f, const char *buf, size_t n, void *arg)
 
 /* ---- small texts ---- */
 
-static int show_zero(struct text *out, void *arg)
-{
-	(void)arg;
-	text_puts(out, "0\n");
-	return 0;
-}
-
-static ssize_t write_ignored(struct file *f, const char *buf, size_t n, void *arg)
-{
-	(void)f, (void)buf, (void)arg;
-	return (ssize_t)n;
-}
-
 static int show_cgroup(struct text *out, void *arg)
 {
 	(void)arg;
@@ -178,9 +165,6 @@ static const struct synth_file_ops environ_ops = {TASK_COMMON, .common.may_open 
 						  .show = show_environ};
 static const struct synth_file_ops auxv_ops = {TASK_COMMON, .common.may_open = need_access,
 					       .show = show_auxv};
-static const struct synth_file_ops zero_ops = {TASK_COMMON, .show = show_zero};
-static const struct synth_file_ops adjust_ops = {TASK_COMMON, .show = show_zero,
-						 .write = write_ignored};
 static const struct synth_file_ops cgroup_ops = {TASK_COMMON, .show = show_cgroup};
 static const struct synth_file_ops unset_id_ops = {TASK_COMMON, .show = show_unset_id};
 static const struct synth_file_ops personality_ops = {TASK_COMMON, .show = show_personality};
@@ -300,6 +284,8 @@ static const struct pid_entry {
 	{"cgroup", 0444, &cgroup_ops, NULL, NULL, false},
 	{"cmdline", 0444, &cmdline_ops, NULL, NULL, false},
 	{"comm", 0644, &comm_ops, NULL, NULL, false},
+	{"coredump_filter", 0644, &proc_coredump_filter_ops, NULL, NULL, true},
+	{"cpuset", 0444, &proc_cpuset_ops, NULL, NULL, false},
 	{"cwd", 0777, NULL, NULL, &cwd_ops, false},
 	{"environ", 0400, &environ_ops, NULL, NULL, false},
 	{"exe", 0777, NULL, NULL, &exe_ops, false},
@@ -314,19 +300,25 @@ static const struct pid_entry {
 	{"mountinfo", 0444, &proc_mountinfo_ops, NULL, NULL, false},
 	{"mounts", 0444, &proc_mounts_ops, NULL, NULL, false},
 	{"net", 0555, NULL, &net_ops, NULL, false},
-	{"oom_adj", 0644, &adjust_ops, NULL, NULL, false},
-	{"oom_score", 0444, &zero_ops, NULL, NULL, false},
-	{"oom_score_adj", 0644, &adjust_ops, NULL, NULL, false},
+	{"numa_maps", 0444, &proc_numa_maps_ops, NULL, NULL, false},
+	{"oom_adj", 0644, &proc_oom_adj_ops, NULL, NULL, false},
+	{"oom_score", 0444, &proc_oom_score_ops, NULL, NULL, false},
+	{"oom_score_adj", 0644, &proc_oom_score_adj_ops, NULL, NULL, false},
+	{"pagemap", 0400, &proc_pagemap_ops, NULL, NULL, false},
 	{"personality", 0400, &personality_ops, NULL, NULL, false},
 	{"root", 0777, NULL, NULL, &root_ops, false},
+	{"schedstat", 0444, &proc_schedstat_ops, NULL, NULL, false},
 	{"sessionid", 0444, &unset_id_ops, NULL, NULL, false},
 	{"setgroups", 0444, &setgroups_ops, NULL, NULL, false},
 	{"smaps", 0444, &proc_smaps_ops, NULL, NULL, false},
+	{"smaps_rollup", 0444, &proc_smaps_rollup_ops, NULL, NULL, false},
 	{"stat", 0444, &proc_stat_ops, NULL, NULL, false},
 	{"statm", 0444, &proc_statm_ops, NULL, NULL, false},
 	{"status", 0444, &proc_status_ops, NULL, NULL, false},
 	{"task", 0555, NULL, &task_dir_ops, NULL, true},
+	{"timerslack_ns", 0666, &proc_timerslack_ops, NULL, NULL, true},
 	{"uid_map", 0444, &id_map_ops, NULL, NULL, false},
+	{"wchan", 0444, &proc_wchan_ops, NULL, NULL, false},
 };
 
 /* Files of a task belong to its effective ids; of one that is not dumpable, to root: proc(5). */

@@ -17,7 +17,9 @@ struct snapshot {
 	sigset_k pending, shared_pending, blocked, ignored, caught;
 	struct cred *cred; /* reference */
 	struct mm *mm;	   /* reference or NULL */
-	uint64_t as_limit;
+	uint64_t rss_limit, sigpending_limit;
+	uint64_t affinity;
+	unsigned umask, fd_size, nsigqueued;
 };
 
 static void snapshot_take(struct task *t, struct snapshot *s)
@@ -48,7 +50,12 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	s->cstime = tg->child_stime;
 	s->cred = cred_get(t->cred);
 	s->mm = t->mm ? mm_get(t->mm) : NULL;
-	s->as_limit = tg->rlimit[RLIMIT_RSS].cur;
+	s->rss_limit = tg->rlimit[RLIMIT_RSS].cur;
+	s->sigpending_limit = tg->rlimit[RLIMIT_SIGPENDING].cur;
+	s->affinity = t->cpu_affinity;
+	s->nsigqueued = atomic_load(&tg->nsigqueued);
+	struct fs_context *fs = t->fs ? fs_context_get(t->fs) : NULL;
+	struct fdtable *fds = t->fds ? fdtable_get(t->fds) : NULL;
 	mutex_lock(&tg->siglock, &lc_signal);
 	s->pending = t->pending.set;
 	s->shared_pending = tg->pending.set;
@@ -62,6 +69,16 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	}
 	mutex_unlock(&tg->siglock, &lc_signal);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (fs) {
+		mutex_lock(&fs->lock, &lc_fs);
+		s->umask = fs->umask;
+		mutex_unlock(&fs->lock, &lc_fs);
+		fs_context_put(fs);
+	}
+	if (fds) {
+		s->fd_size = fdtable_size(fds);
+		fdtable_put(fds);
+	}
 }
 
 static void snapshot_drop(struct snapshot *s)
@@ -88,7 +105,7 @@ static int show_stat(struct text *out, void *task)
 		    s.policy == 1 || s.policy == 2 ? -1 - s.priority : 20 + s.nice, s.nice,
 		    s.nthreads, TICKS(s.start_time),
 		    mm ? (unsigned long long)mm->total_pages << PAGE_SHIFT : 0ULL, (long long)rss,
-		    (unsigned long long)s.as_limit);
+		    (unsigned long long)s.rss_limit);
 	text_printf(out, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 %d 0 %d %d 0 0 0 ",
 		    mm ? (unsigned long long)mm->code_start : 0ULL,
 		    mm ? (unsigned long long)mm->code_end : 0ULL,
@@ -128,33 +145,48 @@ static const char *state_name(char c)
 	}
 }
 
-static void put_memory(struct text *out, struct mm *mm)
+static void put_memory(struct text *out, struct mm *mm, const struct mm_usage *u)
 {
-	unsigned long long rss = mm_resident_pages(mm) * (PAGE_SIZE / 1024);
-	unsigned long long peak = MAX(mm_resident_peak(mm) * (PAGE_SIZE / 1024), rss);
 	const struct {
 		const char *name;
-		unsigned long long kb;
+		unsigned long long pages;
 	} rows[] = {
-		{"VmPeak", mm->total_pages * 4},
-		{"VmSize", mm->total_pages * 4},
-		{"VmLck", mm->locked_pages * 4},
+		{"VmPeak", mm->peak_pages},
+		{"VmSize", mm->total_pages},
+		{"VmLck", mm->locked_pages},
 		{"VmPin", 0},
-		{"VmHWM", peak},
-		{"VmRSS", rss},
-		{"RssAnon", rss},
-		{"RssFile", 0},
-		{"RssShmem", 0},
-		{"VmData", mm->data_pages * 4},
-		{"VmStk", mm->stack_pages * 4},
-		{"VmExe", (mm->code_end - mm->code_start) >> 10},
+		{"VmHWM", MAX(u->resident_peak, u->resident)},
+		{"VmRSS", u->resident},
+		{"RssAnon", u->anon},
+		{"RssFile", u->file},
+		{"RssShmem", u->shmem},
+		{"VmData", mm->data_pages},
+		{"VmStk", mm->stack_pages},
+		{"VmExe", (mm->code_end - mm->code_start) >> PAGE_SHIFT},
 		{"VmLib", 0},
-		{"VmPTE", 0},
-		{"VmSwap", 0},
+		{"VmPTE", u->page_tables},
+		{"VmSwap", u->swapped},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		text_printf(out, "%s:\t%8llu kB\n", rows[i].name, rows[i].kb);
+		text_printf(out, "%s:\t%8llu kB\n", rows[i].name,
+			    rows[i].pages * (PAGE_SIZE / 1024));
+}
+
+/* As "0-3,6". */
+static void put_cpu_list(struct text *out, uint64_t mask)
+{
+	const char *comma = "";
+
+	for (unsigned i = 0; i < 64; i++) {
+		unsigned first = i;
+		if (!(mask >> i & 1))
+			continue;
+		while (i < 63 && mask >> (i + 1) & 1)
+			i++;
+		text_printf(out, i > first ? "%s%u-%u" : "%s%u", comma, first, i);
+		comma = ",";
+	}
 }
 
 static int show_status(struct text *out, void *task)
@@ -164,21 +196,26 @@ static int show_status(struct text *out, void *task)
 
 	snapshot_take(t, &s);
 	const struct cred *c = s.cred;
+	struct mm_usage usage = {0};
+
+	if (s.mm)
+		mm_usage(s.mm, &usage);
 	text_printf(out, "Name:\t%s\n", s.comm);
 	text_printf(out,
-		    "Umask:\t0022\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\n"
+		    "Umask:\t%04o\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\n"
 		    "TracerPid:\t0\n",
-		    s.state, state_name(s.state), s.tgid, s.tid, s.ppid);
-	text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t64\nGroups:\t",
-		    c->uid, c->euid, c->suid, c->fsuid, c->gid, c->egid, c->sgid, c->fsgid);
+		    s.umask, s.state, state_name(s.state), s.tgid, s.tid, s.ppid);
+	text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t%u\nGroups:\t",
+		    c->uid, c->euid, c->suid, c->fsuid, c->gid, c->egid, c->sgid, c->fsgid,
+		    s.fd_size);
 	for (size_t i = 0; i < c->ngroups; i++)
 		text_printf(out, "%u ", c->groups[i]);
 	text_printf(out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", s.tgid, s.tid,
 		    s.pgid, s.sid);
 	if (s.mm)
-		put_memory(out, s.mm);
-	text_printf(out, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t0/95000\n",
-		    s.nthreads);
+		put_memory(out, s.mm, &usage);
+	text_printf(out, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t%u/%llu\n",
+		    s.nthreads, s.nsigqueued, (unsigned long long)s.sigpending_limit);
 	text_printf(out,
 		    "SigPnd:\t%016llx\nShdPnd:\t%016llx\nSigBlk:\t%016llx\nSigIgn:\t%016llx\n"
 		    "SigCgt:\t%016llx\n",
@@ -191,13 +228,19 @@ static int show_status(struct text *out, void *task)
 		    (unsigned long long)c->cap_inheritable, (unsigned long long)c->cap_permitted,
 		    (unsigned long long)c->cap_effective, (unsigned long long)c->cap_bounding,
 		    (unsigned long long)c->cap_ambient);
-	unsigned long long cpus = kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
+	uint64_t online = kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
+	uint64_t cpus = s.affinity & online;
 	text_printf(out,
 		    "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n"
 		    "Speculation_Store_Bypass:\tvulnerable\nCpus_allowed:\t%llx\n"
-		    "Cpus_allowed_list:\t0-%u\nMems_allowed:\t1\nMems_allowed_list:\t0\n"
-		    "voluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
-		    s.no_new_privs, cpus, kernel->ncpus - 1);
+		    "Cpus_allowed_list:\t",
+		    s.no_new_privs, (unsigned long long)cpus);
+	put_cpu_list(out, cpus);
+	text_printf(out,
+		    "\nMems_allowed:\t1\nMems_allowed_list:\t0\n"
+		    "voluntary_ctxt_switches:\t%llu\nnonvoluntary_ctxt_switches:\t%llu\n",
+		    (unsigned long long)usage.voluntary_switches,
+		    (unsigned long long)usage.involuntary_switches);
 	snapshot_drop(&s);
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <sys/xattr.h>
 
 #include "sentry/fs/tmpfs/node.h"
+#include "sentry/vfs/acl.h"
 
 /* Bounds what one file may hold; Linux bounds the names alone (a listing has to fit 64 KiB). */
 #define XATTR_BYTES_MAX (256UL << 10)
@@ -16,7 +17,7 @@ static bool name_supported(const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
 			return true;
-	return false;
+	return acl_type_of(name) >= 0;
 }
 
 static struct tmpfs_xattr **xattr_find(struct tmpfs_inode *ti, const char *name)
@@ -131,11 +132,13 @@ int tmpfs_setxattr(struct inode *in, const char *name, const void *v, size_t n, 
 	mutex_lock(&in->data_lock, &lc_inode_data);
 	int err = xattr_store_locked(tmpfs_inode(in), x, flags);
 	mutex_unlock(&in->data_lock, &lc_inode_data);
-	if (err)
+	if (err) {
 		xattr_free(x);
-	else
-		inode_touch(in, false);
-	return err;
+		return err;
+	}
+	inode_acl_changed(in, name, v, n);
+	inode_touch(in, false);
+	return 0;
 }
 
 int tmpfs_removexattr(struct inode *in, const char *name)
@@ -152,6 +155,7 @@ int tmpfs_removexattr(struct inode *in, const char *name)
 	if (err)
 		return err;
 	xattr_free(x);
+	inode_acl_changed(in, name, NULL, 0);
 	inode_touch(in, false);
 	return 0;
 }

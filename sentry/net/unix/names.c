@@ -161,8 +161,7 @@ static int bind_path(struct unix_sock *u, const struct sock_addr *a, const struc
 		return -ENOMEM;
 
 	struct path made;
-	int err =
-		c->env ? vfs_mknod(c->env, name, S_IFSOCK | (0777 & ~c->umask), 0, &made) : -EINVAL;
+	int err = c->env ? vfs_mknod(c->env, name, S_IFSOCK | 0777, 0, &made) : -EINVAL;
 	if (err) {
 		unix_addr_put(addr);
 		return err == -EEXIST ? -EADDRINUSE : err;
