@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/seccomp/seccomp.h"
 #include "syscalls/syscalls.h"
 
 #ifndef PR_SET_VMA
@@ -13,6 +14,9 @@
 #endif
 #ifndef PR_SET_PTRACER
 #define PR_SET_PTRACER 0x59616d61
+#endif
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
 #endif
 #define CAP_NR_SETPCAP 8
 #define CAP_NR_SYS_RESOURCE 24
@@ -289,7 +293,15 @@ long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4
 	case PR_SET_TIMING:
 		return a2 == PR_TIMING_STATISTICAL ? 0 : -EINVAL;
 	case PR_GET_SECCOMP:
-		return 0;
+		return seccomp_mode(t);
+	case PR_SET_SECCOMP:
+		if (a2 == SECCOMP_MODE_STRICT)
+			return sys_seccomp(t, SECCOMP_SET_MODE_STRICT, 0, UADDR_NULL);
+		if (a2 == SECCOMP_MODE_FILTER)
+			return sys_seccomp(t, SECCOMP_SET_MODE_FILTER, 0, UADDR(a3));
+		return -EINVAL;
+	case PR_SET_SYSCALL_USER_DISPATCH:
+		return sud_set(t, a2, a3, a4, a5);
 	case PR_GET_TSC:
 		v = PR_TSC_ENABLE;
 		return copy_out_val(&t->um, UADDR(a2), &v);

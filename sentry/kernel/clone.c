@@ -6,6 +6,7 @@
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/seccomp/seccomp.h"
 
 #define CLONE_NEW_NAMESPACES                                                           \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
@@ -111,7 +112,6 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	int err = 0;
 
 	c->cred = cred_get(t->cred);
-	c->no_new_privs = t->no_new_privs;
 	c->fds = flags & CLONE_FILES ? fdtable_get(t->fds) : fdtable_dup(t->fds, &err);
 	if (!c->fds)
 		return err ? err : -ENOMEM;
@@ -174,6 +174,8 @@ static int link_child(struct task *t, struct task *c, uint64_t flags)
 	mutex_lock(&parent->siglock, &lc_signal);
 	/* A fork that races with a fatal signal or another thread's exec does not happen. */
 	err = task_must_die(t) ? -ERESTARTNOINTR : 0;
+	if (!err)
+		seccomp_inherit(t, c);
 	mutex_unlock(&parent->siglock, &lc_signal);
 	if (!err && tg != parent) {
 		tg->pgid = parent->pgid;

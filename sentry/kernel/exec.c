@@ -141,6 +141,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	mm = NULL;
 	pt = NULL;
 	signal_exec(t);
+	t->sud_on = false;
 	fdtable_exec(t->fds);
 	task_set_cred(t, cred);
 	cred = NULL;

@@ -6,6 +6,7 @@
 #include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/time/posix_timers.h"
 
@@ -380,6 +381,7 @@ void task_exit(struct task *t)
 	signal_task_exit(t);
 	leave_resources(t);
 	task_vfork_done(t);
+	seccomp_task_exit(t);
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	mutex_lock(&tg->siglock, &lc_signal);

@@ -5,8 +5,15 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/lib/log.h"
 #include "syscalls/syscalls.h"
+
+/* May the platform answer calls by itself?  Not where somebody wants to see them. */
+static bool may_answer_directly(const struct task *t)
+{
+	return seccomp_mode(t) == SECCOMP_MODE_DISABLED && !t->sud_on && !t->k->strace;
+}
 
 /* Runs on the worker's stack, when the fiber's registers are saved. */
 static void enter_guest(void *arg)
@@ -19,7 +26,26 @@ static void enter_guest(void *arg)
 	/* Whoever made a signal pending before that did not see us in the guest. */
 	if (signal_pending(t) || task_must_die(t))
 		ops->interrupt(pt);
-	ops->resume(pt);
+	if (ops->set_direct)
+		ops->set_direct(pt, may_answer_directly(t));
+	if (t->pass_on)
+		ops->resume_direct(pt);
+	else
+		ops->resume(pt);
+}
+
+/* Calls that mean to the host what they mean to the guest; those among futex's that do not are
+ * reported again. */
+static bool is_hosts(uint64_t nr)
+{
+	return nr == SYS_futex || nr == SYS_sched_yield || nr == SYS_membarrier || nr == SYS_rseq;
+}
+
+/* Before the call itself: what the guest has said about its own calls.  False: *ret is the result.
+ */
+static bool enter_syscall(struct task *t, long *ret)
+{
+	return sud_enter(t, ret) && seccomp_enter(t, ret);
 }
 
 static void run_syscall(struct task *t, const struct p_event *ev)
@@ -28,9 +54,22 @@ static void run_syscall(struct task *t, const struct p_event *ev)
 	uint64_t nr = (uint32_t)regs->orig_rax; /* the entry code looks at eax */
 	const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
 
-	(void)ev;
+	bool passed_on = t->passed_on;
+	long ret = 0;
+
+	t->passed_on = false;
 	t->nsyscalls++;
-	long ret = syscall_run(t, nr, a);
+	if (!ev->host_wait_aborted && !passed_on) {
+		if (!enter_syscall(t, &ret)) {
+			regs->rax = (uint64_t)ret;
+			return;
+		}
+		if (is_hosts(nr) && !may_answer_directly(t) && t->k->pf->ops->resume_direct) {
+			t->pass_on = t->passed_on = true;
+			return;
+		}
+	}
+	ret = syscall_run(t, nr, a);
 	/* execve and rt_sigreturn replaced the registers and return what rax must be. */
 	regs = t->k->pf->ops->regs(t->pt);
 	regs->rax = (uint64_t)ret;
@@ -73,20 +112,34 @@ static bool is_restart(const struct arch_regs *regs)
 	return false;
 }
 
+/* A call that was handed back to the platform may not have begun: then it is begun again. */
+static void call_interrupted(struct task *t)
+{
+	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
+
+	if (t->passed_on && (int64_t)regs->orig_rax >= 0)
+		regs->rax = (uint64_t)-ERESTARTNOINTR;
+	else
+		regs->orig_rax = ~0ULL;
+	t->passed_on = false;
+}
+
 static void handle_event(struct task *t)
 {
 	const struct p_event *ev = t->k->pf->ops->event(t->pt);
 
+	t->pass_on = false;
 	switch (ev->kind) {
 	case P_EVENT_SYSCALL:
 		run_syscall(t, ev);
 		break;
 	case P_EVENT_SIGNAL:
 		t->k->pf->ops->regs(t->pt)->orig_rax = ~0ULL;
+		t->passed_on = false;
 		run_fault(t, ev);
 		break;
 	case P_EVENT_INTERRUPTED:
-		t->k->pf->ops->regs(t->pt)->orig_rax = ~0ULL;
+		call_interrupted(t);
 		break;
 	case P_EVENT_DEAD:
 		log_limited(LOG_WARN, "guest process %d was killed by the host (signal %d)",
@@ -105,6 +158,10 @@ void task_main(void *arg)
 			task_exit(t);
 		fiber_suspend(&t->fiber, enter_guest, t);
 		handle_event(t);
+		if (t->pass_on && signal_pending(t)) {
+			t->pass_on = false;
+			call_interrupted(t);
+		}
 		if (t->exit_requested || task_must_die(t))
 			task_exit(t);
 		if ((signal_pending(t) || is_restart(t->k->pf->ops->regs(t->pt))) &&

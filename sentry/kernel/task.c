@@ -10,6 +10,7 @@
 
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/time/posix_timers.h"
 
@@ -120,6 +121,7 @@ void task_put(struct task *t)
 	if (!t || !ref_put(&t->ref))
 		return;
 	sem_undo_exit(t); /* of one that never ran */
+	seccomp_task_exit(t);
 	sigqueue_flush(&t->pending);
 	fiber_fini(&t->fiber);
 	cred_put(t->cred);

@@ -137,7 +137,7 @@ struct task {
 	struct cred *cred;	    /* own; others: task_cred_get() */
 	char comm[16];		    /* lc_tasks */
 	_Atomic int state;	    /* enum task_state */
-	bool no_new_privs;	    /* own */
+	_Atomic bool no_new_privs;  /* set by the task, or for it (seccomp TSYNC) */
 	bool exit_requested;	    /* own: exit(2) of this thread */
 	int exit_status;	    /* own wait status */
 
@@ -184,6 +184,16 @@ struct task {
 	int mce_kill;			/* own: PR_MCE_KILL_* */
 	struct mempolicy mempolicy;	/* own */
 	uint64_t cpu_affinity;
+
+	/* What it may call: seccomp/seccomp.h.  Changes under siglock. */
+	struct seccomp_filter *_Atomic seccomp; /* reference and use, or NULL */
+	_Atomic bool seccomp_strict;
+	/* own: prctl(PR_SET_SYSCALL_USER_DISPATCH) */
+	bool sud_on;
+	uint64_t sud_start, sud_len;
+	uaddr_t sud_selector;
+	/* own: the call that the platform reported is handed back to it (task loop). */
+	bool pass_on, passed_on;
 };
 
 /* The sandbox's one kernel. */

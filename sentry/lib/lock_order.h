@@ -46,6 +46,7 @@
 	X(lc_socket2, "the second socket of a pair")                                             \
 	X(lc_pipe, "struct pipe")                                                                \
 	X(lc_ipc, "System V IPC: all objects of a namespace; a POSIX message queue")             \
+	X(lc_seccomp, "a seccomp listener: who waits for its answers")                           \
 	X(lc_tty, "struct pty: line discipline and queues")                                      \
 	X(lc_futex, "priority-inheritance futexes: queues and owners")                           \
 	X(lc_tasks, "task tree: pids, parents, children, groups, sessions, tty owners, zombies") \

@@ -4,6 +4,7 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/tty.h"
 
 /* What both files show, taken under the locks once. */
@@ -19,6 +20,7 @@ struct snapshot {
 	struct mm *mm;	   /* reference or NULL */
 	uint64_t rss_limit, sigpending_limit;
 	uint64_t affinity;
+	int seccomp_mode, seccomp_filters;
 	unsigned umask, fd_size, nsigqueued;
 };
 
@@ -45,6 +47,10 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	s->priority = t->sched_priority;
 	s->exit_signal = tg->exit_signal;
 	s->no_new_privs = t->no_new_privs;
+	mutex_lock(&tg->siglock, &lc_signal);
+	s->seccomp_mode = seccomp_mode(t);
+	s->seccomp_filters = seccomp_filter_count(t);
+	mutex_unlock(&tg->siglock, &lc_signal);
 	s->start_time = t->start_time - kernel->boot_boottime;
 	s->cutime = tg->child_utime;
 	s->cstime = tg->child_stime;
@@ -231,10 +237,10 @@ static int show_status(struct text *out, void *task)
 	uint64_t online = kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
 	uint64_t cpus = s.affinity & online;
 	text_printf(out,
-		    "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n"
+		    "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n"
 		    "Speculation_Store_Bypass:\tvulnerable\nCpus_allowed:\t%llx\n"
 		    "Cpus_allowed_list:\t",
-		    s.no_new_privs, (unsigned long long)cpus);
+		    s.no_new_privs, s.seccomp_mode, s.seccomp_filters, (unsigned long long)cpus);
 	put_cpu_list(out, cpus);
 	text_printf(out,
 		    "\nMems_allowed:\t1\nMems_allowed_list:\t0\n"
