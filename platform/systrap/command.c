@@ -84,6 +84,7 @@ long command_wait(struct p_thread *th)
 		thread_misbehaved(th, "not the answer to the command");
 		return -ESRCH;
 	}
+	th->spins_since = st_tsc();
 	return __atomic_load_n(&ps->reply, __ATOMIC_RELAXED);
 }
 

@@ -191,7 +191,7 @@ bool event_take(struct p_thread *th, bool interrupted)
 	memcpy(&ev, &ps->ev, sizeof(ev));
 	__asm__ volatile("" ::: "memory"); /* the copy is the only fetch */
 
-	th->taken_tsc = st_tsc();
+	th->taken_tsc = th->spins_since = st_tsc();
 	th->guest_ticks = th->taken_tsc - th->resumed_tsc;
 	th->fpstate = ev.fpstate;
 	th->regs = ev.regs;

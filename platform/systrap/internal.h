@@ -139,6 +139,8 @@ struct p_thread {
 	uint64_t trapped;	    /* a call site that trapped, not yet counted; 0: none */
 	struct arch_regs fast_regs; /* as reported */
 	uint64_t fpstate;	    /* the frame's XSAVE area; 0: none known */
+	bool stub_spins;	    /* its stub was told to spin for an answer … */
+	uint64_t spins_since;	    /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */

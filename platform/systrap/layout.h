@@ -86,6 +86,7 @@ enum st_cmd {
 	ST_CMD_CONVERT,	   /* of a fast call: take a signal frame, for what needs one */
 	ST_CMD_OPS,	   /* run ops[0..nops) */
 	ST_CMD_CMPXCHG,	   /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
+	ST_CMD_COPY,	   /* arg[2] bytes from arg[1] to arg[0], one of which is in ops[] */
 	ST_CMD_FORK,	   /* clone this process */
 	ST_CMD_THREAD,	   /* clone a thread into the slot whose stack is at arg[0] */
 	ST_CMD_EXIT,	   /* this host thread ends */

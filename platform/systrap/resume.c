@@ -106,6 +106,7 @@ static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
 	ps->redo_deadline = redo_deadline(th, cmd);
 	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
 	ps->spin = spin ? pf->spin_ticks : 0;
+	th->stub_spins = spin;
 	/* Looked at or written by other sentry threads as well: atomic, in no order. */
 	__atomic_store_n(&ps->polled, poll, __ATOMIC_RELAXED);
 	__atomic_store_n(&ps->taken, 0, __ATOMIC_RELAXED);

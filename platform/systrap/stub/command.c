@@ -233,6 +233,22 @@ static long run_cmpxchg(struct st_pageset *ps)
 	return r;
 }
 
+/* The commands that need no frame. */
+static long run_command(struct st_pageset *ps)
+{
+	switch (ps->cmd) {
+	case ST_CMD_OPS:
+		return run_ops(ps);
+	case ST_CMD_CMPXCHG:
+		return run_cmpxchg(ps);
+	case ST_CMD_COPY:
+		return stub_copy(ps->arg[0], ps->arg[1], ps->arg[2]);
+	case ST_CMD_EXIT:
+		STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
+	}
+	return -ENOSYS;
+}
+
 void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 {
 	for (;;) {
@@ -248,24 +264,14 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 			if (stub_run_direct(ps, uc))
 				return;
 			continue;
-		case ST_CMD_OPS:
-			r = run_ops(ps);
-			break;
-		case ST_CMD_CMPXCHG:
-			r = run_cmpxchg(ps);
-			break;
 		case ST_CMD_FORK:
 			r = run_fork(ps);
 			break;
 		case ST_CMD_THREAD:
 			r = run_thread(ps, uc);
 			break;
-		case ST_CMD_EXIT:
-			STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
-			r = -ENOSYS;
-			break;
 		default:
-			r = -ENOSYS;
+			r = run_command(ps);
 		}
 		stub_post_reply(ps, r);
 	}
@@ -285,27 +291,11 @@ int stub_fast_main(struct st_pageset *ps)
 		stub_before_exit(ps);
 	stub_post_event(ps);
 	for (;;) {
-		long r;
-
 		wait_turn(ps);
-		switch (ps->cmd) {
-		case ST_CMD_RUN_FAST:
+		if (ps->cmd == ST_CMD_RUN_FAST)
 			return 0;
-		case ST_CMD_CONVERT:
+		if (ps->cmd == ST_CMD_CONVERT)
 			return 1;
-		case ST_CMD_OPS:
-			r = run_ops(ps);
-			break;
-		case ST_CMD_CMPXCHG:
-			r = run_cmpxchg(ps);
-			break;
-		case ST_CMD_EXIT:
-			STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
-			r = -ENOSYS;
-			break;
-		default:
-			r = -ENOSYS;
-		}
-		stub_post_reply(ps, r);
+		stub_post_reply(ps, run_command(ps));
 	}
 }

@@ -164,6 +164,15 @@ stub_access_fault:
 	mov	$-14, %rax
 	ret
 
+	.globl	stub_copy, stub_copy_insn, stub_copy_fault
+stub_copy:
+	mov	%rdx, %rcx
+stub_copy_insn:
+	rep movsb
+stub_copy_fault:
+	mov	%rcx, %rax
+	ret
+
 	/* long stub_clone_thread(flags, sp, tid, uc) */
 	.globl	stub_clone_thread
 stub_clone_thread:

@@ -59,6 +59,9 @@ HIDDEN long stub_load64(uint64_t addr, uint64_t *out);
 HIDDEN long stub_load32(uint64_t addr, uint32_t *out);
 HIDDEN long stub_cmpxchg32(uint64_t addr, uint32_t expect, uint32_t desired, uint32_t *seen);
 HIDDEN extern const char stub_access_begin[], stub_access_end[], stub_access_fault[];
+/* Copies n bytes; returns how many it could not, by way of stub_copy_fault. */
+HIDDEN long stub_copy(uint64_t dst, uint64_t src, uint64_t n);
+HIDDEN extern const char stub_copy_insn[], stub_copy_fault[];
 /* clone(2) of a thread that starts on the stack `sp` with stub_thread_main(uc). */
 HIDDEN long stub_clone_thread(uint64_t flags, uint64_t sp, uint32_t *tid, struct stub_ucontext *uc);
 HIDDEN extern const char stub_text_end[];
