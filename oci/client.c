@@ -30,7 +30,7 @@ int client_recv(int fd, json_t **reply, struct err *e)
 	return 0;
 }
 
-int client_call(int fd, json_t *request, const int *fds, int nfds, json_t **reply, struct err *e)
+int client_send(int fd, json_t *request, const int *fds, int nfds, struct err *e)
 {
 	char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 
@@ -39,9 +39,14 @@ int client_call(int fd, json_t *request, const int *fds, int nfds, json_t **repl
 		return err_set(e, -ENOMEM, "out of memory");
 	int err = control_send(fd, text, strlen(text), fds, nfds);
 	free(text);
-	if (err)
-		return err_errno(e, err, "asking the sandbox");
-	return client_recv(fd, reply, e);
+	return err ? err_errno(e, err, "asking the sandbox") : 0;
+}
+
+int client_call(int fd, json_t *request, const int *fds, int nfds, json_t **reply, struct err *e)
+{
+	int err = client_send(fd, request, fds, nfds, e);
+
+	return err ? err : client_recv(fd, reply, e);
 }
 
 int client_do(int fd, json_t *request, struct err *e)

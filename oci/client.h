@@ -8,6 +8,8 @@
 /* One frame: the object, when it says "ok".  -EINVAL: refused; -ESHUTDOWN: the sandbox ends for
  * the reason given; -ECONNRESET: it is gone; -EINTR. */
 int client_recv(int fd, json_t **reply, struct err *e) MUST_CHECK;
+/* Sends `request` (consumed) with descriptors. */
+int client_send(int fd, json_t *request, const int *fds, int nfds, struct err *e) MUST_CHECK;
 /* Sends `request` (consumed) with descriptors, and waits for the answer. */
 int client_call(int fd, json_t *request, const int *fds, int nfds, json_t **reply,
 		struct err *e) MUST_CHECK;

@@ -117,6 +117,7 @@ static int run(int argc, char **argv, struct err *e)
 	const struct sandbox_options o = {.id = id,
 					  .bundle = "/",
 					  .control_fd = -1,
+					  .status_fd = -1,
 					  .stdio = {0, 1, 2},
 					  .root_overlay = force_overlay,
 					  .foreground = true};

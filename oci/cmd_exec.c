@@ -125,24 +125,13 @@ static int merge_env(struct spec_process *p, struct err *e)
 	return 0;
 }
 
-static int set_args(struct spec_process *p, int argc, char **argv, struct err *e)
-{
-	spec_strings_free(p->args);
-	p->args = calloc((size_t)argc + 1, sizeof(*p->args));
-	for (int i = 0; p->args && i < argc; i++)
-		if (!(p->args[i] = strdup(argv[i])))
-			return err_set(e, -ENOMEM, "out of memory");
-	return p->args ? 0 : err_set(e, -ENOMEM, "out of memory");
-}
-
 /* The container's own process with what the command line changes. */
-static int from_arguments(const struct state *s, int argc, char **argv, struct spec_process *p,
-			  struct err *e)
+static int from_arguments(const struct state *s, char **argv, struct spec_process *p, struct err *e)
 {
 	int err = spec_parse_process(json_object_get(s->spec, "process"), "state", p, e);
 
 	if (!err)
-		err = set_args(p, argc, argv, e);
+		err = spec_strings_set(&p->args, argv, e);
 	if (err)
 		return err;
 	p->terminal = false;
@@ -182,7 +171,7 @@ static int describe(const struct state *s, int argc, char **argv, struct spec_pr
 	else if (argc == 0)
 		return err_set(e, -EINVAL, "exec: no command and no --process");
 	else
-		err = from_arguments(s, argc, argv, p, e);
+		err = from_arguments(s, argv, p, e);
 	if (err)
 		return err;
 	if (tty || *console_socket)
@@ -191,22 +180,6 @@ static int describe(const struct state *s, int argc, char **argv, struct spec_pr
 		return err_set(e, -EINVAL, "a detached terminal needs --console-socket");
 	err = process_from_spec(p, *process_file ? process_file : "exec", out, e);
 	return err ? err : add_caps(out, e);
-}
-
-static int request(int fd, const struct boot_process *p, const int *stdio, int *pid, struct err *e)
-{
-	json_auto_t *reply = NULL;
-	char *text = boot_process_encode(p);
-	json_t *process = text ? json_loads(text, 0, NULL) : NULL;
-
-	free(text);
-	if (!process)
-		return err_set(e, -EINVAL, "cannot describe the process");
-	int err = client_call(fd, json_pack("{s:s, s:o}", "cmd", "exec", "process", process), stdio,
-			      3, &reply, e);
-	if (!err && json_unpack(reply, "{s:i}", "pid", pid))
-		err = err_set(e, -EPROTO, "the sandbox sent no process number");
-	return err;
 }
 
 /* Our own part in a terminal's signals: the line discipline sends them to us, we pass them on. */
@@ -224,7 +197,7 @@ static int run_and_wait(const struct state *s, int fd, const struct boot_process
 
 	if (*console_socket)
 		take_terminal(stdio[0]);
-	int err = request(fd, p, stdio, &pid, e);
+	int err = process_exec(fd, p, stdio, &pid, e);
 	if (!err)
 		err = write_pid_file(internal_pid_file, pid, e);
 	if (!err)

@@ -13,25 +13,35 @@ static const struct flag flags[] = {
 	FLAG_I("rootpid", &rootpid, "the same"),
 };
 
-static int run(int argc, char **argv, struct err *e)
+static int ask(const char *id, int *status, struct err *e)
 {
 	CLEANUP_STATE struct state s = {0};
 	json_auto_t *reply = NULL;
-	int status;
 
-	(void)argc;
-	CLEANUP_FD int fd = container_connect(argv[0], &s, e);
+	CLEANUP_FD int fd = container_connect(id, &s, e);
 	if (fd < 0)
 		return fd;
 	int err =
 		client_call(fd, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid ? pid : rootpid),
 			    NULL, 0, &reply, e);
-	if (err == -ECONNRESET)
-		return err_set(e, err, "sandbox \"%s\" exited unexpectedly", argv[0]);
 	if (err)
 		return err;
-	if (json_unpack(reply, "{s:i}", "status", &status))
-		return err_set(e, -EPROTO, "the sandbox sent no status");
+	return json_unpack(reply, "{s:i}", "status", status)
+		       ? err_set(e, -EPROTO, "the sandbox sent no status")
+		       : 0;
+}
+
+static int run(int argc, char **argv, struct err *e)
+{
+	int status;
+
+	(void)argc;
+	int err = ask(argv[0], &status, e);
+	/* Stopped, or about to be; another process's status went with the sandbox. */
+	if ((err == -ESRCH || err == -ECONNREFUSED || err == -ECONNRESET) && !pid && !rootpid)
+		err = state_status_read(argv[0], &status, e);
+	if (err)
+		return err;
 	printf("{\"id\":\"%s\",\"exitStatus\":%d}\n", argv[0], exit_code(status));
 	return 0;
 }

@@ -97,16 +97,17 @@ static int init_state(struct state *s, const char *id, const char *bundle, const
 	return 0;
 }
 
-static int run_create_hooks(struct state *s, struct err *e)
+/* A container whose creation was hooked is told to poststop hooks, however it ends. */
+static int run_create_hooks(const struct state *s, struct err *e)
 {
 	static const char *const kinds[] = {"prestart", "createRuntime", "createContainer"};
-	json_t *hooks = json_object_get(s->spec, "hooks");
-	json_t *state = state_json(s, STATUS_CREATING);
+	struct err ignored;
 	int err = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !err; i++)
-		err = hooks_run(hooks, kinds[i], state, false, e);
-	json_decref(state);
+		err = hooks_run(s, kinds[i], STATUS_CREATING, false, e);
+	if (err && hooks_run(s, "poststop", STATUS_STOPPED, true, &ignored))
+		log_warn("%s", ignored.msg);
 	return err;
 }
 
@@ -134,14 +135,16 @@ static int build(const struct create_options *o, const struct spec *spec, struct
 		 struct sandbox *sb, struct err *e)
 {
 	CLEANUP_FD int control = state_listen(o->id, e);
+	CLEANUP_FD int status = control < 0 ? -1 : state_status_create(o->id, e);
 	struct sandbox_options so = {.id = o->id,
 				     .bundle = s->bundle,
 				     .control_fd = control,
+				     .status_fd = status,
 				     .stdio = {0, 1, 2},
 				     .root_overlay = strcmp(config.overlay2, "none") != 0,
 				     .foreground = o->foreground};
-	if (control < 0)
-		return control;
+	if (control < 0 || status < 0)
+		return control < 0 ? control : status;
 	int err = open_terminal(o, spec, &so, e);
 	if (!err)
 		err = sandbox_create(spec, &so, sb, e);
@@ -218,6 +221,23 @@ int container_connect(const char *id, struct state *s, struct err *e)
 	return state_connect(id, e);
 }
 
+static int start_locked(struct state *s, struct err *e)
+{
+	CLEANUP_FD int fd = state_connect(s->id, e);
+	if (fd < 0)
+		return fd;
+	int err = hooks_run_inside(s, fd, e);
+	if (err)
+		return err;
+	s->status = STATUS_RUNNING;
+	if ((err = state_save(s, e)))
+		return err;
+	err = client_do(fd, json_pack("{s:s}", "cmd", "start"), e);
+	if (err)
+		return err_wrap(e, err, "starting container \"%s\"", s->id);
+	return hooks_run(s, "poststart", STATUS_RUNNING, false, e);
+}
+
 int container_start(const char *id, struct err *e)
 {
 	CLEANUP_STATE struct state s = {0};
@@ -232,20 +252,12 @@ int container_start(const char *id, struct err *e)
 	if (status == STATUS_RUNNING)
 		return err_set(e, -EBUSY, "cannot start an already running container: \"%s\"", id);
 	if (status != STATUS_CREATED)
-		return err_set(e, -EINVAL, "cannot start container \"%s\": it is %s", id,
-			       status_name(status));
-	CLEANUP_FD int fd = state_connect(id, e);
-	if (fd < 0)
-		return fd;
-	s.status = STATUS_RUNNING;
-	if ((err = state_save(&s, e)))
-		return err;
-	err = client_do(fd, json_pack("{s:s}", "cmd", "start"), e);
-	if (err)
-		return err_wrap(e, err, "starting container \"%s\"", id);
-	json_t *state = state_json(&s, STATUS_RUNNING);
-	err = hooks_run(json_object_get(s.spec, "hooks"), "poststart", state, true, e);
-	json_decref(state);
+		return err_set(e, -EINVAL, "cannot start a container that is %s: \"%s\"",
+			       status_name(status), id);
+	err = start_locked(&s, e);
+	/* Half started, as a failed hook leaves it, is no state: stopped is. */
+	if (err && state_kill_processes(&s))
+		log_warn("container \"%s\" does not end", id);
 	return err;
 }
 
@@ -271,9 +283,7 @@ int container_delete(const char *id, bool force, struct err *e)
 			       status_name(status));
 	if ((err = state_kill_processes(&s)))
 		return err_errno(e, err, "killing the processes of container \"%s\"", id);
-	json_t *state = state_json(&s, STATUS_STOPPED);
-	err = hooks_run(json_object_get(s.spec, "hooks"), "poststop", state, true, e);
-	json_decref(state);
+	err = hooks_run(&s, "poststop", STATUS_STOPPED, true, e);
 	state_remove(id);
 	return err;
 }

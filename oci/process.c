@@ -6,6 +6,7 @@
 #include <strings.h>
 #include <sys/resource.h>
 
+#include "oci/client.h"
 #include "sentry/lib/log.h"
 
 static const char *const cap_names[] = {
@@ -140,6 +141,23 @@ static int set_rlimits(const struct spec_process *p, const char *file, struct bo
 	return 0;
 }
 
+int process_exec(int control, const struct boot_process *p, const int *stdio, int *pid,
+		 struct err *e)
+{
+	json_auto_t *reply = NULL;
+	char *text = boot_process_encode(p);
+	json_t *process = text ? json_loads(text, 0, NULL) : NULL;
+
+	free(text);
+	if (!process)
+		return err_set(e, -EINVAL, "cannot describe the process");
+	int err = client_call(control, json_pack("{s:s, s:o}", "cmd", "exec", "process", process),
+			      stdio, 3, &reply, e);
+	if (!err && json_unpack(reply, "{s:i}", "pid", pid))
+		err = err_set(e, -EPROTO, "the sandbox sent no process number");
+	return err;
+}
+
 void process_fini(struct boot_process *p)
 {
 	free(p->rlimits);
@@ -163,6 +181,7 @@ int process_from_spec(const struct spec_process *p, const char *file, struct boo
 	out->groups = p->additional_gids.v;
 	out->ngroups = p->additional_gids.n;
 	out->no_new_privs = p->no_new_privileges;
+	out->oom_score_adj = p->oom_score_adj ? *p->oom_score_adj : 0;
 	out->terminal = p->terminal;
 	if (p->caps) {
 		out->cap_bounding = cap_set(p->caps->bounding);

@@ -54,17 +54,6 @@ static int read_status(int control, int *status, struct err *e)
 	return err;
 }
 
-static int send_request(int control, json_t *request, struct err *e)
-{
-	char *text = json_dumps(request, JSON_COMPACT);
-	size_t len = json_dumpb(request, NULL, 0, JSON_COMPACT);
-
-	json_decref(request);
-	int err = text ? control_send(control, text, len, NULL, 0) : -ENOMEM;
-	free(text);
-	return err ? err_errno(e, err, "asking the sandbox") : 0;
-}
-
 /* What a terminal sends is for whoever is in its foreground; the rest for the process. */
 static const char *mode(const struct signalfd_siginfo *si, int pid)
 {
@@ -80,7 +69,7 @@ static void pass_signal(int control, int pid, const struct signalfd_siginfo *si)
 				    "pid", pid, "signo", (int)si->ssi_signo);
 
 	/* If it fails, the status on its way, or the connection's end, says why. */
-	if (send_request(control, request, &ignored))
+	if (client_send(control, request, NULL, 0, &ignored))
 		return;
 }
 
@@ -138,7 +127,7 @@ static int wait_passing_signals(int control, int pid, struct sandbox *sb, const 
 
 int foreground_ask(int control, int pid, struct err *e)
 {
-	return send_request(control, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid), e);
+	return client_send(control, json_pack("{s:s, s:i}", "cmd", "wait", "pid", pid), NULL, 0, e);
 }
 
 int foreground_wait(int control, int pid, struct sandbox *sb, const char *id, struct err *e)

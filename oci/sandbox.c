@@ -77,7 +77,7 @@ static int spawn_sentry(const struct boot_config *c, struct sandbox *out, struct
 		return cfd;
 	const int *io = c->process.stdio;
 	const int keep[] = {cfd,	 c->control_fd, c->gofer_fd, c->panic_fd, c->log_fd,
-			    c->owner_fd, io[0],		io[1],	     io[2]};
+			    c->owner_fd, c->status_fd,	io[0],	     io[1],	  io[2]};
 	const struct ns_spawn s = {.command = "boot",
 				   .ids = NS_IDS_NOBODY,
 				   .keep = keep,
@@ -98,8 +98,6 @@ static void warn_unused(const struct spec *spec)
 		limits = true;
 	if (limits && !config.ignore_cgroups)
 		log_warn("linux.resources: cgroup limits are not applied yet");
-	if (spec->hooks.start_container.n)
-		log_warn("hooks.startContainer: not run: they would run inside the sandbox");
 }
 
 static void describe(const struct spec *spec, const struct sandbox_options *o,
@@ -207,6 +205,7 @@ int sandbox_create(const struct spec *spec, const struct sandbox_options *o, str
 {
 	struct boot_config c = {.proc_fd = -1,
 				.control_fd = o->control_fd,
+				.status_fd = o->status_fd,
 				.gofer_fd = -1,
 				.owner_fd = -1,
 				.panic_fd = -1,

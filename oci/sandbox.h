@@ -13,6 +13,7 @@
 struct sandbox_options {
 	const char *id, *bundle; /* bundle: what relative paths of the spec start from */
 	int control_fd;		 /* listening socket, or -1; borrowed */
+	int status_fd;		 /* file for the wait status, or -1; borrowed */
 	int stdio[3];		 /* borrowed */
 	bool root_overlay;	 /* keep changes of the root in memory */
 	bool own_tty;		 /* stdio is a terminal of the sandbox's own */

@@ -75,6 +75,9 @@ static int check_process(const struct spec_process *p, const char *file, const c
 	if (p->cwd[0] != '/')
 		return err_set(e, -EINVAL, "%s: %scwd: must be an absolute path: \"%s\"", file,
 			       prefix, p->cwd);
+	if (p->oom_score_adj && (*p->oom_score_adj < -1000 || *p->oom_score_adj > 1000))
+		return err_set(e, -EINVAL, "%s: %soomScoreAdj: not between -1000 and 1000", file,
+			       prefix);
 	for (char **v = p->env; v && *v; v++)
 		if (!strchr(*v, '=') || **v == '=')
 			return err_set(e, -EINVAL, "%s: %senv[%td]: expected NAME=value", file,
@@ -93,6 +96,29 @@ static int check_mounts(const struct spec *s, struct err *e)
 		if (s->mounts.v[i].destination[0] == 0)
 			return err_set(e, -EINVAL, "config.json: mounts[%zu].destination: empty",
 				       i);
+	return 0;
+}
+
+static int check_hooks(const struct spec *s, struct err *e)
+{
+	const struct {
+		const char *kind;
+		const struct spec_hooks *hooks;
+	} all[] = {
+		{"prestart", &s->hooks.prestart},
+		{"createRuntime", &s->hooks.create_runtime},
+		{"createContainer", &s->hooks.create_container},
+		{"startContainer", &s->hooks.start_container},
+		{"poststart", &s->hooks.poststart},
+		{"poststop", &s->hooks.poststop},
+	};
+
+	for (size_t k = 0; k < ARRAY_SIZE(all); k++)
+		for (size_t i = 0; i < all[k].hooks->n; i++)
+			if (all[k].hooks->v[i].path[0] != '/')
+				return err_set(e, -EINVAL,
+					       "config.json: hooks.%s[%zu].path: must be absolute",
+					       all[k].kind, i);
 	return 0;
 }
 
@@ -138,7 +164,7 @@ static int check_spec(const struct spec *s, struct err *e)
 		return err_set(e, -EINVAL, "config.json: root.path: empty");
 	if ((err = check_version(s, e)) ||
 	    (err = check_process(s->process, "config.json", "process.", e)) ||
-	    (err = check_mounts(s, e)) || (err = check_pod(s, e)))
+	    (err = check_mounts(s, e)) || (err = check_hooks(s, e)) || (err = check_pod(s, e)))
 		return err;
 	if (s->linux_.seccomp)
 		log_debug("config.json: linux.seccomp ignored: the sentry is the filter");

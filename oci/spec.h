@@ -120,6 +120,8 @@ int spec_load_process(const char *file, struct spec_process *out, struct err *e)
 void spec_fini(struct spec *s);
 void spec_process_fini(struct spec_process *p);
 void spec_strings_free(char **v); /* NULL-terminated, or NULL */
+/* Replaces *v by copies. */
+int spec_strings_set(char ***v, char *const *strings, struct err *e) MUST_CHECK;
 /* The decoder (spec_parse.c); `file` is the name that messages begin with.  *out is zeroed before,
  * and to be finished after, whatever the result. */
 int spec_parse(json_t *json, const char *file, struct spec *out, struct err *e) MUST_CHECK;

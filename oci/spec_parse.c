@@ -415,6 +415,20 @@ void spec_strings_free(char **v)
 	free(v);
 }
 
+int spec_strings_set(char ***v, char *const *strings, struct err *e)
+{
+	size_t n = 0;
+
+	while (strings && strings[n])
+		n++;
+	spec_strings_free(*v);
+	*v = calloc(n + 1, sizeof(**v));
+	for (size_t i = 0; *v && i < n; i++)
+		if (!((*v)[i] = strdup(strings[i])))
+			return err_set(e, -ENOMEM, "out of memory");
+	return *v ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
 static void free_field(const struct field *f, void *p)
 {
 	switch (f->kind) {
@@ -465,11 +479,13 @@ static void free_object(const struct table *t, char *base)
 void spec_fini(struct spec *s)
 {
 	free_object(&spec_table, (char *)s);
+	*s = (struct spec){0};
 }
 
 void spec_process_fini(struct spec_process *p)
 {
 	free_object(&process_table, (char *)p);
+	*p = (struct spec_process){0};
 }
 
 int spec_parse(json_t *json, const char *file, struct spec *out, struct err *e)

@@ -177,6 +177,28 @@ int state_save(const struct state *s, struct err *e)
 	return err;
 }
 
+int state_status_create(const char *id, struct err *e)
+{
+	char path[PATH_MAX];
+
+	path_of(path, sizeof(path), id, "status");
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? err_errno(e, -errno, "creating %s", path) : fd;
+}
+
+int state_status_read(const char *id, int *status, struct err *e)
+{
+	char path[PATH_MAX], text[16];
+
+	path_of(path, sizeof(path), id, "status");
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	text[n > 0 ? n : 0] = 0;
+	if (sscanf(text, "%d", status) != 1)
+		return err_set(e, -ENODATA, "container \"%s\" ended without an exit status", id);
+	return 0;
+}
+
 /* Socket addresses have 108 bytes: through the directory's descriptor, and long ids shortened. */
 static int socket_address(const char *id, struct sockaddr_un *sun, int *dir, struct err *e)
 {
@@ -237,10 +259,11 @@ void state_remove(const char *id)
 
 	if (!socket_address(id, &sun, &dir, &ignored))
 		unlink(sun.sun_path);
-	path_of(path, sizeof(path), id, "json");
-	unlink(path);
-	path_of(path, sizeof(path), id, "lock");
-	unlink(path);
+	static const char *const suffixes[] = {"json", "status", "lock"}; /* the lock last */
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		path_of(path, sizeof(path), id, suffixes[i]);
+		unlink(path);
+	}
 }
 
 void state_ids_free(char **ids)

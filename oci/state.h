@@ -1,6 +1,7 @@
 /*
  * What is remembered about a container between commands: ROOT/ID.json, written whole and renamed
- * into place, under the lock ROOT/ID.lock (flock).  ROOT/ID.sock is the sandbox's control socket.
+ * into place, under the lock ROOT/ID.lock (flock).  ROOT/ID.sock is the sandbox's control socket;
+ * into ROOT/ID.status the sandbox writes the container's wait status when it ends.
  */
 #pragma once
 
@@ -38,7 +39,11 @@ int state_lock(const char *id, bool create, struct err *e) MUST_CHECK;
 /* *out is zeroed before, and to be finished after, whatever the result.  -ENOENT. */
 int state_load(const char *id, struct state *out, struct err *e) MUST_CHECK;
 int state_save(const struct state *s, struct err *e) MUST_CHECK;
-/* Removes state, socket and lock file; the lock is still held. */
+/* The file for the sandbox's wait status, empty: a descriptor to close, or < 0. */
+int state_status_create(const char *id, struct err *e) MUST_CHECK;
+/* How the container of a sandbox that has gone ended.  -ENODATA: it died before it could say. */
+int state_status_read(const char *id, int *status, struct err *e) MUST_CHECK;
+/* Removes state, socket, status and lock file; the lock is still held. */
 void state_remove(const char *id);
 /* Ids with state, sorted, NULL-terminated; state_ids_free's. */
 char **state_ids(struct err *e);

@@ -42,6 +42,7 @@ struct boot_process {
 		uint64_t cur, max;
 	} * rlimits;
 	bool no_new_privs, terminal;
+	int oom_score_adj;
 	int stdio[3]; /* host descriptors, consumed; with `terminal` all the same tty */
 };
 
@@ -57,6 +58,7 @@ struct boot_config {
 	int gofer_fd;	      /* connected socket to the gofer, consumed */
 	int proc_fd;	      /* O_PATH directory: procfs of the sandbox's PID namespace; or -1 */
 	int panic_fd, log_fd; /* -1: none */
+	int status_fd;	      /* file that the container's wait status goes to, as text; or -1 */
 	bool strace, systrap_patching;
 	const char *strace_syscalls;	       /* comma list, or "" */
 	int spin_us;			       /* platform option; -1: default */

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -209,10 +210,6 @@ static void do_exec(struct control *ctl, struct conn *c, json_t *req)
 	struct boot_process p;
 	struct thread_group *tg = NULL;
 
-	if (!started) {
-		answer_error(c, "the container is not running");
-		return;
-	}
 	if (boot_process_unpack(json_object_get(req, "process"), &p) || c->nfds != 3) {
 		answer_error(c, "malformed process");
 		return;
@@ -565,6 +562,16 @@ static void terminal_signals(struct control *ctl)
 	}
 }
 
+/* For those who ask when nobody is left to answer. */
+static void keep_status(int fd, int status)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d\n", status);
+
+	if (fd >= 0 && write(fd, text, (size_t)n) != n)
+		log_warn("cannot keep the exit status");
+}
+
 /* Fills the poll set; *map[i] is the connection of entry i, NULL for the fixed ones. */
 static size_t fill(struct control *ctl, struct pollfd *p, struct conn **map)
 {
@@ -630,6 +637,10 @@ int control_serve(struct control *ctl)
 	}
 	if (error)
 		log_warn("%s", error);
-	tell_all(owned ? status : SIGKILL, error);
-	return error ? -EIO : owned ? status : SIGKILL;
+	if (!owned)
+		status = SIGKILL;
+	if (!error)
+		keep_status(ctl->config->status_fd, status);
+	tell_all(status, error);
+	return error ? -EIO : status;
 }

@@ -22,6 +22,8 @@ int join_parts(void) MUST_CHECK;
 const struct sysfs_options *join_sysfs_options(void);
 
 /* The mount namespace of the container.  mounts.c */
+/* mkdir -p with mode 0755. */
+int boot_mkdir_all(const struct walk_env *env, const char *path) MUST_CHECK;
 int boot_mounts_make(const struct boot_config *c, struct gofer_conn *gofer, struct mnt_ns **out,
 		     struct boot_error *be) MUST_CHECK;
 

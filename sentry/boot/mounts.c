@@ -65,35 +65,50 @@ static int make_gofer(struct maker *m, int id, bool overlay, bool readonly, bool
 	return err;
 }
 
+static int make_parents(const struct walk_env *env, const char *path)
+{
+	char buf[VFS_PATH_MAX];
+
+	if (strlen(path) >= sizeof(buf))
+		return -ENAMETOOLONG;
+	strcpy(buf, path);
+	for (char *p = buf + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = 0;
+		int err = vfs_mkdir(env, buf, 0755);
+		if (err && err != -EEXIST)
+			return err;
+		*p = '/';
+	}
+	return 0;
+}
+
+int boot_mkdir_all(const struct walk_env *env, const char *path)
+{
+	int err = make_parents(env, path);
+
+	if (!err)
+		err = vfs_mkdir(env, path, 0755);
+	return err == -EEXIST ? 0 : err;
+}
+
 /* Creates what is missing of a mount point: directories, and at the end a file for a file. */
 static int make_target(struct maker *m, const char *target, bool is_dir, struct path *out)
 {
-	char buf[VFS_PATH_MAX];
 	struct file *f;
 
 	int err = path_walk(&m->env, target, 0, out);
 	if (err != -ENOENT)
 		return err;
-	if (strlen(target) >= sizeof(buf))
-		return -ENAMETOOLONG;
-	strcpy(buf, target);
-	for (char *p = buf + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = 0;
-		err = vfs_mkdir(&m->env, buf, 0755);
-		if (err && err != -EEXIST)
-			return err;
-		*p = '/';
-	}
 	if (is_dir) {
-		err = vfs_mkdir(&m->env, buf, 0755);
-	} else {
-		err = vfs_open(&m->env, buf, O_CREAT | O_WRONLY | O_NOFOLLOW, 0644, 0, &f);
+		err = boot_mkdir_all(&m->env, target);
+	} else if (!(err = make_parents(&m->env, target))) {
+		err = vfs_open(&m->env, target, O_CREAT | O_WRONLY | O_NOFOLLOW, 0644, 0, &f);
 		if (!err)
 			file_put(f);
 	}
-	return err && err != -EEXIST ? err : path_walk(&m->env, target, 0, out);
+	return err ? err : path_walk(&m->env, target, 0, out);
 }
 
 /* Consumes sb. */
@@ -253,6 +268,7 @@ static int make_root(struct maker *m)
 static int make_all(struct maker *m)
 {
 	const struct boot_config *c = m->config;
+	struct path cwd;
 	int err = make_root(m);
 
 	for (size_t i = 0; !err && i < c->nmounts; i++)
@@ -267,7 +283,11 @@ static int make_all(struct maker *m)
 	for (char **p = c->readonly_paths; !err && p && *p; p++)
 		if ((err = make_readonly(m, *p)))
 			return boot_fail(m->be, err, "making %s read-only: %s", *p, strerror(-err));
-	/* Last: mount points had to be made in it. */
+	/* Last: mount points had to be made in it, and runc makes the working directory. */
+	if (!err && path_walk(&m->env, c->process.cwd, 0, &cwd) == 0)
+		path_put(cwd);
+	else if (!err && boot_mkdir_all(&m->env, c->process.cwd))
+		log_debug("%s: cannot make it", c->process.cwd); /* the first process says why */
 	if (!err && c->root_readonly)
 		m->ns->root->flags |= MS_RDONLY;
 	return err;

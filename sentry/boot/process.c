@@ -55,33 +55,12 @@ static struct cred *make_cred(const struct boot_process *p)
 	return new;
 }
 
-/* mkdir -p of what is missing, as the peer does for the working directory. */
-static void make_directories(const struct walk_env *env, const char *path)
-{
-	char buf[VFS_PATH_MAX];
-
-	snprintf(buf, sizeof(buf), "%s", path);
-	for (char *p = buf + 1; *p; p++) {
-		if (*p != '/')
-			continue;
-		*p = 0;
-		int err = vfs_mkdir(env, buf, 0755);
-		if (err && err != -EEXIST)
-			return; /* the walk that follows says what is wrong */
-		*p = '/';
-	}
-	int err = vfs_mkdir(env, buf, 0755);
-	(void)err;
-}
-
 static int enter_cwd(struct walk_env *env, const char *cwd, struct path *out, struct boot_error *be)
 {
 	int err = path_walk(env, cwd, WALK_DIRECTORY, out);
 
-	if (err == -ENOENT) {
-		make_directories(env, cwd);
+	if (err == -ENOENT && !(err = boot_mkdir_all(env, cwd)))
 		err = path_walk(env, cwd, WALK_DIRECTORY, out);
-	}
 	if (err)
 		return boot_fail(be, err, "working directory \"%s\": %s", cwd, strerror(-err));
 	return 0;
@@ -331,6 +310,7 @@ int boot_process_create(struct container *ct, struct boot_process *p, struct thr
 			.fs = x.fs,
 			.rlimits = rlimits,
 			.no_new_privs = p->no_new_privs,
+			.oom_score_adj = p->oom_score_adj,
 			.tty = x.tty,
 		};
 		err = kernel_process_create(&a, out);

@@ -90,16 +90,16 @@ static json_t *pack_process(const struct boot_process *p)
 		json_array_append_new(rlimits, json_pack("[i,I,I]", p->rlimits[i].resource,
 							 (json_int_t)p->rlimits[i].cur,
 							 (json_int_t)p->rlimits[i].max));
-	return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:[I,I,I,I,I], s:b, s:b, "
-			 "s:[i,i,i]}",
-			 "args", pack_strings(p->argv, p->argc), "env",
-			 pack_strings(p->envp, p->envc), "cwd", pack_bytes(p->cwd), "uid",
-			 (json_int_t)p->uid, "gid", (json_int_t)p->gid, "umask",
-			 (json_int_t)p->umask, "groups", groups, "rlimits", rlimits, "caps",
-			 (json_int_t)p->cap_bounding, (json_int_t)p->cap_effective,
-			 (json_int_t)p->cap_inheritable, (json_int_t)p->cap_permitted,
-			 (json_int_t)p->cap_ambient, "noNewPrivs", p->no_new_privs, "terminal",
-			 p->terminal, "stdio", p->stdio[0], p->stdio[1], p->stdio[2]);
+	return json_pack(
+		"{s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:[I,I,I,I,I], s:b, s:b, "
+		"s:[i,i,i], s:i}",
+		"args", pack_strings(p->argv, p->argc), "env", pack_strings(p->envp, p->envc),
+		"cwd", pack_bytes(p->cwd), "uid", (json_int_t)p->uid, "gid", (json_int_t)p->gid,
+		"umask", (json_int_t)p->umask, "groups", groups, "rlimits", rlimits, "caps",
+		(json_int_t)p->cap_bounding, (json_int_t)p->cap_effective,
+		(json_int_t)p->cap_inheritable, (json_int_t)p->cap_permitted,
+		(json_int_t)p->cap_ambient, "noNewPrivs", p->no_new_privs, "terminal", p->terminal,
+		"stdio", p->stdio[0], p->stdio[1], p->stdio[2], "oomScoreAdj", p->oom_score_adj);
 }
 
 static char *dump(json_t *j)
@@ -126,7 +126,7 @@ char *boot_config_encode(const struct boot_config *c)
 							m->gofer_id, m->overlay));
 	}
 	return dump(json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i], s:b, "
+		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i,i], s:b, "
 		"s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
 		"platform", c->platform, "id", c->container_id, "hostname", c->hostname,
 		"domainname", c->domainname, "rootSource", c->root_source, "rootOverlay",
@@ -134,7 +134,7 @@ char *boot_config_encode(const struct boot_config *c)
 		pack_strings(c->masked_paths, count(c->masked_paths)), "readonly",
 		pack_strings(c->readonly_paths, count(c->readonly_paths)), "process",
 		pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
-		c->panic_fd, c->log_fd, c->owner_fd, "strace", c->strace, "patching",
+		c->panic_fd, c->log_fd, c->owner_fd, c->status_fd, "strace", c->strace, "patching",
 		c->systrap_patching, "straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us,
 		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty",
 		c->own_tty));
@@ -232,13 +232,15 @@ int boot_process_unpack(json_t *j, struct boot_process *p)
 	memset(p, 0, sizeof(*p));
 	if (json_unpack(j,
 			"{s:o, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:[I,I,I,I,I], s:b, s:b, "
-			"s:[i,i,i]}",
+			"s:[i,i,i], s:i}",
 			"args", &args, "env", &env, "cwd", &cwd, "uid", &uid, "gid", &gid, "umask",
 			&mask, "groups", &groups, "rlimits", &rlimits, "caps", &caps[0], &caps[1],
 			&caps[2], &caps[3], &caps[4], "noNewPrivs", &nnp, "terminal", &terminal,
-			"stdio", &p->stdio[0], &p->stdio[1], &p->stdio[2]))
+			"stdio", &p->stdio[0], &p->stdio[1], &p->stdio[2], "oomScoreAdj",
+			&p->oom_score_adj))
 		return -EINVAL;
-	if (uid < 0 || uid > UINT32_MAX || gid < 0 || gid > UINT32_MAX || mask < 0 || mask > 0777)
+	if (uid < 0 || uid > UINT32_MAX || gid < 0 || gid > UINT32_MAX || mask < 0 || mask > 0777 ||
+	    p->oom_score_adj < -1000 || p->oom_score_adj > 1000)
 		return -EINVAL;
 	p->uid = (uint32_t)uid;
 	p->gid = (uint32_t)gid;
@@ -319,18 +321,19 @@ static int unpack_config(json_t *j, struct boot_config *c)
 	int root_overlay, root_ro, strace, patching, log_json, debug, foreground, own_tty;
 	json_error_t je;
 
-	if (json_unpack_ex(
-		    j, &je, 0,
-		    "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i], s:b, "
-		    "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
-		    "platform", &c->platform, "id", &c->container_id, "hostname", &c->hostname,
-		    "domainname", &c->domainname, "rootSource", &c->root_source, "rootOverlay",
-		    &root_overlay, "rootReadonly", &root_ro, "mounts", &mounts, "masked", &masked,
-		    "readonly", &readonly, "process", &process, "fds", &c->control_fd, &c->gofer_fd,
-		    &c->proc_fd, &c->panic_fd, &c->log_fd, &c->owner_fd, "strace", &strace,
-		    "patching", &patching, "straceSyscalls", &c->strace_syscalls, "spinUs",
-		    &c->spin_us, "logJson", &log_json, "debug", &debug, "foreground", &foreground,
-		    "ownTty", &own_tty)) {
+	if (json_unpack_ex(j, &je, 0,
+			   "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, "
+			   "s:[i,i,i,i,i,i,i], s:b, "
+			   "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
+			   "platform", &c->platform, "id", &c->container_id, "hostname",
+			   &c->hostname, "domainname", &c->domainname, "rootSource",
+			   &c->root_source, "rootOverlay", &root_overlay, "rootReadonly", &root_ro,
+			   "mounts", &mounts, "masked", &masked, "readonly", &readonly, "process",
+			   &process, "fds", &c->control_fd, &c->gofer_fd, &c->proc_fd, &c->panic_fd,
+			   &c->log_fd, &c->owner_fd, &c->status_fd, "strace", &strace, "patching",
+			   &patching, "straceSyscalls", &c->strace_syscalls, "spinUs", &c->spin_us,
+			   "logJson", &log_json, "debug", &debug, "foreground", &foreground,
+			   "ownTty", &own_tty)) {
 		log_warn("boot configuration: %s", je.text);
 		return -EINVAL;
 	}

@@ -201,6 +201,7 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	t->fs = fs_context_get(a->fs);
 	t->cred = cred_get(a->cred);
 	t->no_new_privs = a->no_new_privs;
+	tg->oom_score_adj = tg->oom_score_adj_min = a->oom_score_adj;
 	atomic_store(&mm->dumpable, 1);
 	memcpy(t->comm, res.comm, sizeof(t->comm));
 	start_registers(t, &res);

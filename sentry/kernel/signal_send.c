@@ -234,6 +234,8 @@ int signal_send_task(struct task *t, const ksiginfo *info)
 
 int signal_send_group(struct thread_group *tg, const ksiginfo *info)
 {
+	if (info->si_signo == 0) /* only asks whether there is somebody */
+		return 0;
 	mutex_lock(&tg->siglock, &lc_signal);
 	int ret = signal_send_locked(tg, NULL, info, NULL);
 	mutex_unlock(&tg->siglock, &lc_signal);
@@ -303,7 +305,7 @@ static int kill_one(const struct task *sender, struct thread_group *tg, const ks
 {
 	if (!permitted(sender, tg, info->si_signo))
 		return -EPERM;
-	return info->si_signo ? signal_send_group(tg, info) : 0;
+	return signal_send_group(tg, info);
 }
 
 int signal_kill_pgrp(const struct task *sender, int pgid, const ksiginfo *info)

@@ -247,6 +247,7 @@ struct process_args {
 	struct fs_context *fs;
 	const struct krlimit *rlimits; /* RLIM_NLIMITS of them, or NULL: defaults */
 	bool no_new_privs;
+	int oom_score_adj;
 	struct tty *tty; /* becomes the controlling terminal; NULL: none */
 };
 int kernel_process_create(const struct process_args *a, struct thread_group **out) MUST_CHECK;

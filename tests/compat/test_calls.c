@@ -692,3 +692,56 @@ TEST(maxrss_of_a_child_is_its_peak)
 	EXPECT_OK(getrusage(RUSAGE_CHILDREN, &usage));
 	EXPECT(usage.ru_maxrss >= (long)(size / 1024));
 }
+
+/* ---- /proc/PID/oom_score_adj ---- */
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), n = fd < 0 ? -1 : (int)write(fd, text, strlen(text));
+	int saved = errno;
+
+	close(fd);
+	errno = saved;
+	return n;
+}
+
+static int read_number(const char *path)
+{
+	char buf[32] = "";
+	int fd = open(path, O_RDONLY);
+
+	EXPECT(read(fd, buf, sizeof(buf) - 1) > 0);
+	close(fd);
+	return atoi(buf);
+}
+
+static void oom_child(void *arg)
+{
+	(void)arg;
+	EXPECT_EQ(read_number("/proc/self/oom_score_adj"), 500);
+	EXPECT_OK(setresuid(1234, 1234, 1234));
+	EXPECT_OK(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)); /* the file is root's otherwise */
+	EXPECT_OK(write_text("/proc/self/oom_score_adj", "700"));
+	EXPECT_ERRNO(write_text("/proc/self/oom_score_adj", "-1"), EACCES);
+	EXPECT_OK(write_text("/proc/self/oom_score_adj", "500\n"));
+}
+
+TEST(oom_score_adj_is_kept_inherited_and_bounded)
+{
+	const char *path = "/proc/self/oom_score_adj";
+	int old = read_number(path);
+	char text[16];
+
+	EXPECT_ERRNO(write_text(path, "1001"), EINVAL);
+	EXPECT_ERRNO(write_text(path, "-1001"), EINVAL);
+	EXPECT_ERRNO(write_text(path, "x"), EINVAL);
+	EXPECT_ERRNO(write_text(path, "1 2"), EINVAL);
+	EXPECT_OK(write_text(path, "500"));
+	EXPECT_EQ(read_number(path), 500);
+	EXPECT_EQ(read_number("/proc/self/oom_adj"), 8);
+	EXPECT_EQ(test_child(oom_child, NULL), 0);
+	EXPECT_OK(write_text("/proc/self/oom_adj", "15"));
+	EXPECT_EQ(read_number(path), 1000);
+	snprintf(text, sizeof(text), "%d", old);
+	EXPECT_OK(write_text(path, text));
+}

@@ -191,6 +191,7 @@ START_TEST(boot_config_survives_the_wire)
 					   .nmounts = 1,
 					   .control_fd = -1,
 					   .proc_fd = 9,
+					   .status_fd = 11,
 					   .strace_syscalls = "",
 					   .spin_us = -1,
 					   .process = {.argc = 2,
@@ -221,6 +222,7 @@ START_TEST(boot_config_survives_the_wire)
 	ck_assert_str_eq(d->mounts[0].target, "/t");
 	ck_assert(d->mounts[0].overlay);
 	ck_assert_int_eq(d->proc_fd, 9);
+	ck_assert_int_eq(d->status_fd, 11);
 	boot_config_free(d);
 
 	/* Half a description is none. */
