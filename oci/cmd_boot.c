@@ -4,7 +4,9 @@
  * The order matters.  What needs the host's files; then the ids, since that clears "dumpable"; then
  * everything that needs capabilities (procfs, empty root); then none are left, neither here nor in
  * the zygote that boot_prepare() forks, so that its guests stay readable for us; then "not
- * dumpable" for the sentry alone, and the filter.
+ * dumpable" for the sentry alone, and the filter.  The zygote is forked in the empty root, but
+ * before the old one is gone and our own capabilities are: the host takes half a millisecond to
+ * detach mounts, and the zygote about as long to start.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -61,6 +63,14 @@ static int tie_to_starter(int owner_fd)
 	return poll(&p, 1, 0) > 0 && p.revents & POLLHUP ? -ECONNRESET : 0;
 }
 
+/* The zygote's: in its process, before it executes. */
+static int drop_caps(void)
+{
+	struct err ignored;
+
+	return ns_drop_caps(&ignored);
+}
+
 static int shut_in(struct boot_config *c, struct err *e)
 {
 	char old_score[16] = "0";
@@ -78,20 +88,25 @@ static int shut_in(struct boot_config *c, struct err *e)
 		log_warn("%s: memory figures of guests will be estimates", e->msg);
 		c->proc_fd = -1;
 	}
-	if ((err = ns_empty_root(e)) || (err = ns_drop_caps(e)))
+	if ((err = ns_empty_root(e)))
 		return err;
-	if (c->foreground && (err = tie_to_starter(c->owner_fd)))
-		return err_errno(e, err, "waiting for the starting process");
 
 	int oom = oom_score_open(c->proc_fd);
 	ssize_t n = oom >= 0 ? pread(oom, old_score, sizeof(old_score) - 1, 0) : 0;
 	old_score[n > 0 ? n : 1] = 0;
 	oom_score_write(oom, "1000");
-	err = boot_prepare(c);
+	err = boot_prepare(c, drop_caps);
 	oom_score_write(oom, old_score);
 	if (oom >= 0)
 		close(oom);
 	if (err)
+		return err_errno(e, err, "preparing platform %s", c->platform);
+	/* While the zygote starts. */
+	if ((err = ns_leave_old_root(e)) || (err = ns_drop_caps(e)))
+		return err;
+	if (c->foreground && (err = tie_to_starter(c->owner_fd)))
+		return err_errno(e, err, "waiting for the starting process");
+	if ((err = boot_ready()))
 		return err_errno(e, err, "preparing platform %s", c->platform);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return err_errno(e, -errno, "prctl(PR_SET_DUMPABLE)");

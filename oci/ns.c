@@ -232,10 +232,18 @@ int ns_empty_root(struct err *e)
 						MOUNT_ATTR_NOEXEC);
 	if (fd < 0)
 		return err_errno(e, fd, "mounting an empty root");
-	/* Over the old root, then exchanged with it, then the old one dropped. */
+	/* Over the old root, then exchanged with it: the old one then lies over the new one, and we
+	 * stand in the new one, root and current directory (pivot_root(2), notes). */
 	if (syscall(SYS_move_mount, fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) || fchdir(fd) ||
-	    syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+	    syscall(SYS_pivot_root, ".", "."))
 		return err_errno(e, -errno, "entering an empty root");
+	return 0;
+}
+
+int ns_leave_old_root(struct err *e)
+{
+	if (umount2(".", MNT_DETACH) || chdir("/"))
+		return err_errno(e, -errno, "detaching the old root");
 	return 0;
 }
 

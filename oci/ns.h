@@ -40,7 +40,9 @@ int ns_take_ids(struct err *e) MUST_CHECK;
 int ns_private_mounts(struct err *e) MUST_CHECK;
 /* A procfs of the own PID namespace, process entries only, mounted nowhere: a directory FD. */
 int ns_proc_open(struct err *e) MUST_CHECK;
-/* Replaces the root by an empty read-only directory and detaches everything else. */
+/* Replaces the root by an empty read-only directory; the old one is left behind it... */
 int ns_empty_root(struct err *e) MUST_CHECK;
+/* ... and detached, with everything else.  The host takes a while to answer. */
+int ns_leave_old_root(struct err *e) MUST_CHECK;
 /* No capability any more, for itself and whatever it executes; no_new_privs. */
 int ns_drop_caps(struct err *e) MUST_CHECK;

@@ -85,6 +85,10 @@ struct p_options {
 	/* A guest's host process ended that nobody told to: its copies fail with -ESRCH now, but
 	 * threads that were stopped get no event until they are resumed.  Any thread; NULL: … */
 	void (*process_lost)(void);
+	/* Called in the zygote's process before it executes its program: gives up what the caller
+	 * of prepare() itself is going to give up before ready().  0, or the process ends.  NULL: …
+	 */
+	int (*zygote_confine)(void);
 };
 
 /* One memory operation of a batch; executed in order, the first failure stops the batch. */
@@ -114,8 +118,11 @@ struct platform_ops {
 
 	/* ---- life ---- */
 	/* p_prepare runs in the small, still single-threaded sentry before confinement: it starts
-	 * the zygote.  p_start runs after confinement, before the first aspace. */
+	 * the zygote.  p_ready, still before confinement, waits until that has started: what the
+	 * sentry does in between costs no time; NULL: prepare waited.  p_start runs after
+	 * confinement, before the first aspace. */
 	int (*prepare)(const struct p_options *opt, struct platform **out);
+	int (*ready)(struct platform *pf);
 	int (*start)(struct platform *pf);
 	void (*destroy)(struct platform *pf); /* kills every guest process */
 	const struct p_limits *(*limits)(struct platform *pf);

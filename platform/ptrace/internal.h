@@ -103,7 +103,8 @@ struct pt_platform {
 };
 
 /* zygote.c */
-int pt_zygote_start(struct pt_platform *pf) MUST_CHECK;	 /* prepare */
+/* prepare; confine: p_options.zygote_confine */
+int pt_zygote_start(struct pt_platform *pf, int (*confine)(void)) MUST_CHECK;
 int pt_zygote_attach(struct pt_platform *pf) MUST_CHECK; /* tracer: seize, clean, filter */
 /* filter.c: the seccomp program as struct sock_filter; returns its length. */
 unsigned pt_filter_build(uint64_t *out, unsigned cap);

@@ -44,7 +44,7 @@ static int prepare(const struct p_options *opt, struct platform **out)
 	sigaddset(&mask, SIGCHLD);
 	sigaddset(&mask, SIGUSR2);
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
-	int err = pt_zygote_start(pf);
+	int err = pt_zygote_start(pf, opt->zygote_confine);
 	if (err) {
 		free(pf);
 		return err;

@@ -86,7 +86,7 @@ static int image_memfd(void)
 }
 
 /* In the child of a single-threaded process: whatever is needed may be called. */
-static _Noreturn void become_zygote(int image, int ctl, int text_fd)
+static _Noreturn void become_zygote(int image, int ctl, int text_fd, int (*confine)(void))
 {
 	static char *const argv[] = {"guest", NULL};
 	struct rlimit core = {1, 1}; /* keeps host core handlers away (design, rule 10) */
@@ -96,6 +96,8 @@ static _Noreturn void become_zygote(int image, int ctl, int text_fd)
 	if (fd >= 0 && write(fd, "800", 3) < 0)
 		log_warn("the guests' oom_score_adj stays as it is: %s", strerror(errno));
 	setrlimit(RLIMIT_CORE, &core);
+	if (confine && confine())
+		_exit(EXIT_FAILURE);
 	sigemptyset(&empty);
 	sigprocmask(SIG_SETMASK, &empty, NULL);
 	/* High first: the wanted numbers may be taken by one another. */
@@ -110,7 +112,7 @@ static _Noreturn void become_zygote(int image, int ctl, int text_fd)
 	_exit(1);
 }
 
-int pt_zygote_start(struct pt_platform *pf)
+int pt_zygote_start(struct pt_platform *pf, int (*confine)(void))
 {
 	int sock[2] = {-1, -1}, err, image = image_memfd();
 
@@ -128,7 +130,7 @@ int pt_zygote_start(struct pt_platform *pf)
 	/* vfork: when it returns, the zygote's program is in place and its maps can be read. */
 	pid_t pid = vfork();
 	if (pid == 0)
-		become_zygote(image, sock[1], pf->text_fd);
+		become_zygote(image, sock[1], pf->text_fd, confine);
 	err = pid < 0 ? -errno : 0;
 	if (err)
 		goto out;

@@ -158,6 +158,8 @@ struct systrap {
 	uint32_t mxcsr_mask;
 	bool fsgsbase;
 	int ncpus;
+	int64_t clock0; /* when it began, by the clock and by the TSC */
+	uint64_t tsc0;
 	uint64_t tsc_per_us;
 	uint64_t spin_ticks;	      /* 0: never spin */
 	_Atomic uint64_t quiet_until; /* TSC: no spinning before, see spin_on() */
@@ -230,6 +232,7 @@ unsigned filter_build(uint64_t *out, unsigned cap);
 
 /* zygote_start.c */
 int zygote_start(struct systrap *pf);
+int zygote_ready(struct systrap *pf); /* waits for it, learns what it has to say */
 
 /* worker.c */
 struct p_thread *worker_next(struct platform *pf);

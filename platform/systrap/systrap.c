@@ -59,16 +59,12 @@ static int systrap_prepare(const struct p_options *opt, struct platform **out)
 	list_init(&pf->pending);
 	int err = getrandom(&pf->nonce_seed, sizeof(pf->nonce_seed), 0) < 0 ? -errno : 0;
 
-	/* The zygote's start is long enough to measure the TSC against the clock. */
-	int64_t clock0 = st_now();
-	uint64_t tsc0 = st_tsc();
+	pf->clock0 = st_now();
+	pf->tsc0 = st_tsc();
 	if (!err)
 		err = open_descriptors(pf);
 	if (!err)
 		err = zygote_start(pf);
-	pf->tsc_per_us = (st_tsc() - tsc0) * 1000 / (uint64_t)(st_now() - clock0 + 1);
-	pf->spin_ticks =
-		(uint64_t)(opt->spin_us < 0 ? SPIN_US_DEFAULT : opt->spin_us) * pf->tsc_per_us;
 	if (err) {
 		if (pf->zygote)
 			aspace_kill(pf->zygote);
@@ -77,6 +73,20 @@ static int systrap_prepare(const struct p_options *opt, struct platform **out)
 	}
 	*out = &pf->base;
 	return 0;
+}
+
+static int systrap_ready(struct platform *platform)
+{
+	struct systrap *pf = systrap_of(platform);
+	int err = zygote_ready(pf);
+
+	/* The zygote's start is long enough to measure the TSC against the clock. */
+	pf->tsc_per_us = (st_tsc() - pf->tsc0) * 1000 / (uint64_t)(st_now() - pf->clock0 + 1);
+	pf->spin_ticks = (uint64_t)(pf->opt.spin_us < 0 ? SPIN_US_DEFAULT : pf->opt.spin_us) *
+			 pf->tsc_per_us;
+	if (err)
+		aspace_kill(pf->zygote);
+	return err;
 }
 
 static int systrap_start(struct platform *platform)
@@ -185,6 +195,7 @@ static void thread_set_direct(struct p_thread *th, bool on)
 const struct platform_ops platform_systrap = {
 	.name = "systrap",
 	.prepare = systrap_prepare,
+	.ready = systrap_ready,
 	.start = systrap_start,
 	.destroy = systrap_destroy,
 	.limits = systrap_limits,

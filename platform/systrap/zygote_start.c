@@ -60,7 +60,8 @@ fail:
 }
 
 /* The forked child: descriptors into place, everything else closed on exec. */
-static void __attribute__((noreturn)) become_zygote(int image, const int fds[4])
+static void __attribute__((noreturn))
+become_zygote(const struct systrap *pf, int image, const int fds[4])
 {
 	int scratch[4];
 	char *argv[] = {(char[]){"guest"}, NULL}, *envp[] = {NULL};
@@ -73,6 +74,8 @@ static void __attribute__((noreturn)) become_zygote(int image, const int fds[4])
 			_exit(65);
 	if (image < 0 || syscall(SYS_close_range, 4, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
 		_exit(66);
+	if (pf->opt.zygote_confine && pf->opt.zygote_confine())
+		_exit(68);
 	syscall(SYS_execveat, image, "", argv, envp, AT_EMPTY_PATH);
 	_exit(67);
 }
@@ -147,7 +150,7 @@ static int launch(struct systrap *pf, const struct kit *k, int image, int text)
 	if (pid < 0)
 		return -errno;
 	if (!pid)
-		become_zygote(image, fds);
+		become_zygote(pf, image, fds);
 	pf->zygote->pid = pf->zygote_thread->tid = pid;
 	return 0;
 }
@@ -170,10 +173,13 @@ int zygote_start(struct systrap *pf)
 	close(text);
 	close(k.sets_fd);
 	close(k.guest_ctl);
-	if (!err)
-		err = aspace_watch(pf->zygote);
-	if (!err)
-		err = wait_ready(pf);
+	return err ? err : aspace_watch(pf->zygote);
+}
+
+int zygote_ready(struct systrap *pf)
+{
+	int err = wait_ready(pf);
+
 	if (!err && (err = xstate_learn(pf, pf->zygote_thread)))
 		log_warn("systrap: cannot read a guest process's memory (process_vm_readv)");
 	if (!err && (err = take_listener(pf)))

@@ -66,19 +66,25 @@ int boot_begin(struct boot_config *c)
 	return err ? err : join_parts();
 }
 
-int boot_prepare(const struct boot_config *c)
+int boot_prepare(const struct boot_config *c, int (*confine)(void))
 {
 	const struct platform_ops *ops = platform_lookup(c->platform);
 	const struct p_options opt = {.patching = c->systrap_patching,
 				      .spin_us = c->spin_us,
 				      .died = control_platform_dead,
-				      .process_lost = control_process_lost};
+				      .process_lost = control_process_lost,
+				      .zygote_confine = confine};
 
 	/* One arena: others give memory back only after reading a file of /proc, which is not to be
 	 * had, and cost memory; small blocks come from each thread's own cache anyway. */
 	mallopt(M_ARENA_MAX, 1);
 	host_set_proc_fd(c->proc_fd);
 	return ops ? ops->prepare(&opt, &platform) : -ENOENT;
+}
+
+int boot_ready(void)
+{
+	return platform->ops->ready ? platform->ops->ready(platform) : 0;
 }
 
 int boot_confine(const struct boot_config *c)

@@ -5,9 +5,10 @@
  * Called in the sentry process by `runsc boot`, in this order, each step from the state that the
  * one before left:
  *	boot_begin     the host's files still in sight: crash handler, what is copied from the host
- *	boot_prepare   still able to fork: platform zygote
- *	(oci/ drops what is left of privileges; boot_confine installs the seccomp filter)
- *	boot_run       serves until the container ends; returns its wait status
+ *	boot_prepare   still able to fork: begins the start of the platform's zygote, which drops
+ *its privileges by `confine` (oci/ drops what is left of its own) boot_ready     the zygote has
+ *started boot_confine   installs the seccomp filter boot_run       serves until the container ends;
+ *returns its wait status
  */
 #pragma once
 
@@ -77,7 +78,8 @@ struct boot_config {
 };
 
 int boot_begin(struct boot_config *c) MUST_CHECK;
-int boot_prepare(const struct boot_config *c) MUST_CHECK;
+int boot_prepare(const struct boot_config *c, int (*confine)(void)) MUST_CHECK;
+int boot_ready(void) MUST_CHECK;
 int boot_confine(const struct boot_config *c) MUST_CHECK;
 int boot_run(const struct boot_config *c) MUST_CHECK;
 

@@ -939,6 +939,7 @@ static void run_test(const char *name, void (*fn)(void))
 
 	current_test = name;
 	CHECK_EQ(ops->prepare(&opt, &pf), 0);
+	CHECK_EQ(ops->ready ? ops->ready(pf) : 0, 0);
 	CHECK_EQ(ops->start(pf), 0);
 	limits = ops->limits(pf);
 	fn();
