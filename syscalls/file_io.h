@@ -30,6 +30,10 @@ enum {
 ssize_t io_read(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags);
 ssize_t io_write(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags);
 
+/* splice(2) with its offsets as values (sys_splice.c); -1: none. */
+long splice_at(struct task *t, int in_fd, int64_t in_off, int out_fd, int64_t out_off, uint64_t len,
+	       unsigned flags);
+
 /* The end of an open: waits for the other end of a FIFO.  -ERESTARTSYS */
 int io_open_wait(struct task *t, struct file *f) MUST_CHECK;
 

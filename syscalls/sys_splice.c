@@ -157,6 +157,34 @@ long sys_splice(struct task *t, int in_fd, uaddr_t in_off, int out_fd, uaddr_t o
 	return n;
 }
 
+/* The offsets as values; -1: none. */
+long splice_at(struct task *t, int in_fd, int64_t in_off, int out_fd, int64_t out_off, uint64_t len,
+	       unsigned flags)
+{
+	const uaddr_t given = UADDR(1); /* any address but none: for splice_check */
+
+	if (flags & ~(unsigned)SPLICE_FLAGS || in_off < -1 || out_off < -1)
+		return -EINVAL;
+	if (len == 0)
+		return 0;
+	CLEANUP_FILE struct file *in = fdtable_file(t->fds, in_fd);
+	CLEANUP_FILE struct file *out = fdtable_file(t->fds, out_fd);
+	if (!in || !out)
+		return -EBADF;
+	struct splice s = {.t = t,
+			   .in = in,
+			   .out = out,
+			   .in_off = in_off < 0 ? NULL : &in_off,
+			   .out_off = out_off < 0 ? NULL : &out_off,
+			   .len = MIN(len, MAX_RW_COUNT),
+			   .nonblock = flags & SPLICE_F_NONBLOCK};
+	int err =
+		splice_check(&s, in_off < 0 ? UADDR_NULL : given, out_off < 0 ? UADDR_NULL : given);
+	if (err)
+		return err;
+	return file_is_pipe(in) ? from_pipe(&s, true) : into_pipe(&s);
+}
+
 long sys_tee(struct task *t, int in_fd, int out_fd, uint64_t len, unsigned flags)
 {
 	if (flags & ~(unsigned)SPLICE_FLAGS)

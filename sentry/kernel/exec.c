@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sentry/kernel/helper.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/loader/loader.h"
@@ -129,6 +130,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	set_mm_rlimits(mm, t->tg->rlimit);
 	if ((err = loader_load(&prog, mm, pt, cred, false, &res)))
 		goto out;
+	helpers_stop(t);
 	if ((err = task_unshare_fds(t)) || (err = kill_siblings(t))) {
 		file_put(res.exe);
 		goto out;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sentry/kernel/futex/pi.h"
+#include "sentry/kernel/helper.h"
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -376,6 +377,7 @@ void task_exit(struct task *t)
 {
 	struct thread_group *tg = t->tg;
 
+	helpers_stop(t);
 	task_release_user(t, true);
 	sem_undo_exit(t);
 	signal_task_exit(t);

@@ -14,6 +14,12 @@ _Noreturn void task_exit(struct task *t);
 
 /* A new task of `tg` (reference taken), not linked anywhere; NULL: no memory. */
 struct task *task_new(struct thread_group *tg);
+/* … whose fiber begins elsewhere than in the task loop. */
+struct task *task_new_on(struct thread_group *tg, void (*entry)(void *), void *arg);
+/* A helper is about to sleep (helper.c). */
+void helper_sleeps(struct task *h);
+/* Waits for a token whatever becomes of the task; for waits that others' work ends soon. */
+void task_park_always(struct task *t);
 struct thread_group *thread_group_new(struct container *c);
 /* Gives the task a number and links it; a group's first task makes the group visible.
  * -EAGAIN: no number left. */

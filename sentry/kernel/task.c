@@ -86,10 +86,15 @@ void thread_group_put(struct thread_group *tg)
 
 struct task *task_new(struct thread_group *tg)
 {
+	return task_new_on(tg, task_main, NULL);
+}
+
+struct task *task_new_on(struct thread_group *tg, void (*entry)(void *), void *arg)
+{
 	struct task *t = calloc(1, sizeof(*t));
 	if (!t)
 		return NULL;
-	if (fiber_init(&t->fiber, task_main, t)) {
+	if (fiber_init(&t->fiber, entry, arg ? arg : t)) {
 		free(t);
 		return NULL;
 	}
@@ -100,6 +105,7 @@ struct task *task_new(struct thread_group *tg)
 	list_init(&t->hash_link);
 	list_init(&t->run_link);
 	list_init(&t->pi_owned);
+	list_init(&t->helpers);
 	sigqueue_init(&t->pending);
 	t->altstack.flags = SS_DISABLE;
 	t->timer_slack = TIMER_SLACK_DEFAULT;

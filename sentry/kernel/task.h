@@ -141,6 +141,10 @@ struct task {
 	bool exit_requested;	    /* own: exit(2) of this thread */
 	int exit_status;	    /* own wait status */
 
+	struct list_head helpers;  /* those that work for this task; lc_leaf of helper.c */
+	struct task *helps;	   /* a helper's owner, which outlives it; NULL: a guest's task */
+	_Atomic bool helper_slept; /* it has slept, or ended */
+
 	/* Sleeping: see below. */
 	_Atomic uint32_t park;
 	struct ktimer park_timer;

@@ -198,6 +198,8 @@ int task_park(struct task *t, enum task_state state, int64_t deadline)
 		ktimer_init(&t->park_timer, park_timeout);
 		ktimer_arm(&t->park_timer, deadline);
 	}
+	if (t->helps)
+		helper_sleeps(t);
 	atomic_store(&t->state, state);
 	fiber_suspend(&t->fiber, park_after, t);
 	atomic_store(&t->state, TASK_RUNNING);
@@ -211,6 +213,13 @@ woken:
 	if (task_must_die(t) || (interruptible && signal_pending(t)))
 		return -EINTR;
 	return ret;
+}
+
+void task_park_always(struct task *t)
+{
+	if (atomic_load(&t->park) != PARK_TOKEN)
+		fiber_suspend(&t->fiber, park_after, t);
+	atomic_store(&t->park, PARK_NONE);
 }
 
 static void waiter_wake(struct waiter *w, uint32_t events)

@@ -22,7 +22,7 @@ BEGIN {
 	allow["sentry/fs/devpts"] = fs " sentry/fs/synth sentry/fs/dev sentry/kernel"
 	allow["sentry/fs/host"] = fs " sentry/kernel"
 	allow["sentry/fs/signalfd"] = fs " sentry/kernel"
-	allow["sentry/aio"] = fs " sentry/fs/eventfd"
+	allow["sentry/aio"] = fs " sentry/fs/eventfd sentry/kernel"
 	allow["sentry/net"] = base " sentry/auth sentry/time sentry/host sentry/vfs sentry/mm/uaccess.h"
 	allow["sentry/loader"] = base " sentry/mm sentry/vfs sentry/arch sentry/auth sentry/kernel platform/platform.h"
 	below = base " sentry/arch sentry/auth sentry/host sentry/time sentry/vfs sentry/mm sentry/loader platform/platform.h"
