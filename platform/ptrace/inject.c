@@ -16,6 +16,28 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+long pt_trace(long request, pid_t tid, uint64_t addr, uint64_t data)
+{
+	return syscall(SYS_ptrace, request, tid, addr, data);
+}
+
+int pt_set_regs(struct p_thread *th, const struct arch_regs *regs)
+{
+	struct arch_regs r = *regs;
+
+	r.cs = ARCH_USER_CS;
+	r.ss = ARCH_USER_DS;
+	r.ds = r.es = r.fs = r.gs = 0;
+	r.eflags = (r.eflags & ARCH_EFLAGS_USER) | ARCH_EFLAGS_FIXED;
+	r.orig_rax = ~0ULL; /* the host must not restart anything on its own */
+	if (r.fs_base >= PT_TASK_SIZE)
+		r.fs_base = 0;
+	if (r.gs_base >= PT_TASK_SIZE)
+		r.gs_base = 0;
+	return pt_trace(PTRACE_SETREGS, th->tid, 0, (uint64_t)(uintptr_t)&r) ? -ESRCH : 0;
+}
 
 /*
  * Steps over one instruction; *message is that of an event which it raised on the way.  Returns the
@@ -84,22 +106,26 @@ int pt_call_at(struct p_thread *th, uint64_t insn, const uint64_t a[7], long *re
 	return run_call(th, insn, a, ret, NULL);
 }
 
-int pt_clone(struct p_thread *th, uint64_t flags, pid_t *tid)
+int pt_clone(struct p_thread *th, uint64_t flags, struct p_thread *child)
 {
+	struct pt_platform *pf = th->as->pf;
 	const uint64_t a[7] = {SYS_clone, flags};
-	unsigned long child = 0;
+	unsigned long tid = 0;
 	int status;
 	long ret;
-	int err = run_call(th, PT_SYSCALL_INSN, a, &ret, &child);
+	int err = run_call(th, PT_SYSCALL_INSN, a, &ret, &tid);
+	pid_t early = pf->newborn;
 
-	if (err)
-		return err;
-	if (ret < 0)
-		return (int)ret;
+	pf->newborn = 0;
+	if (early && early != (pid_t)tid)
+		kill(early, SIGKILL); /* of a parent that died before it told */
+	if (!tid)
+		return err ? err : ret < 0 ? (int)ret : -EAGAIN;
 	/* The child is ours from birth and stops before its first instruction. */
-	if (!child || waitpid((pid_t)child, &status, __WALL) != (pid_t)child || !WIFSTOPPED(status))
-		return -EAGAIN;
-	*tid = (pid_t)child;
+	if (early != (pid_t)tid &&
+	    (waitpid((pid_t)tid, &status, __WALL) != (pid_t)tid || !WIFSTOPPED(status)))
+		return err ? err : -EAGAIN;
+	pt_thread_register(child, (pid_t)tid);
 	return 0;
 }
 

@@ -34,15 +34,15 @@ static int prepare(const struct p_options *opt, struct platform **out)
 	list_init(&pf->commands);
 	list_init(&pf->requests);
 	list_init(&pf->ready);
-	pthread_mutex_init(&pf->cmd_lock, NULL);
-	pthread_cond_init(&pf->cmd_done, NULL);
-	pthread_mutex_init(&pf->queue_lock, NULL);
-	pthread_cond_init(&pf->queue_cond, NULL);
+	list_init(&pf->stopped);
+	pthread_mutex_init(&pf->lock, NULL);
+	pthread_mutex_init(&pf->reap_lock, NULL);
+	pthread_cond_init(&pf->ready_cond, NULL);
 	/* Blocked in every thread, or the host would drop them as ignored: the tracer waits for
 	 * them. */
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGCHLD);
-	sigaddset(&mask, SIGUSR2);
+	sigaddset(&mask, PT_WAKE_SIGNAL);
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	int err = pt_zygote_start(pf, opt->zygote_confine);
 	if (err) {
@@ -69,162 +69,105 @@ static const struct p_limits *limits(struct platform *pf)
 	return &self(pf)->limits;
 }
 
-static struct p_thread *next(struct platform *base)
+static struct p_thread *next(struct platform *pf)
 {
-	struct pt_platform *pf = self(base);
-	struct p_thread *th = NULL;
-
-	pthread_mutex_lock(&pf->queue_lock);
-	while (list_empty(&pf->ready) && !pf->kicks)
-		pthread_cond_wait(&pf->queue_cond, &pf->queue_lock);
-	if (!list_empty(&pf->ready)) {
-		th = list_first(&pf->ready, struct p_thread, ready);
-		list_del(&th->ready);
-		atomic_store(&th->state, PT_STOPPED);
-	} else {
-		pf->kicks--;
-	}
-	pthread_mutex_unlock(&pf->queue_lock);
-	return th;
+	return pt_next(self(pf));
 }
 
-static void kick(struct platform *base)
+static void kick(struct platform *pf)
 {
-	struct pt_platform *pf = self(base);
-
-	pthread_mutex_lock(&pf->queue_lock);
-	pf->kicks++;
-	pthread_cond_signal(&pf->queue_cond);
-	pthread_mutex_unlock(&pf->queue_lock);
+	pt_kick(self(pf));
 }
 
 /* ---- address spaces and threads ---- */
 
 static struct p_aspace *aspace_get(struct p_aspace *as)
 {
-	ref_get(&as->ref);
+	pt_aspace_get(as);
 	return as;
-}
-
-static void aspace_kill(struct p_aspace *as)
-{
-	if (!atomic_load(&as->dead))
-		kill(as->pid, SIGKILL);
 }
 
 static void aspace_put(struct p_aspace *as)
 {
-	if (!as || !ref_put(&as->ref))
-		return;
-	aspace_kill(as); /* the tracer reaps it like any other */
-	free(as);
+	if (as)
+		pt_aspace_put(as);
+}
+
+/* Tracer: nothing can be done to its process any more. */
+static bool is_lost(const struct p_thread *th)
+{
+	return th->gone || atomic_load(&th->as->killed);
 }
 
 struct clone_request {
 	struct p_thread *from, *made;
-	struct p_aspace *as; /* NULL: a new one */
+	uint64_t flags;
 	int err;
 };
 
 static void do_clone(struct pt_platform *pf, void *arg)
 {
 	struct clone_request *r = arg;
-	bool thread = r->as != NULL;
-	struct p_aspace *as = r->as;
-	pid_t tid;
 
-	r->err = pt_clone(r->from,
-			  thread ? CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-					   CLONE_THREAD | CLONE_SYSVSEM
-				 : CLONE_PARENT | SIGCHLD,
-			  &tid);
-	if (r->err)
-		return;
-	r->err = -ENOMEM;
-	if (!thread) {
-		as = calloc(1, sizeof(*as));
-		if (!as) {
-			kill(tid, SIGKILL);
-			return;
-		}
-		ref_init(&as->ref, 1);
-		as->pf = pf;
-		as->pid = tid;
-	}
-	struct p_thread *th = pt_thread_new(pf, as, tid);
-	if (!th) {
-		if (!thread) {
-			kill(tid, SIGKILL);
-			free(as);
-		}
-		return;
-	}
-	aspace_get(as);
-	th->regs = r->from->regs;
-	r->made = th;
-	r->as = as;
-	r->err = 0;
+	(void)pf;
+	r->err = is_lost(r->from) ? -ESRCH : pt_clone(r->from, r->flags, r->made);
 }
 
-static int clone_thread(struct pt_platform *pf, struct p_thread *from, struct p_aspace **as,
-			struct p_thread **th)
+/* A thread of `as` that equals `from`. */
+static int clone_thread(struct p_thread *from, struct p_aspace *as, uint64_t flags,
+			struct p_thread **out)
 {
-	struct clone_request r = {.from = from, .as = as ? NULL : from->as};
+	struct clone_request r = {.from = from, .flags = flags};
 
-	pt_run(pf, do_clone, &r);
-	if (r.err)
+	r.made = pt_thread_new(as);
+	if (!r.made)
+		return -ENOMEM;
+	r.made->regs = from->regs;
+	r.made->passes = from->passes;
+	pt_run(as->pf, do_clone, &r);
+	if (r.err) {
+		pt_thread_discard(r.made);
 		return r.err;
-	*th = r.made;
-	if (as)
-		*as = r.as;
+	}
+	*out = r.made;
 	return 0;
 }
 
-static int aspace_create(struct platform *base, struct p_aspace **as, struct p_thread **th)
+static int clone_process(struct p_thread *from, struct p_aspace **out, struct p_thread **th)
 {
-	struct pt_platform *pf = self(base);
+	struct p_aspace *as = pt_aspace_new(from->as->pf);
 
-	return clone_thread(pf, pf->zygote_thread, as, th);
+	if (!as)
+		return -ENOMEM;
+	int err = clone_thread(from, as, CLONE_PARENT | SIGCHLD, th);
+	if (err)
+		pt_aspace_put(as);
+	else
+		*out = as;
+	return err;
+}
+
+static int aspace_create(struct platform *pf, struct p_aspace **as, struct p_thread **th)
+{
+	return clone_process(self(pf)->zygote_thread, as, th);
 }
 
 static int fork_thread(struct p_thread *parent, struct p_aspace **as, struct p_thread **th)
 {
-	return clone_thread(parent->as->pf, parent, as, th);
+	return clone_process(parent, as, th);
 }
 
 static int thread_create(struct p_thread *parent, struct p_thread **th)
 {
-	return clone_thread(parent->as->pf, parent, NULL, th);
-}
-
-static void do_destroy(struct pt_platform *pf, void *arg)
-{
-	struct p_thread *th = arg;
-	struct p_aspace *as = th->as;
-	long ret;
-
-	(void)pf;
-	pt_thread_forget(th);
-	if (th->dead || atomic_load(&as->dead))
-		return;
-	if (as->nthreads == 0)
-		aspace_kill(as);
-	else if (th->tid != as->pid) /* the leader stays, parked: its number is the process's */
-		(void)!pt_call(th, SYS_exit, 0, 0, 0, 0, 0, 0, &ret);
-}
-
-static void thread_destroy(struct p_thread *th)
-{
-	struct p_aspace *as = th->as;
-
-	pt_run(as->pf, do_destroy, th);
-	free(th);
-	aspace_put(as);
+	return clone_thread(parent, parent->as,
+			    CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+				    CLONE_SYSVSEM,
+			    th);
 }
 
 static pid_t host_pid(struct p_aspace *as)
 {
-	return atomic_load(&as->dead) ? -1 : as->pid;
+	return as->pid;
 }
 
 static pid_t host_tid(struct p_thread *th)
@@ -234,18 +177,15 @@ static pid_t host_tid(struct p_thread *th)
 
 /* ---- running ---- */
 
-static void resume(struct p_thread *th)
+static void set_direct(struct p_thread *th, bool on)
 {
-	atomic_store(&th->state, PT_RUNNING);
-	atomic_store(&th->resume_wanted, true);
-	pt_request(th);
+	th->passes = on;
 }
 
-static void interrupt(struct p_thread *th)
+static void resume_direct(struct p_thread *th)
 {
-	atomic_store(&th->interrupted, true);
-	if (atomic_load(&th->state) == PT_RUNNING)
-		pt_request(th);
+	th->direct_asked = true;
+	pt_resume(th);
 }
 
 static const struct p_event *event(struct p_thread *th)
@@ -270,7 +210,9 @@ static void do_xstate(struct pt_platform *pf, void *arg)
 	struct xstate_request *r = arg;
 
 	(void)pf;
-	r->err = ptrace(r->request, r->th->tid, NT_X86_XSTATE, &r->iov) ? -errno : 0;
+	r->err = is_lost(r->th)						  ? -ESRCH
+		 : ptrace(r->request, r->th->tid, NT_X86_XSTATE, &r->iov) ? -errno
+									  : 0;
 }
 
 static int xstate(struct p_thread *th, int request, const void *buf, size_t size)
@@ -330,7 +272,7 @@ static void do_mem(struct pt_platform *pf, void *arg)
 	struct mem_request *r = arg;
 
 	(void)pf;
-	r->err = r->th->dead ? -ESRCH : pt_mem(r->th, r->ops, r->n);
+	r->err = is_lost(r->th) ? -ESRCH : pt_mem(r->th, r->ops, r->n);
 }
 
 static int mem(struct p_thread *th, struct p_memop *ops, size_t n)
@@ -346,8 +288,8 @@ static void do_cmpxchg(struct pt_platform *pf, void *arg)
 	struct mem_request *r = arg;
 
 	(void)pf;
-	r->err =
-		r->th->dead ? -ESRCH : pt_cmpxchg32(r->th, r->addr, r->expect, r->desired, r->seen);
+	r->err = is_lost(r->th) ? -ESRCH
+				: pt_cmpxchg32(r->th, r->addr, r->expect, r->desired, r->seen);
 }
 
 static int cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
@@ -360,7 +302,10 @@ static int cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32
 	return r.err;
 }
 
-/* Page by page at the end only: the host stops at the first page that is missing. */
+/*
+ * Page by page at the end only: the host stops at the first page that is missing.  A process that
+ * is reaped during the call gives its number away; what came from whoever has it next is not shown.
+ */
 static ssize_t copy(struct p_aspace *as, uint64_t guest, void *own, size_t n, bool out)
 {
 	size_t done = 0;
@@ -371,10 +316,12 @@ static ssize_t copy(struct p_aspace *as, uint64_t guest, void *own, size_t n, bo
 	while (done < n) {
 		struct iovec l = {(char *)own + done, n - done};
 		struct iovec r = {(void *)(uintptr_t)(guest + done), n - done};
-		if (atomic_load(&as->dead))
+		if (atomic_load(&as->killed) || atomic_load(&as->dead))
 			return -ESRCH;
 		ssize_t moved = out ? process_vm_writev(as->pid, &l, 1, &r, 1, 0)
 				    : process_vm_readv(as->pid, &l, 1, &r, 1, 0);
+		if (atomic_load(&as->dead))
+			return -ESRCH;
 		if (moved < 0)
 			return errno == ESRCH ? -ESRCH : (ssize_t)done;
 		if (moved == 0)
@@ -409,14 +356,16 @@ const struct platform_ops platform_ptrace = {
 	.aspace_create = aspace_create,
 	.fork = fork_thread,
 	.thread_create = thread_create,
-	.thread_destroy = thread_destroy,
+	.thread_destroy = pt_thread_destroy,
 	.aspace_get = aspace_get,
 	.aspace_put = aspace_put,
-	.aspace_kill = aspace_kill,
+	.aspace_kill = pt_aspace_kill,
 	.host_pid = host_pid,
 	.host_tid = host_tid,
-	.resume = resume,
-	.interrupt = interrupt,
+	.resume = pt_resume,
+	.set_direct = set_direct,
+	.resume_direct = resume_direct,
+	.interrupt = pt_interrupt,
 	.event = event,
 	.regs = regs,
 	.xstate_get = xstate_get,

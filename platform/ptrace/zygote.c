@@ -262,21 +262,17 @@ static int install_filter(struct p_thread *z)
 
 int pt_zygote_attach(struct pt_platform *pf)
 {
-	struct p_aspace *as = calloc(1, sizeof(*as));
+	struct p_aspace *as = pt_aspace_new(pf);
+	struct p_thread *z = as ? pt_thread_new(as) : NULL;
 	uint64_t vdso = 0;
 	int status, err;
 
-	if (!as)
+	if (!z)
 		return -ENOMEM;
-	ref_init(&as->ref, 1);
-	as->pf = pf;
-	as->pid = pf->zygote;
 	if (ptrace(PTRACE_SEIZE, pf->zygote, 0, OPTIONS) ||
 	    ptrace(PTRACE_INTERRUPT, pf->zygote, 0, 0))
 		return -errno;
-	struct p_thread *z = pt_thread_new(pf, as, pf->zygote);
-	if (!z)
-		return -ENOMEM;
+	pt_thread_register(z, pf->zygote);
 	pf->zygote_thread = z;
 	if ((err = pt_wait(z, &status)) || (err = find_vdso(z, &vdso)) ||
 	    (err = early(z, SYS_mmap, PT_TEXT, PAGE_SIZE, PROT_READ | PROT_EXEC,

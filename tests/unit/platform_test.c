@@ -1006,13 +1006,6 @@ int main(int argc, char **argv)
 		const struct test *t = &tests[i];
 		if ((only && strcmp(only, t->name)) || (t->systrap_only && strcmp(name, "systrap")))
 			continue;
-		if (!only && !strcmp(name, "ptrace") &&
-		    (t->fn == deaths_at_any_time ||
-		     t->fn == kill_makes_copies_fail_and_threads_reapable ||
-		     t->fn == futex_wait_is_passed_on_and_can_be_aborted)) {
-			printf("skip %s - known defect of the ptrace platform\n", t->name);
-			continue;
-		}
 		double begin = now_us();
 		int r = in_namespace(t->name, t->fn);
 		failed += r != 0;
