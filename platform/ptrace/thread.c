@@ -10,23 +10,29 @@
 
 /* ---- to the tracer ---- */
 
-/* lock held. */
-static void wake_tracer(struct pt_platform *pf)
+/* lock held.  True: ring_tracer() must follow, when the lock is free again - whoever is woken would
+ * only run into it. */
+static bool must_ring(struct pt_platform *pf)
 {
-	if (!pf->tracer_sleeps)
-		return;
+	bool sleeps = pf->tracer_sleeps;
+
 	pf->tracer_sleeps = false;
+	return sleeps;
+}
+
+static void ring_tracer(struct pt_platform *pf)
+{
 	syscall(SYS_tgkill, getpid(), pf->tracer_tid, PT_WAKE_SIGNAL);
 }
 
-/* lock held. */
-static void request(struct p_thread *th)
+/* lock held; as must_ring(). */
+static bool request(struct p_thread *th)
 {
 	struct pt_platform *pf = th->as->pf;
 
 	if (list_empty(&th->request))
 		list_add_tail(&th->request, &pf->requests);
-	wake_tracer(pf);
+	return must_ring(pf);
 }
 
 void pt_run(struct pt_platform *pf, void (*fn)(struct pt_platform *, void *), void *arg)
@@ -35,7 +41,11 @@ void pt_run(struct pt_platform *pf, void (*fn)(struct pt_platform *, void *), vo
 
 	pthread_mutex_lock(&pf->lock);
 	list_add_tail(&c.link, &pf->commands);
-	wake_tracer(pf);
+	bool ring = must_ring(pf);
+	pthread_mutex_unlock(&pf->lock);
+	if (ring)
+		ring_tracer(pf);
+	pthread_mutex_lock(&pf->lock);
 	while (!c.done)
 		pthread_cond_wait(&c.cond, &pf->lock);
 	pthread_mutex_unlock(&pf->lock);
@@ -162,8 +172,10 @@ void pt_thread_destroy(struct p_thread *th)
 	bool last = --as->nthreads == 0;
 	if (last)
 		atomic_store(&as->killed, true);
-	request(th); /* from here on it is the tracer's */
+	bool ring = request(th); /* from here on it is the tracer's */
 	pthread_mutex_unlock(&pf->lock);
+	if (ring)
+		ring_tracer(pf);
 	if (last)
 		pt_aspace_kill(as);
 	pt_aspace_put(as);
@@ -192,8 +204,10 @@ void pt_resume(struct p_thread *th)
 
 	pthread_mutex_lock(&pf->lock);
 	th->state = PT_RESUMING;
-	request(th);
+	bool ring = request(th);
 	pthread_mutex_unlock(&pf->lock);
+	if (ring)
+		ring_tracer(pf);
 }
 
 void pt_interrupt(struct p_thread *th)
@@ -202,9 +216,10 @@ void pt_interrupt(struct p_thread *th)
 
 	pthread_mutex_lock(&pf->lock);
 	th->interrupted = true;
-	if (th->state == PT_RUNNING)
-		request(th);
+	bool ring = th->state == PT_RUNNING && request(th);
 	pthread_mutex_unlock(&pf->lock);
+	if (ring)
+		ring_tracer(pf);
 }
 
 bool pt_run_allowed(struct p_thread *th)
@@ -224,13 +239,15 @@ void pt_post(struct p_thread *th)
 	atomic_store(&th->host_wait, false);
 	th->performing = false;
 	pthread_mutex_lock(&pf->lock);
-	if (th->state == PT_RUNNING) {
+	bool told = th->state == PT_RUNNING;
+	if (told) {
 		th->state = PT_QUEUED;
 		th->interrupted = false;
 		list_add_tail(&th->ready, &pf->ready);
-		pthread_cond_signal(&pf->ready_cond);
 	}
 	pthread_mutex_unlock(&pf->lock);
+	if (told)
+		pthread_cond_signal(&pf->ready_cond);
 }
 
 void pt_post_kind(struct p_thread *th, enum p_event_kind kind)
@@ -262,6 +279,6 @@ void pt_kick(struct pt_platform *pf)
 {
 	pthread_mutex_lock(&pf->lock);
 	pf->kicks++;
-	pthread_cond_signal(&pf->ready_cond);
 	pthread_mutex_unlock(&pf->lock);
+	pthread_cond_signal(&pf->ready_cond);
 }

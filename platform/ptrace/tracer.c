@@ -12,6 +12,8 @@
 
 #include "sentry/lib/log.h"
 
+#define SERVE_MAX 64 /* requests in a row, before statuses have a turn */
+
 /* ---- statuses ---- */
 
 /* A status without a thread: the child of a clone that its parent has not told of yet, or one
@@ -206,19 +208,22 @@ static bool serve(struct pt_platform *pf)
 	return th || c;
 }
 
-/* SIGCHLD stays pending from a status on, and WAKE_SIGNAL from a request on. */
-static void sleep_until_asked(struct pt_platform *pf, const sigset_t *wanted)
+/* Until a child has a status, or somebody a request: both signals stay pending until taken. */
+static int sleep_until_asked(struct pt_platform *pf, const sigset_t *wanted)
 {
 	pthread_mutex_lock(&pf->lock);
-	pf->tracer_sleeps = list_empty(&pf->requests) && list_empty(&pf->commands);
-	bool sleep = pf->tracer_sleeps;
+	bool sleep = list_empty(&pf->requests) && list_empty(&pf->commands);
+	pf->tracer_sleeps = sleep;
 	pthread_mutex_unlock(&pf->lock);
 	if (!sleep)
-		return;
-	sigwaitinfo(wanted, NULL);
-	pthread_mutex_lock(&pf->lock);
-	pf->tracer_sleeps = false;
-	pthread_mutex_unlock(&pf->lock);
+		return 0;
+	int sig = sigwaitinfo(wanted, NULL);
+	if (sig != PT_WAKE_SIGNAL) {
+		pthread_mutex_lock(&pf->lock);
+		pf->tracer_sleeps = false;
+		pthread_mutex_unlock(&pf->lock);
+	}
+	return sig;
 }
 
 struct start {
@@ -249,12 +254,15 @@ static void *tracer_main(void *arg)
 	sigaddset(&wanted, SIGCHLD);
 	sigaddset(&wanted, PT_WAKE_SIGNAL);
 	for (;;) {
-		bool busy = serve(pf);
-		busy |= collect(pf);
+		int served = 0;
+		while (served < SERVE_MAX && serve(pf))
+			served++;
+		if (served == SERVE_MAX ||
+		    (list_empty(&pf->stopped) && sleep_until_asked(pf, &wanted) == SIGCHLD))
+			while (collect(pf))
+				;
 		while (!list_empty(&pf->stopped))
 			handle_status(pf, list_first(&pf->stopped, struct p_thread, stopped));
-		if (!busy)
-			sleep_until_asked(pf, &wanted);
 	}
 	return NULL;
 }
