@@ -328,7 +328,8 @@ void dentry_move(struct dentry *d, struct dentry *target, bool exchange)
 
 /* ---- looking up ---- */
 
-int dentry_lookup_locked(struct dentry *dir, const char *name, size_t len, struct dentry **out)
+static int lookup_locked(struct dentry *dir, const char *name, size_t len, const char *ahead,
+			 struct dentry **out)
 {
 	struct inode *in = dentry_inode(dir);
 	uint32_t hash = name_hash(name, len);
@@ -349,7 +350,9 @@ int dentry_lookup_locked(struct dentry *dir, const char *name, size_t len, struc
 	d = dentry_alloc(dir->sb, dir, name, len);
 	if (!d)
 		return -ENOMEM;
+	d->ahead = ahead;
 	int err = in->ops->lookup(in, d);
+	d->ahead = NULL;
 	if (err) {
 		dentry_put(d);
 		return err;
@@ -359,6 +362,28 @@ int dentry_lookup_locked(struct dentry *dir, const char *name, size_t len, struc
 	mutex_unlock(&dcache_lock, &lc_dcache);
 	*out = d;
 	return 0;
+}
+
+int dentry_lookup_locked(struct dentry *dir, const char *name, size_t len, struct dentry **out)
+{
+	return lookup_locked(dir, name, len, NULL, out);
+}
+
+struct dentry *dentry_add_ahead(struct dentry *dir, const char *name, size_t len, struct inode *in)
+{
+	struct dentry *d = dentry_alloc(dir->sb, dir, name, len);
+
+	if (!d) {
+		inode_put(in);
+		return NULL;
+	}
+	d->inode = in;
+	/* Nobody else can have looked in `dir`: it is not in the cache itself, or was added just
+	 * now below one that is not. */
+	mutex_lock(&dcache_lock, &lc_dcache);
+	hash_locked(d);
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	return d;
 }
 
 /* 1 cached and valid (*out has a reference), 0 not cached (any more). */
@@ -384,7 +409,8 @@ static int lookup_cached(struct dentry *dir, const char *name, size_t len, struc
 	return 1;
 }
 
-int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentry **out)
+int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len, const char *ahead,
+			struct dentry **out)
 {
 	struct inode *in = dentry_inode(dir);
 
@@ -395,9 +421,14 @@ int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentr
 	if (lookup_cached(dir, name, len, out))
 		return 0;
 	dir_lock(in, DIR_FIRST);
-	int err = dentry_lookup_locked(dir, name, len, out);
+	int err = lookup_locked(dir, name, len, ahead, out);
 	dir_unlock(in, DIR_FIRST);
 	return err;
+}
+
+int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentry **out)
+{
+	return dentry_lookup_ahead(dir, name, len, NULL, out);
 }
 
 /* ---- shrinking ---- */

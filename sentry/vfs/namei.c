@@ -138,7 +138,7 @@ static int step_lookup(struct walk *w, const char *name, size_t len,
 		}
 	}
 	unlazy(w);
-	int err = dentry_lookup(dir, name, len, &d);
+	int err = dentry_lookup_ahead(dir, name, len, w->rest, &d);
 	walk_lock(w);
 	if (err)
 		return err;

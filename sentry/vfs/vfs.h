@@ -203,8 +203,9 @@ struct dentry {
 	bool hashed;	  /* false: unlinked ("(deleted)") */
 	bool mount_below; /* a mount is, or was, on a descendant: kept by no_dcache too */
 	uint16_t name_len;
-	const char *name; /* NUL-terminated; changes by rename under lc_dcache */
-	void *priv;	  /* the file system's */
+	const char *name;  /* NUL-terminated; changes by rename under lc_dcache */
+	void *priv;	   /* the file system's */
+	const char *ahead; /* during its look-up: the path that will be walked from here, or NULL */
 	char inline_name[40];
 };
 
@@ -266,6 +267,13 @@ void dentry_unhash(struct dentry *d);
 /* Looks a child up, by the cache or the file system; *out has a reference and may be negative.
  * dir's inode need not be locked.  For stacked file systems. */
 int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentry **out) MUST_CHECK;
+/* The same, saying what will be walked next (NULL: nothing): a file system that finds several names
+ * as cheaply as one may put the dentries that follow into the cache by dentry_add_ahead(). */
+int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len, const char *ahead,
+			struct dentry **out) MUST_CHECK;
+/* For a lookup operation, below the dentry that it was given: a child of `dir`, with a reference.
+ * Consumes `in` (NULL: a name that does not exist).  NULL: no memory. */
+struct dentry *dentry_add_ahead(struct dentry *dir, const char *name, size_t len, struct inode *in);
 /* Drops unreferenced dentries until at most `keep` are left. */
 void dcache_shrink(size_t keep);
 

@@ -469,6 +469,43 @@ START_TEST(looking_at_a_listed_directory_takes_few_round_trips)
 }
 END_TEST
 
+START_TEST(a_path_is_found_in_one_round_trip)
+{
+	struct kstat st;
+
+	ck_assert_int_eq(mkdir(host("a"), 0755), 0);
+	ck_assert_int_eq(mkdir(host("a/b"), 0755), 0);
+	ck_assert_int_eq(mkdir(host("a/b/c"), 0755), 0);
+	host_write("a/b/c/file", "1234567");
+	ck_assert_int_eq(symlink("b//./c", host("a/link")), 0);
+
+	uint32_t before = conn->next_id;
+	check_same("a/b/c/file");
+	ck_assert_uint_eq(conn->next_id - before, 1);
+	check_same("a/b/c");
+	check_same("a/b");
+	check_same("a");
+	ck_assert_uint_eq(conn->next_id - before, 1);
+	/* What does not exist is remembered, too; the link ends the first of two walks. */
+	dcache_shrink(0);
+	before = conn->next_id;
+	ck_assert_int_eq(get_stat("a/b/none/x", 0, &st), -ENOENT);
+	ck_assert_int_eq(get_stat("a/b/none", 0, &st), -ENOENT);
+	ck_assert_uint_eq(conn->next_id - before, 1);
+	dcache_shrink(0);
+	ck_assert_int_eq(get_stat("a/link/file", 0, &st), 0);
+	ck_assert_uint_eq(st.size, 7);
+	ck_assert_int_eq(get_stat("a/b/../b/c/file/", 0, &st), -ENOTDIR);
+	ck_assert_int_eq(get_stat("a/b/c/file/x", 0, &st), -ENOTDIR);
+	check_same("a/link");
+	/* And is made and removed as ever. */
+	ck_assert_int_eq(vfs_mkdir(&env, "a/b/none", 0700), 0);
+	check_same("a/b/none");
+	ck_assert_int_eq(vfs_unlink(&env, "a/b/none", true), 0);
+	ck_assert_int_eq(get_stat("a/b/none", 0, &st), -ENOENT);
+}
+END_TEST
+
 START_TEST(xattrs_pass_if_they_are_the_users)
 {
 	struct path p;
@@ -745,6 +782,7 @@ int main(void)
 	tcase_add_test(t, attributes_can_be_set);
 	tcase_add_test(t, directories_are_read_in_any_portions);
 	tcase_add_test(t, looking_at_a_listed_directory_takes_few_round_trips);
+	tcase_add_test(t, a_path_is_found_in_one_round_trip);
 	tcase_add_test(t, xattrs_pass_if_they_are_the_users);
 	tcase_add_test(t, readonly_is_refused_on_both_sides);
 	tcase_add_test(t, the_gofers_limit_is_not_the_guests);

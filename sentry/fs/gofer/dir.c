@@ -10,23 +10,62 @@
 
 /* ---- lookup ---- */
 
+#define AHEAD_MAX 8 /* names of a path that are asked for at once */
+
 struct walk_reply {
 	struct gofer_walk_rep head;
-	struct gofer_entry entry;
+	struct gofer_entry entry[AHEAD_MAX]; /* as many as are found, and then the target */
 	char target[GOFER_PATH_LEN];
 };
 
-/* One name.  0 with an entry in *out (and target_len bytes of target), or -errno. */
-static int walk_name(struct gofer_inode *dir, const char *name, size_t len, uint32_t flags,
-		     struct walk_reply *out)
+/* The names of one request, as they go over the wire. */
+struct walk_names {
+	uint32_t count;
+	size_t len;
+	const char *name[AHEAD_MAX];
+	uint16_t name_len[AHEAD_MAX];
+	uint8_t wire[AHEAD_MAX * 64];
+};
+
+static bool add_name(struct walk_names *n, const char *name, size_t len)
 {
-	struct gofer_walk_req rq = {.node = dir->node, .flags = flags, .count = 1};
 	uint16_t wire_len = (uint16_t)len;
+
+	if (n->count == AHEAD_MAX || n->len + sizeof(wire_len) + len > sizeof(n->wire))
+		return false;
+	n->name[n->count] = name;
+	n->name_len[n->count++] = wire_len;
+	memcpy(n->wire + n->len, &wire_len, sizeof(wire_len));
+	memcpy(n->wire + n->len + sizeof(wire_len), name, len);
+	n->len += sizeof(wire_len) + len;
+	return true;
+}
+
+/* The plain names that a path goes on with. */
+static void add_path(struct walk_names *n, const char *path)
+{
+	while (path && *path) {
+		size_t len = strcspn(path, "/");
+		if (len > VFS_NAME_MAX || !memcmp(path, "..", MIN(len, 2UL)) ||
+		    !add_name(n, path, len))
+			return;
+		path += len + strspn(path + len, "/");
+	}
+}
+
+/*
+ * Walks down the names.  0 with entries in *out, at least one, and the target of the last one if
+ * that is a link (*target, in *out); or -errno of the first name.
+ */
+static int walk_down(struct gofer_inode *dir, const struct walk_names *n, uint32_t flags,
+		     struct walk_reply *out, const char **target)
+{
+	struct gofer_walk_req rq = {.node = dir->node, .flags = flags, .count = n->count};
 	struct rpc r = {
 		.op = GOFER_WALK,
 		.fixed = &rq,
 		.fixed_len = sizeof(rq),
-		.var = {{&wire_len, sizeof(wire_len)}, {(void *)name, len}},
+		.var = {{(void *)n->wire, n->len}},
 		.rep = out,
 		.rep_min = sizeof(out->head),
 		.rep_max = sizeof(*out),
@@ -35,14 +74,19 @@ static int walk_name(struct gofer_inode *dir, const char *name, size_t len, uint
 
 	if (err)
 		return err;
-	if (out->head.count == 0 && out->head.stop < 0 && out->head.stop >= -133)
-		return out->head.stop == -EAGAIN ? -EIO : out->head.stop;
-	if (out->head.count != 1 || out->head.stop != 0 ||
-	    out->head.target_len > sizeof(out->target) ||
-	    r.rep_len != offsetof(struct walk_reply, target) + out->head.target_len ||
-	    memchr(out->target, 0, out->head.target_len) ||
-	    (out->head.target_len && !S_ISLNK(out->entry.attr.mode)))
+	const struct gofer_walk_rep *h = &out->head;
+	if (h->count == 0 && h->stop < 0 && h->stop >= -133)
+		return h->stop == -EAGAIN ? -EIO : h->stop;
+	*target = (const char *)&out->entry[MIN(h->count, n->count)];
+	if (h->count == 0 || h->count > n->count || (h->stop == 0) != (h->count == n->count) ||
+	    h->target_len > sizeof(out->target) ||
+	    r.rep_len != (size_t)(*target - (const char *)out) + h->target_len ||
+	    memchr(*target, 0, h->target_len) ||
+	    (h->target_len && !S_ISLNK(out->entry[h->count - 1].attr.mode)))
 		return gofer_conn_fail(gi_conn(dir), "a malformed answer to a look-up");
+	for (uint32_t i = 0; i + 1 < h->count; i++)
+		if (!S_ISDIR(out->entry[i].attr.mode))
+			return gofer_conn_fail(gi_conn(dir), "a walk through what is no directory");
 	return 0;
 }
 
@@ -71,22 +115,69 @@ static int instantiate(struct inode *dir, struct dentry *d, const struct gofer_e
  */
 #define DENTRIES_KEPT_WHEN_SHORT 1024
 
-int gofer_lookup(struct inode *dir, struct dentry *d)
+static int walk_patiently(struct gofer_inode *dir, const struct walk_names *n, struct walk_reply *w,
+			  const char **target)
 {
-	struct walk_reply w;
+	int err = walk_down(dir, n, GOFER_WALK_TARGET, w, target);
 
-	if (gofer_ahead_lookup(gi_of(dir), d->name, d->name_len, &w.entry))
-		return instantiate(dir, d, &w.entry, NULL, 0);
-	int err = walk_name(gi_of(dir), d->name, d->name_len, GOFER_WALK_TARGET, &w);
 	if (err == -EMFILE || err == -ENFILE) {
 		dcache_shrink(DENTRIES_KEPT_WHEN_SHORT);
-		err = walk_name(gi_of(dir), d->name, d->name_len, GOFER_WALK_TARGET, &w);
+		err = walk_down(dir, n, GOFER_WALK_TARGET, w, target);
 	}
+	return err;
+}
+
+/* What was found beyond the name that was asked for.  Without memory it is just not remembered. */
+static void remember(struct dentry *d, const struct walk_names *n, const struct walk_reply *w,
+		     const char *target)
+{
+	struct gofer_sb *gsb = gsb_of(d->sb);
+	struct dentry *at = dentry_get(d);
+
+	for (uint32_t i = 1; i < w->head.count; i++) {
+		bool last = i + 1 == w->head.count;
+		struct inode *in = NULL;
+		int err = gofer_inode_get(gsb, &w->entry[i], last ? target : NULL,
+					  last ? w->head.target_len : 0, &in);
+		struct dentry *child =
+			err || !at ? NULL : dentry_add_ahead(at, n->name[i], n->name_len[i], in);
+		if (!err && !at)
+			inode_put(in);
+		dentry_put(at);
+		at = child;
+	}
+	uint32_t i = w->head.count;
+	if (at && w->head.stop == -ENOENT && S_ISDIR(at->inode->mode))
+		dentry_put(dentry_add_ahead(at, n->name[i], n->name_len[i], NULL));
+	dentry_put(at);
+}
+
+int gofer_lookup(struct inode *dir, struct dentry *d)
+{
+	struct walk_names n = {.count = 0};
+	struct walk_reply w;
+	const char *target;
+
+	if (gofer_ahead_lookup(gi_of(dir), d->name, d->name_len, &w.entry[0]))
+		return instantiate(dir, d, &w.entry[0], NULL, 0);
+	if (!add_name(&n, d->name, d->name_len))
+		return -ENAMETOOLONG;
+	if (!gi_shared(gi_of(dir)))
+		add_path(&n, d->ahead);
+	int err = walk_patiently(gi_of(dir), &n, &w, &target);
 	if (err == -ENOENT) {
 		stamp(d);
 		return 0;
 	}
-	return err ? err : instantiate(dir, d, &w.entry, w.target, w.head.target_len);
+	if (err)
+		return err;
+	bool only = w.head.count == 1;
+	err = instantiate(dir, d, &w.entry[0], only ? target : NULL, only ? w.head.target_len : 0);
+	if (!err && n.count > 1)
+		remember(d, &n, &w, target);
+	for (uint32_t i = 1; err && i < w.head.count; i++)
+		gofer_close_node(gi_conn(gi_of(dir)), w.entry[i].node, false);
+	return err;
 }
 
 /*
@@ -96,7 +187,9 @@ int gofer_lookup(struct inode *dir, struct dentry *d)
 int gofer_revalidate(struct dentry *d, bool fast)
 {
 	char name[VFS_NAME_MAX + 1];
+	struct walk_names n = {.count = 0};
 	struct walk_reply w;
+	const char *target;
 	int64_t then = (int64_t)__atomic_load_n((uintptr_t *)&d->priv, __ATOMIC_RELAXED);
 
 	if (d == d->sb->root || gofer_now() - then < GOFERFS_WINDOW_NS)
@@ -108,9 +201,11 @@ int gofer_revalidate(struct dentry *d, bool fast)
 		return 0;
 	struct gofer_inode *gi = gi_of(in);
 	struct dentry *parent = dentry_get_parent(d, name);
-	int err = walk_name(gi_of(parent->inode), name, strlen(name), GOFER_WALK_STAT, &w);
+	int err = -EIO;
+	if (add_name(&n, name, strlen(name)))
+		err = walk_down(gi_of(parent->inode), &n, GOFER_WALK_STAT, &w, &target);
 	dentry_put(parent);
-	const struct gofer_attr *a = &w.entry.attr;
+	const struct gofer_attr *a = &w.entry[0].attr;
 	if (err || a->ino != gi->host_ino ||
 	    ((uint64_t)a->dev_major << 32 | a->dev_minor) != gi->host_dev)
 		return 0;
