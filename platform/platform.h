@@ -113,6 +113,11 @@ struct p_memop {
 	long ret; /* out: ≥ 0 or -errno; -ECANCELED for those after a failure */
 };
 
+/* What a thread's own calls tell about it. */
+struct p_ids {
+	uint32_t pid, tid, uid, euid, gid, egid;
+};
+
 struct platform_ops {
 	const char *name;
 
@@ -177,6 +182,22 @@ struct platform_ops {
 	 * with absolute timeouts or none).
 	 */
 	void (*set_direct)(struct p_thread *th, bool on);
+	/*
+	 * For answers of the platform's own, while set_direct is on; all NULL: it gives none.
+	 * set_ids: of a stopped thread, from its next resume on.  set_parent: of any thread that is
+	 * not being destroyed, from now on, until the next one.
+	 */
+	void (*set_ids)(struct p_thread *th, const struct p_ids *ids);
+	void (*set_parent)(struct p_thread *th, uint32_t pid);
+	/*
+	 * lend_mask: guest code of this stopped thread may change its mask of blocked signals
+	 * without an event, from the next resume on; a full barrier.  recall_mask, of any thread
+	 * that is not being destroyed: no further such change.  lent_mask: what the mask is, final
+	 * once it was recalled or the thread is stopped; any bits, since guests can write it.
+	 */
+	void (*lend_mask)(struct p_thread *th, uint64_t mask);
+	void (*recall_mask)(struct p_thread *th);
+	uint64_t (*lent_mask)(struct p_thread *th);
 	/* For a thread stopped at such a call (orig_rax and registers as reported): resumes it by
 	 * performing the call in the host.  One that cannot be passed on is reported again. */
 	void (*resume_direct)(struct p_thread *th);

@@ -163,6 +163,9 @@ long sys_getppid(struct task *t)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	int ppid = t->tg->parent ? t->tg->parent->tgid : 0;
+	/* Holds until reparent_children() says otherwise. */
+	if (t->k->pf->ops->set_parent)
+		t->k->pf->ops->set_parent(t->pt, (uint32_t)ppid);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ppid;
 }

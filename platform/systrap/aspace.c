@@ -386,6 +386,10 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 	}
 	th->ps->cmd_seq = th->cmd_seq = 1; /* its first reply comes without a command */
 	th->fpstate = parent->fpstate;
+	if (parent->as->vdso_gone) {
+		as->vdso_gone = true;
+		th->ps->vdso_clock = th->ps->vdso_getcpu = 0;
+	}
 	err = patch_fork(as, parent->as);
 	if (!err)
 		err = clone_process(parent, &k, as, th);

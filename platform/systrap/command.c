@@ -290,6 +290,7 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		ops[i].ret = -ECANCELED;
 		patch_before_op(th, &ops[i]);
+		vdso_before_op(th, &ops[i]);
 	}
 	while (done < n && !err) {
 		int fd = -1;

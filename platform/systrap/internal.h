@@ -99,6 +99,7 @@ struct p_aspace {
 	bool orphan;	   /* no references any more, waits for its exit; pf->lock */
 	int signo;	   /* what killed it; pf->lock */
 	uint64_t nonce;
+	bool vdso_gone;		  /* unmapped or replaced by the guest; pf->lock */
 	struct list_head threads; /* pf->lock */
 	int nthreads;		  /* not destroyed; pf->lock */
 	uint64_t cpu_ns, cpu_tsc; /* its CPU clock when it was last read, and when; pf->lock */
@@ -157,6 +158,7 @@ struct systrap {
 	struct p_limits limits;
 	uint32_t mxcsr_mask;
 	bool fsgsbase;
+	uint64_t vdso_clock, vdso_getcpu; /* addresses in guests; 0: none */
 	int ncpus;
 	int64_t clock0; /* when it began, by the clock and by the TSC */
 	uint64_t tsc0;
@@ -282,6 +284,16 @@ int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32
 
 /* Of a fast call: gives it a signal frame; else nothing.  0, or -ESRCH. */
 int thread_convert(struct p_thread *th);
+
+/* answer.c: platform.h, set_ids and the following */
+void thread_set_ids(struct p_thread *th, const struct p_ids *ids);
+void thread_set_parent(struct p_thread *th, uint32_t pid);
+void thread_lend_mask(struct p_thread *th, uint64_t mask);
+void thread_recall_mask(struct p_thread *th);
+uint64_t thread_lent_mask(struct p_thread *th);
+void vdso_learn(struct systrap *pf);
+void vdso_publish(struct p_thread *th); /* under pf->lock */
+void vdso_before_op(struct p_thread *th, const struct p_memop *m);
 
 /* patch.c */
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr); /* a call that trapped */

@@ -24,6 +24,7 @@
 #define ST_PS_SELF 240
 #define ST_PS_STACK 248
 #define ST_PS_REGS 320
+#define ST_PS_VDSO_SP 640
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -118,6 +119,10 @@ struct st_event {
 #define ST_EV_FAST 2u	 /* from a patched call site: there is no signal frame */
 #define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
 
+struct st_ids { /* of the calling thread, as the guest sees them; pid 0: not known */
+	uint32_t pid, tid, uid, euid, gid, egid;
+};
+
 struct st_pageset {
 	/* The turn: a futex word of both sides. */
 	uint32_t turn;
@@ -169,6 +174,17 @@ struct st_pageset {
 
 	int64_t cpu_ns; /* stub: CPU time of the host thread when its guest thread called exit(2) */
 
+	/* For the stub's own answers (stub/answer.c), written by the sentry but for `mask`. */
+	struct st_ids ids __attribute__((aligned(64)));
+	uint32_t parent;      /* the parent's pid and 1; 0: not known */
+	uint32_t mask_lent;   /* the stub may change `mask` */
+	uint64_t mask;	      /* blocked signals: by whom it is lent to */
+	uint64_t vdso_clock;  /* where the vDSO's clock_gettime is; 0: none */
+	uint64_t vdso_getcpu; /* … and its getcpu */
+	/* Written by the stub. */
+	uint64_t vdso_sp __attribute__((aligned(64))); /* within a call of the vDSO; else 0 */
+	uint64_t answered;			       /* how many calls */
+
 	struct st_op ops[ST_OPS_MAX] __attribute__((aligned(4096)));
 	uint64_t filter[512]; /* struct sock_filter, 8 bytes each */
 };
@@ -178,6 +194,7 @@ _Static_assert(sizeof(struct st_op) == 64, "ops keep their size");
 _Static_assert(__builtin_offsetof(struct st_pageset, intr) == ST_PS_INTR, "entry.S");
 _Static_assert(__builtin_offsetof(struct st_pageset, self) == ST_PS_SELF, "entry.S");
 _Static_assert(__builtin_offsetof(struct st_pageset, stack_top) == ST_PS_STACK, "entry.S");
+_Static_assert(__builtin_offsetof(struct st_pageset, vdso_sp) == ST_PS_VDSO_SP, "entry.S");
 _Static_assert(__builtin_offsetof(struct st_pageset, ev.regs) == ST_PS_REGS, "entry.S");
 #endif
 

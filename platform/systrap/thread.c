@@ -108,6 +108,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 		(ps_addr & ~(ST_BLOCK_SIZE - 1)) +
 		(((ps_addr & (ST_BLOCK_SIZE - 1)) - ST_SETS_OFF) / ST_SET_SIZE + 1) * ST_STACK_SIZE;
 	ps->id = thread_id(th);
+	vdso_publish(th);
 	list_add_tail(&th->link, &as->threads);
 	as->nthreads++;
 	atomic_store(&th->st, (atomic_load(&th->st) & ~(ST_COUNT - 1)) | ST_STOPPED);

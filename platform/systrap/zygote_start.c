@@ -135,6 +135,7 @@ static void learn_limits(struct systrap *pf)
 	pf->limits.vdso_base = ST_VDSO_END - ps->vdso_len;
 	pf->limits.vvar_len = ps->vvar_len;
 	pf->limits.vvar_base = pf->limits.vdso_base - ps->vvar_len;
+	vdso_learn(pf);
 }
 
 static int launch(struct systrap *pf, const struct kit *k, int image, int text)

@@ -15,6 +15,22 @@ static bool may_answer_directly(const struct task *t)
 	return seccomp_mode(t) == SECCOMP_MODE_DISABLED && !t->sud_on && !t->k->strace;
 }
 
+/* What the platform may answer by itself, and from what. */
+static void set_answers(struct task *t)
+{
+	const struct platform_ops *ops = t->k->pf->ops;
+	const struct cred *c = t->cred;
+	const struct p_ids ids = {
+		(uint32_t)t->tg->tgid, (uint32_t)t->tid, c->uid, c->euid, c->gid, c->egid};
+	bool direct = may_answer_directly(t);
+
+	if (ops->set_direct)
+		ops->set_direct(t->pt, direct);
+	if (ops->set_ids && direct)
+		ops->set_ids(t->pt, &ids);
+	signal_lend_mask(t, direct);
+}
+
 /* Runs on the worker's stack, when the fiber's registers are saved. */
 static void enter_guest(void *arg)
 {
@@ -22,12 +38,12 @@ static void enter_guest(void *arg)
 	struct p_thread *pt = t->pt;
 	const struct platform_ops *ops = t->k->pf->ops;
 
+	set_answers(t);
 	atomic_store(&t->in_guest, true);
 	/* Whoever made a signal pending before that did not see us in the guest. */
 	if (signal_pending(t) || task_must_die(t))
 		ops->interrupt(pt);
-	if (ops->set_direct)
-		ops->set_direct(pt, may_answer_directly(t));
+	signal_recall_pending(t);
 	if (t->pass_on)
 		ops->resume_direct(pt);
 	else
@@ -157,6 +173,7 @@ void task_main(void *arg)
 		if (t->exit_requested || task_must_die(t))
 			task_exit(t);
 		fiber_suspend(&t->fiber, enter_guest, t);
+		signal_take_mask(t);
 		handle_event(t);
 		if (t->pass_on && signal_pending(t)) {
 			t->pass_on = false;

@@ -177,16 +177,67 @@ sigset_k signal_pending_set(struct task *t)
 	return set;
 }
 
+/* ---- masks that are lent to the platform ---- */
+
+void signal_lend_mask(struct task *t, bool lend)
+{
+	const struct platform_ops *ops = t->k->pf->ops;
+
+	lend = lend && ops->lend_mask;
+	atomic_store(&t->mask_lent, lend);
+	if (lend)
+		ops->lend_mask(t->pt, t->mask);
+}
+
+/* Whoever queues a signal does it before looking at in_guest; we look after setting it. */
+void signal_recall_pending(struct task *t)
+{
+	if (atomic_load(&t->mask_lent) && (__atomic_load_n(&t->pending.set, __ATOMIC_RELAXED) ||
+					   __atomic_load_n(&t->tg->pending.set, __ATOMIC_RELAXED)))
+		t->k->pf->ops->recall_mask(t->pt);
+}
+
+static void set_mask_locked(struct task *t, sigset_k mask) REQUIRES(lc_signal)
+{
+	sigset_k newly_blocked = mask & ~t->mask;
+
+	t->mask = mask & ~SIG_UNBLOCKABLE;
+	if (atomic_load(&t->sigpending) && newly_blocked)
+		signal_retarget(t, newly_blocked);
+	signal_recalc(t);
+}
+
+void signal_take_mask(struct task *t)
+{
+	if (!atomic_load(&t->mask_lent))
+		return;
+	sigset_k mask = t->k->pf->ops->lent_mask(t->pt) & ~SIG_UNBLOCKABLE;
+	if (mask != t->mask)
+		signal_set_mask(t, mask);
+}
+
+sigset_k signal_mask_locked(struct task *t)
+{
+	const struct platform_ops *ops = t->k->pf->ops;
+
+	if (atomic_load(&t->in_guest) && atomic_load(&t->mask_lent) && t->pt) {
+		ops->recall_mask(t->pt);
+		t->mask = ops->lent_mask(t->pt) & ~SIG_UNBLOCKABLE;
+	}
+	return t->mask;
+}
+
 /* ---- the hint, and masks ---- */
 
 bool signal_recalc(struct task *t)
 {
 	struct thread_group *tg = t->tg;
+	sigset_k mask = signal_mask_locked(t);
 	bool pending = task_must_die(t);
 
 	/* A stopped thread looks at nothing but its end and the end of the stop. */
 	if (!pending && !(t->stopped && tg->stop_state != STOP_NONE))
-		pending = ((t->pending.set | tg->pending.set) & (~t->mask | t->sigwait)) ||
+		pending = ((t->pending.set | tg->pending.set) & (~mask | t->sigwait)) ||
 			  tg->stop_state != STOP_NONE || tg->stop_notify;
 	atomic_store(&t->sigpending, pending);
 	return pending;
@@ -200,16 +251,6 @@ bool signal_pending(const struct task *t)
 bool signal_fatal_pending(const struct task *t)
 {
 	return task_must_die(t);
-}
-
-static void set_mask_locked(struct task *t, sigset_k mask) REQUIRES(lc_signal)
-{
-	sigset_k newly_blocked = mask & ~t->mask;
-
-	t->mask = mask & ~SIG_UNBLOCKABLE;
-	if (atomic_load(&t->sigpending) && newly_blocked)
-		signal_retarget(t, newly_blocked);
-	signal_recalc(t);
 }
 
 void signal_set_mask(struct task *t, sigset_k mask)

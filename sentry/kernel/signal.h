@@ -85,6 +85,17 @@ void signal_kick_locked(struct task *t) REQUIRES(lc_signal);
 void signal_kick(struct task *t);
 /* Would a child of this group be reaped by itself (SIGCHLD ignored, or SA_NOCLDWAIT)? */
 bool sigchld_ignored(struct thread_group *parent);
+/*
+ * The mask of a thread in the guest may be lent to the platform, which changes it without an event
+ * (platform.h): then task.mask is a copy of what it was.  Lent on the way into the guest, before
+ * in_guest is set, or not (lend false); recalled if something is pending, after it is set; taken
+ * back on the way out.  By the task's loop only.
+ */
+void signal_lend_mask(struct task *t, bool lend);
+void signal_recall_pending(struct task *t);
+void signal_take_mask(struct task *t);
+/* What another thread's mask is, now and until its next event.  Under siglock. */
+sigset_k signal_mask_locked(struct task *t);
 /* Changes the mask, recomputing what is pending. */
 void signal_set_mask(struct task *t, sigset_k mask);
 /* For ppoll, pselect, sigsuspend, epoll_pwait: a temporary mask that delivery puts back after the

@@ -44,9 +44,9 @@ void signal_kick(struct task *t)
 	mutex_unlock(&t->tg->siglock, &lc_signal);
 }
 
-static bool wants(const struct task *t, sigset_k set)
+static bool wants(struct task *t, sigset_k set)
 {
-	return !t->sig_exiting && (set & (~t->mask | t->sigwait));
+	return !t->sig_exiting && (set & (~signal_mask_locked(t) | t->sigwait));
 }
 
 /* A thread for a group's signal: the first that does not block it, at best one with nothing else to
@@ -106,12 +106,12 @@ bool signal_protected(const struct thread_group *tg, const ksiginfo *info)
 	return info->si_code != SI_KERNEL || !(SIG_BIT(info->si_signo) & SIG_SET_KERNEL_ONLY);
 }
 
-static bool sig_ignored(const struct thread_group *tg, const struct task *t, const ksiginfo *info)
+static bool sig_ignored(const struct thread_group *tg, struct task *t, const ksiginfo *info)
 {
 	sigset_k bit = SIG_BIT(info->si_signo);
 	const struct ksigaction *a = &tg->sighand->action[info->si_signo - 1];
 
-	if (t->mask & bit)
+	if (signal_mask_locked(t) & bit)
 		return false;
 	if (a->handler == LINUX_SIG_DFL && signal_protected(tg, info))
 		return true;

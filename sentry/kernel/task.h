@@ -153,7 +153,8 @@ struct task {
 
 	/* Signals; siglock unless *own*. */
 	struct sigqueue_head pending;
-	sigset_k mask;
+	sigset_k mask;		       /* others: signal_mask_locked() */
+	_Atomic bool mask_lent;	       /* to the platform, while in_guest; set by the task */
 	sigset_k saved_mask;	       /* own */
 	bool has_saved_mask;	       /* own */
 	_Atomic bool sigpending;       /* hint kept by signal.c: something is deliverable */

@@ -280,7 +280,10 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 int stub_fast_main(struct st_pageset *ps)
 {
 	struct st_event *ev = &ps->ev;
+	const uint64_t a[4] = {ev->regs.rdi, ev->regs.rsi, ev->regs.rdx, ev->regs.r10};
 
+	if (stub_answer(ps, (uint32_t)ev->regs.rax, a, &ev->regs.rax))
+		return 0;
 	ev->signo = SIGSYS;
 	ev->code = 1; /* SYS_SECCOMP */
 	ev->arch = AUDIT_ARCH_X86_64;

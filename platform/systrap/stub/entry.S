@@ -140,7 +140,7 @@ stub_wait_abort:
 
 	/* Guest memory.  A fault in here continues at stub_access_fault. */
 	.globl	stub_access_begin, stub_access_end, stub_access_fault
-	.globl	stub_load64, stub_load32, stub_cmpxchg32
+	.globl	stub_load64, stub_load32, stub_store64, stub_store32, stub_cmpxchg32
 stub_load64:
 stub_access_begin:
 	mov	(%rdi), %rax
@@ -150,6 +150,14 @@ stub_access_begin:
 stub_load32:
 	mov	(%rdi), %eax
 	mov	%eax, (%rsi)
+	xor	%eax, %eax
+	ret
+stub_store64:
+	mov	%rsi, (%rdi)
+	xor	%eax, %eax
+	ret
+stub_store32:
+	mov	%esi, (%rdi)
 	xor	%eax, %eax
 	ret
 stub_cmpxchg32:
@@ -171,6 +179,39 @@ stub_copy_insn:
 	rep movsb
 stub_copy_fault:
 	mov	%rcx, %rax
+	ret
+
+	/*
+	 * long stub_vdso_call(fn, a, b, ps): where the vDSO was the guest may have put anything, so
+	 * a signal in there (stub.c) comes back to stub_vdso_fault with this stack and rbx.
+	 */
+	.globl	stub_vdso_call, stub_vdso_fault
+stub_vdso_call:
+	push	%rbx
+	push	%rbp
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	sub	$8, %rsp
+	mov	%rcx, %rbx
+	mov	%rsp, ST_PS_VDSO_SP(%rbx)
+	mov	%rdi, %rax
+	mov	%rsi, %rdi
+	mov	%rdx, %rsi
+	xor	%edx, %edx
+	call	*%rax
+	jmp	1f
+stub_vdso_fault:
+	mov	$-14, %rax
+1:	movq	$0, ST_PS_VDSO_SP(%rbx)
+	add	$8, %rsp
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbp
+	pop	%rbx
 	ret
 
 	/* long stub_clone_thread(flags, sp, tid, uc) */

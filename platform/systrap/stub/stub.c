@@ -72,6 +72,40 @@ static int handle_fast(struct st_pageset *ps, int sig, struct stub_sigcontext *m
 	return commanded ? 3 : 2;
 }
 
+/*
+ * A signal within a call of the vDSO by the stub: an interrupt finds `intr` set and waits for the
+ * way out; anything else - a system call, a fault - means that it cannot answer.
+ */
+static int handle_vdso(struct st_pageset *ps, int sig, struct stub_sigcontext *mc)
+{
+	if (!ps->vdso_sp || ps->stack_top - mc->rsp > ST_STACK_SIZE)
+		return 0;
+	if (sig == ST_SIGNAL_INTERRUPT)
+		return 1;
+	mc->rip = (uint64_t)stub_vdso_fault;
+	mc->rsp = ps->vdso_sp;
+	mc->rbx = (uint64_t)ps;
+	return 1;
+}
+
+/*
+ * A call that trapped, answered here if it can be.  One in eight at first, later one in 256, as the
+ * clock has it, is not: the sentry is to learn of the site and patch it, if it can.
+ */
+#define TRAP_REPORTED_FIRST 0x70
+#define TRAP_REPORTED 0xff0
+#define TRAPS_FIRST 256
+static int answer_trap(struct st_pageset *ps, struct stub_sigcontext *mc)
+{
+	const uint64_t a[4] = {mc->rdi, mc->rsi, mc->rdx, mc->r10};
+
+	uint64_t often = ps->answered < TRAPS_FIRST ? TRAP_REPORTED_FIRST : TRAP_REPORTED;
+
+	if (!(__builtin_ia32_rdtsc() & often))
+		return 0;
+	return stub_answer(ps, (uint32_t)mc->rax, a, &mc->rax);
+}
+
 static void save_bases(const struct st_pageset *ps, struct arch_regs *r)
 {
 	if (ps->fsgsbase) {
@@ -152,7 +186,11 @@ void stub_handler(int sig, struct stub_siginfo *si, struct stub_ucontext *uc)
 	} else if (inside_stub(uc->mc.rip)) {
 		if (handle_inside(sig, &uc->mc))
 			return;
+	} else if (handle_vdso(ps, sig, &uc->mc)) {
+		return;
 	} else if (sig == SIGSYS && si->arch == AUDIT_ARCH_X86_64 && ps->direct) {
+		if (answer_trap(ps, &uc->mc))
+			return;
 		int done = stub_direct_call(ps, uc, &flags, &deadline);
 		if (done == 1)
 			return;

@@ -57,11 +57,16 @@ HIDDEN extern const char stub_wait_begin[], stub_wait_call[], stub_wait_abort[];
 /* Accesses to guest memory: 0, or -EFAULT by way of stub_access_fault. */
 HIDDEN long stub_load64(uint64_t addr, uint64_t *out);
 HIDDEN long stub_load32(uint64_t addr, uint32_t *out);
+HIDDEN long stub_store64(uint64_t addr, uint64_t v);
+HIDDEN long stub_store32(uint64_t addr, uint32_t v);
 HIDDEN long stub_cmpxchg32(uint64_t addr, uint32_t expect, uint32_t desired, uint32_t *seen);
 HIDDEN extern const char stub_access_begin[], stub_access_end[], stub_access_fault[];
 /* Copies n bytes; returns how many it could not, by way of stub_copy_fault. */
 HIDDEN long stub_copy(uint64_t dst, uint64_t src, uint64_t n);
 HIDDEN extern const char stub_copy_insn[], stub_copy_fault[];
+/* fn(a, b, NULL), a function of the vDSO, or -EFAULT by way of stub_vdso_fault. */
+HIDDEN long stub_vdso_call(uint64_t fn, uint64_t a, void *b, struct st_pageset *ps);
+HIDDEN extern const char stub_vdso_fault[];
 /* clone(2) of a thread that starts on the stack `sp` with stub_thread_main(uc). */
 HIDDEN long stub_clone_thread(uint64_t flags, uint64_t sp, uint32_t *tid, struct stub_ucontext *uc);
 HIDDEN extern const char stub_text_end[];
@@ -91,6 +96,9 @@ HIDDEN void stub_post_reply(struct st_pageset *ps, long r);
  * set; 0: not such a call; 2: it was, and an interrupt came: rax is set or, with *aborted, not. */
 HIDDEN int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *aborted,
 			    int64_t *deadline);
+
+/* answer.c: answers call `nr` with four of its arguments here, if it can: 1 with *ret set, or 0. */
+HIDDEN int stub_answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], uint64_t *ret);
 
 /* Guest code has called exit(2).  The host writes to the place registered for rseq until it is told
  * not to, and that is about to be somebody else's. */

@@ -65,7 +65,7 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	mutex_lock(&tg->siglock, &lc_signal);
 	s->pending = t->pending.set;
 	s->shared_pending = tg->pending.set;
-	s->blocked = t->mask;
+	s->blocked = signal_mask_locked(t);
 	for (int i = 0; i < LINUX_NSIG; i++) {
 		uint64_t h = tg->sighand->action[i].handler;
 		if (h == 1)

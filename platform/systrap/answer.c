@@ -1,0 +1,134 @@
+/*
+ * The sentry's side of level 0: what the stub may answer from (stub/answer.c).  All of it lies in
+ * page sets; it is written there only when it changes, so that a round trip carries no more of the
+ * page set from CPU to CPU than it has to.
+ */
+#include "platform/systrap/internal.h"
+
+#include <elf.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+void thread_set_ids(struct p_thread *th, const struct p_ids *ids)
+{
+	const struct st_ids new = {ids->pid, ids->tid, ids->uid, ids->euid, ids->gid, ids->egid};
+
+	if (memcmp(&th->ps->ids, &new, sizeof(new)))
+		th->ps->ids = new;
+}
+
+void thread_set_parent(struct p_thread *th, uint32_t pid)
+{
+	__atomic_store_n(&th->ps->parent, pid + 1, __ATOMIC_SEQ_CST);
+}
+
+void thread_lend_mask(struct p_thread *th, uint64_t mask)
+{
+	struct st_pageset *ps = th->ps;
+
+	if (__atomic_load_n(&ps->mask, __ATOMIC_RELAXED) != mask)
+		__atomic_store_n(&ps->mask, mask, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&ps->mask_lent, __ATOMIC_RELAXED))
+		__atomic_store_n(&ps->mask_lent, 1, __ATOMIC_SEQ_CST);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+void thread_recall_mask(struct p_thread *th)
+{
+	__atomic_store_n(&th->ps->mask_lent, 0, __ATOMIC_SEQ_CST);
+}
+
+uint64_t thread_lent_mask(struct p_thread *th)
+{
+	return __atomic_load_n(&th->ps->mask, __ATOMIC_SEQ_CST);
+}
+
+/* ---- the vDSO ---- */
+
+/* The dynamic section of our own vDSO, which is the guests', too.  It is linked at address 0. */
+struct vdso {
+	const char *base, *strings;
+	const Elf64_Sym *syms;
+	size_t nsyms;
+};
+
+static bool vdso_open(struct vdso *v)
+{
+	const char *base = (const char *)getauxval(AT_SYSINFO_EHDR);
+	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)base;
+
+	memset(v, 0, sizeof(*v));
+	v->base = base;
+	for (int i = 0; base && i < eh->e_phnum; i++) {
+		const Elf64_Phdr *ph = (const Elf64_Phdr *)(base + eh->e_phoff) + i;
+		if (ph->p_type != PT_DYNAMIC)
+			continue;
+		for (const Elf64_Dyn *d = (const Elf64_Dyn *)(base + ph->p_offset); d->d_tag; d++) {
+			if (d->d_tag == DT_STRTAB)
+				v->strings = base + d->d_un.d_ptr;
+			else if (d->d_tag == DT_SYMTAB)
+				v->syms = (const Elf64_Sym *)(base + d->d_un.d_ptr);
+		}
+	}
+	/* The linker puts the strings right after the symbols. */
+	if (v->syms && v->strings > (const char *)v->syms)
+		v->nsyms = (size_t)(v->strings - (const char *)v->syms) / sizeof(*v->syms);
+	return v->nsyms > 0;
+}
+
+static uint64_t vdso_lookup(const struct vdso *v, const char *name)
+{
+	for (size_t i = 0; i < v->nsyms; i++)
+		if (v->syms[i].st_shndx != SHN_UNDEF &&
+		    !strcmp(v->strings + v->syms[i].st_name, name))
+			return v->syms[i].st_value;
+	return 0;
+}
+
+void vdso_learn(struct systrap *pf)
+{
+	struct vdso v;
+	uint64_t clock, getcpu;
+
+	if (!pf->limits.vdso_base || !vdso_open(&v))
+		return;
+	clock = vdso_lookup(&v, "__vdso_clock_gettime");
+	getcpu = vdso_lookup(&v, "__vdso_getcpu");
+	if (clock && clock < pf->limits.vdso_len)
+		pf->vdso_clock = pf->limits.vdso_base + clock;
+	if (getcpu && getcpu < pf->limits.vdso_len)
+		pf->vdso_getcpu = pf->limits.vdso_base + getcpu;
+}
+
+void vdso_publish(struct p_thread *th)
+{
+	if (th->as->vdso_gone)
+		return;
+	th->ps->vdso_clock = th->as->pf->vdso_clock;
+	th->ps->vdso_getcpu = th->as->pf->vdso_getcpu;
+}
+
+/* Guest code takes its vDSO away, or puts something else in its place. */
+static void vdso_retract(struct p_aspace *as)
+{
+	struct p_thread *th;
+
+	mutex_lock(&as->pf->lock, &lc_platform);
+	as->vdso_gone = true;
+	list_for_each (th, &as->threads, link)
+		th->ps->vdso_clock = th->ps->vdso_getcpu = 0;
+	mutex_unlock(&as->pf->lock, &lc_platform);
+}
+
+void vdso_before_op(struct p_thread *th, const struct p_memop *m)
+{
+	const struct p_limits *lim = &th->as->pf->limits;
+	uint64_t end = lim->vdso_base + lim->vdso_len;
+
+	if (!lim->vdso_base || m->kind == P_MEMOP_WAKE || m->kind == P_MEMOP_ADVISE)
+		return;
+	if ((m->addr < end && m->addr + m->len > lim->vvar_base) ||
+	    (m->kind == P_MEMOP_MOVE && m->new_addr < end &&
+	     m->new_addr + m->new_len > lim->vvar_base))
+		vdso_retract(th->as);
+}
