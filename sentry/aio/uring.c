@@ -114,6 +114,13 @@ static int uring_map_fd(struct file *f, bool shared, int *fd)
 	return 0;
 }
 
+/* Both rings are one piece, which may be mapped by either's offset. */
+static uint64_t uring_map_offset(struct file *f, uint64_t off)
+{
+	(void)f;
+	return off == IORING_OFF_CQ_RING ? 0 : off;
+}
+
 static uint32_t uring_poll(struct file *f)
 {
 	struct uring *u = f->priv;
@@ -133,6 +140,7 @@ static const struct file_ops uring_ops = {
 	.poll = uring_poll,
 	.waitq = uring_waitq,
 	.map_fd = uring_map_fd,
+	.map_offset = uring_map_offset,
 	.release = uring_release,
 };
 

@@ -116,6 +116,8 @@ static int prepare_file(const struct mm_map_args *a, struct plan *p)
 		int err = a->file->ops->map_fd(a->file, p->shared, &p->host_fd);
 		if (err)
 			return err;
+		if (a->file->ops->map_offset)
+			p->off = a->file->ops->map_offset(a->file, a->off);
 		if (p->host_fd >= 0 || !p->shared) {
 			p->file = file_get(a->file);
 			return 0;

@@ -43,6 +43,8 @@ struct file_ops {
 	 * this file's own (writable only if the file is open for writing and `shared`); -1: memory
 	 * like that of no file (/dev/zero).  ENODEV. */
 	int (*map_fd)(struct file *f, bool shared, int *fd);
+	/* Where in that descriptor an offset of mmap(2) is; NULL: at the offset. */
+	uint64_t (*map_offset)(struct file *f, uint64_t off);
 	int (*fsync)(struct file *f, bool datasync); /* EINVAL; directories: 0 */
 	int (*fallocate)(struct file *f, int mode, int64_t off, int64_t len); /* EOPNOTSUPP */
 	int (*set_flags)(struct file *f, int flags);			      /* NULL: fine */

@@ -145,6 +145,18 @@ TEST(uring_hostile_arguments)
 	EXPECT_ERRNO(read(ring, &p, 8), EINVAL);
 }
 
+TEST(uring_completions_are_mapped_by_their_own_offset_too)
+{
+	open_ring(4, 0);
+	push(IORING_OP_NOP, -1, NULL, 0, 0, 42);
+	EXPECT_EQ(enter_ring(1, 1, IORING_ENTER_GETEVENTS), 1);
+	char *cq = mmap(NULL, par.cq_off.cqes + par.cq_entries * 16, PROT_READ | PROT_WRITE,
+			MAP_SHARED, ring, IORING_OFF_CQ_RING);
+	EXPECT(cq != MAP_FAILED);
+	EXPECT_EQ(*(uint32_t *)(cq + par.cq_off.tail), 1);
+	EXPECT_EQ(((struct io_uring_cqe *)(cq + par.cq_off.cqes))->user_data, 42);
+}
+
 TEST(uring_nop_and_unknown_operations)
 {
 	open_ring(4, 0);
