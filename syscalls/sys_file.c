@@ -45,7 +45,7 @@ static int sync_mount(struct mount *m, void *arg)
 
 long sys_sync(struct task *t)
 {
-	(void)!mnt_ns_for_each(t->tg->container->mnt_ns, sync_mount, NULL);
+	(void)!mnt_ns_for_each(t->fs->mnt_ns, sync_mount, NULL);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
-/* unshare(2), setns(2): what needs no namespaces of the guest's own. */
+/* unshare(2), setns(2): of the namespaces, mounts only. */
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 
 #include "sentry/kernel/pidfd.h"
@@ -56,13 +57,18 @@ long sys_unshare(struct task *t, int flags)
 	/* What implies what: unshare(2). */
 	if (flags & CLONE_NEWUSER)
 		flags |= CLONE_THREAD | CLONE_FS;
+	if (flags & CLONE_NEWNS)
+		flags |= CLONE_FS;
 	if (flags & CLONE_VM)
 		flags |= CLONE_SIGHAND;
 	if ((err = check_alone(t, flags)))
 		return err;
-	if (flags & NEW_NAMESPACES)
+	if (flags & NEW_NAMESPACES & ~CLONE_NEWNS ||
+	    (flags & CLONE_NEWNS && !task_capable(t, CAP_SYS_ADMIN)))
 		return -EPERM;
 	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))
+		return err;
+	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(t->fs)))
 		return err;
 	return flags & CLONE_FILES ? task_unshare_fds(t) : 0;
 }

@@ -39,12 +39,14 @@ static int sys_make(const char *data, struct super_block **out)
 	return sysfs_mount(join_sysfs_options(), out);
 }
 
-static const struct {
-	const char *type;
-	int (*make)(const char *data, struct super_block **out);
-} types[] = {
-	{"tmpfs", tmpfs_mount},	      {"proc", proc_make},	{"sysfs", sys_make},
-	{"devtmpfs", devtmpfs_mount}, {"devpts", devpts_mount}, {"mqueue", mqueue_mount},
+static const struct fs_type types[] = {
+	{"tmpfs", tmpfs_mount},
+	{"proc", proc_make},
+	{"sysfs", sys_make},
+	{"devtmpfs", devtmpfs_mount},
+	{"devpts", devpts_mount},
+	{"mqueue", mqueue_mount},
+	{NULL, NULL},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */
@@ -131,21 +133,18 @@ static int attach(struct maker *m, struct super_block *sb, const char *target, u
 static int make_mount(struct maker *m, const struct boot_mount *b)
 {
 	struct super_block *sb;
-	size_t i = 0;
 	int err;
 
 	if (!strcmp(b->type, "gofer")) {
 		err = make_gofer(m, b->gofer_id, b->overlay, b->flags & MS_RDONLY, true, &sb);
 		return err ? err : attach(m, sb, b->target, b->flags, b->source);
 	}
-	while (i < ARRAY_SIZE(types) && strcmp(types[i].type, b->type) != 0)
-		i++;
-	if (i == ARRAY_SIZE(types)) {
+	err = vfs_fs_make(b->type, b->data, &sb);
+	if (err == -ENODEV) {
 		log_debug("%s: file system \"%s\" is not available, not mounted", b->target,
 			  b->type);
 		return 0;
 	}
-	err = types[i].make(b->data, &sb);
 	return err ? err : attach(m, sb, b->target, b->flags, b->source);
 }
 
@@ -301,6 +300,7 @@ int boot_mounts_make(const struct boot_config *c, struct gofer_conn *gofer, stru
 
 	if (!su)
 		return boot_fail(be, -ENOMEM, "out of memory");
+	vfs_fs_types = types;
 	int err = make_all(&m);
 	cred_put(su);
 	if (err && m.ns)

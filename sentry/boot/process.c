@@ -259,7 +259,8 @@ static int add_home(struct walk_env *env, struct boot_process *p, struct parts *
 static int assemble(struct container *ct, struct boot_process *p, struct parts *x,
 		    struct boot_error *be)
 {
-	struct path root = {ct->mnt_ns->root, ct->mnt_ns->root->root}, cwd;
+	CLEANUP_PATH struct path root = mnt_ns_root(ct->mnt_ns);
+	CLEANUP_PATH struct path cwd = {NULL, NULL};
 	struct cred *su = cred_new_root();
 	struct walk_env env = {.root = root, .start = root, .cred = su};
 
@@ -280,11 +281,9 @@ static int assemble(struct container *ct, struct boot_process *p, struct parts *
 	err = open_program(&env, p, &x->name, &x->file, be);
 	if (!err)
 		err = open_stdio(&env, p, x->fds, &x->tty, be);
-	if (err) {
-		path_put(cwd);
+	if (err)
 		return err;
-	}
-	x->fs = fs_context_new(path_get(root), cwd, p->umask);
+	x->fs = fs_context_new(ct->mnt_ns, root, cwd, p->umask);
 	return x->fs ? 0 : boot_fail(be, -ENOMEM, "out of memory");
 }
 

@@ -1,5 +1,6 @@
 /* clone(2), clone3(2), fork, vfork: a new task out of a running one. */
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <string.h>
 
@@ -8,9 +9,9 @@
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 
-#define CLONE_NEW_NAMESPACES                                                           \
-	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
-	 CLONE_NEWPID | CLONE_NEWNET | 0x80 /* CLONE_NEWTIME */)
+#define CLONE_NEW_NAMESPACES                                                            \
+	(CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
+	 CLONE_NEWNET | 0x80 /* CLONE_NEWTIME */)
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
@@ -19,7 +20,7 @@
 #endif
 #define TASKS_MAX 65536
 
-static int check_flags(const struct clone_args_k *a)
+static int check_flags(const struct task *t, const struct clone_args_k *a)
 {
 	uint64_t f = a->flags;
 
@@ -35,7 +36,7 @@ static int check_flags(const struct clone_args_k *a)
 		return -EINVAL;
 	if (a->exit_signal > LINUX_NSIG)
 		return -EINVAL;
-	if (f & CLONE_NEW_NAMESPACES)
+	if (f & CLONE_NEW_NAMESPACES || (f & CLONE_NEWNS && !task_capable(t, CAP_SYS_ADMIN)))
 		return -EPERM;
 	if ((f & CLONE_INTO_CGROUP) || a->set_tid_size)
 		return -EINVAL;
@@ -118,6 +119,8 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	c->fs = flags & CLONE_FS ? fs_context_get(t->fs) : fs_context_dup(t->fs);
 	if (!c->fs)
 		return -ENOMEM;
+	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs)))
+		return err;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(c->comm, t->comm, sizeof(c->comm));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
@@ -235,7 +238,7 @@ static int give_pidfd(struct task *t, struct task *c, const struct clone_args_k 
 long task_clone(struct task *t, const struct clone_args_k *a)
 {
 	int32_t pidfd = -1;
-	int err = check_flags(a);
+	int err = check_flags(t, a);
 
 	if (err)
 		return err;

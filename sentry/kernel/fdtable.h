@@ -44,12 +44,15 @@ unsigned fdtable_size(struct fdtable *t);
 
 struct fs_context {
 	ref_t ref;
-	struct mutex lock; /* lc_fs */
+	struct mutex lock;     /* lc_fs */
+	struct mnt_ns *mnt_ns; /* reference: who shares the context shares the namespace */
 	struct path root, cwd;
 	uint32_t umask;
 };
-struct fs_context *fs_context_new(struct path root, struct path cwd,
-				  uint32_t umask); /* takes refs */
+struct fs_context *fs_context_new(struct mnt_ns *ns, struct path root, struct path cwd,
+				  uint32_t umask); /* takes references */
+/* CLONE_NEWNS: a copy of the mount tree, and the same places in it.  Nobody shares fs. */
+int fs_context_new_mnt_ns(struct fs_context *fs) MUST_CHECK;
 struct fs_context *fs_context_dup(struct fs_context *fs);
 struct fs_context *fs_context_get(struct fs_context *fs);
 void fs_context_put(struct fs_context *fs);

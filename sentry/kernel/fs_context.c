@@ -3,7 +3,8 @@
 
 #include "sentry/kernel/fdtable.h"
 
-struct fs_context *fs_context_new(struct path root, struct path cwd, uint32_t umask)
+struct fs_context *fs_context_new(struct mnt_ns *ns, struct path root, struct path cwd,
+				  uint32_t umask)
 {
 	struct fs_context *fs = malloc(sizeof(*fs));
 
@@ -11,6 +12,7 @@ struct fs_context *fs_context_new(struct path root, struct path cwd, uint32_t um
 		return NULL;
 	ref_init(&fs->ref, 1);
 	mutex_init(&fs->lock);
+	fs->mnt_ns = mnt_ns_get(ns);
 	fs->root = path_get(root);
 	fs->cwd = path_get(cwd);
 	fs->umask = umask;
@@ -20,9 +22,32 @@ struct fs_context *fs_context_new(struct path root, struct path cwd, uint32_t um
 struct fs_context *fs_context_dup(struct fs_context *fs)
 {
 	mutex_lock(&fs->lock, &lc_fs);
-	struct fs_context *copy = fs_context_new(fs->root, fs->cwd, fs->umask);
+	struct fs_context *copy = fs_context_new(fs->mnt_ns, fs->root, fs->cwd, fs->umask);
 	mutex_unlock(&fs->lock, &lc_fs);
 	return copy;
+}
+
+int fs_context_new_mnt_ns(struct fs_context *fs)
+{
+	struct mnt_ns *old = fs->mnt_ns, *ns;
+	struct path old_root = fs->root, old_cwd = fs->cwd;
+	struct path root = path_get(old_root), cwd = path_get(old_cwd);
+
+	int err = mnt_ns_copy(old, &root, &cwd, &ns);
+	if (err) {
+		path_put(root);
+		path_put(cwd);
+		return err;
+	}
+	mutex_lock(&fs->lock, &lc_fs);
+	fs->mnt_ns = ns;
+	fs->root = root;
+	fs->cwd = cwd;
+	mutex_unlock(&fs->lock, &lc_fs);
+	path_put(old_root);
+	path_put(old_cwd);
+	mnt_ns_put(old);
+	return 0;
 }
 
 struct fs_context *fs_context_get(struct fs_context *fs)
@@ -37,5 +62,6 @@ void fs_context_put(struct fs_context *fs)
 		return;
 	path_put(fs->cwd);
 	path_put(fs->root);
+	mnt_ns_put(fs->mnt_ns);
 	free(fs);
 }

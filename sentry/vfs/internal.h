@@ -53,6 +53,23 @@ void super_unpin(struct super_block *sb);
 /* ---- mount.c ---- */
 /* The topmost mount on (m, d), borrowed, or NULL. */
 struct mount *mount_find(struct mount *m, struct dentry *d) REQUIRES(lc_dcache);
+extern struct mutex mount_lock; /* lc_mount */
+/* All mounts of a sandbox, in all namespaces, are at most so many: ENOSPC. */
+#define MOUNTS_MAX 100000
+bool mount_room(size_t n);
+/* The one after m among `top` and what is mounted below it, parents first; NULL: none.  Not
+ * recursive, as guests decide how deep mounts are nested. */
+struct mount *mount_next(struct mount *m, struct mount *top) REQUIRES(lc_mount);
+/* Puts m, which has no parent, onto (parent, mountpoint): takes the references. */
+void mount_link_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
+	REQUIRES(lc_mount) REQUIRES(lc_dcache);
+/* Unlinks m from its parent: its references to parent and mountpoint, and the tree's to m, are
+ * then the caller's to put. */
+void mount_unlink_locked(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache);
+/* Takes the whole tree below (and with) m apart, onto `gone`, for mount_put_gone(). */
+void mount_collect_locked(struct mount *m, struct list_head *gone) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache);
+void mount_put_gone(struct list_head *gone);
 
 /* ---- locks of directories ---- */
 enum dir_lock_kind { DIR_FIRST, DIR_SECOND, DIR_VICTIM };
@@ -101,8 +118,6 @@ static inline bool walk_last_is_dot(const struct walk *w)
 {
 	return w->last[0] == '.' && (w->last_len == 1 || (w->last_len == 2 && w->last[1] == '.'));
 }
-/* Crosses mounts on top of p; consumes and returns references.  -EXDEV */
-int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
 
 /* ---- vfs_create.c ---- */
 /* What a new file gets: mode bits from umask or the directory's default list, and lists. */

@@ -12,7 +12,8 @@
 
 #define MOUNT_BUCKETS 64
 
-static struct mutex mount_lock = MUTEX_INIT; /* lc_mount */
+struct mutex mount_lock = MUTEX_INIT; /* lc_mount */
+static _Atomic unsigned nmounts;      /* all of the sandbox */
 static struct list_head mount_hash[MOUNT_BUCKETS];
 
 static struct list_head *bucket_of(const struct mount *m, const struct dentry *d)
@@ -32,8 +33,10 @@ struct mount *mount_new(struct super_block *sb, struct dentry *root, unsigned fl
 
 	if (!m)
 		return NULL;
+	atomic_fetch_add(&nmounts, 1);
 	m->source = strdup(source ? source : "none");
 	if (!m->source) {
+		atomic_fetch_sub(&nmounts, 1);
 		free(m);
 		return NULL;
 	}
@@ -62,6 +65,12 @@ void mount_put(struct mount *m)
 	super_put(m->sb);
 	free(m->source);
 	free(m);
+	atomic_fetch_sub(&nmounts, 1);
+}
+
+bool mount_room(size_t n)
+{
+	return atomic_load(&nmounts) + n <= MOUNTS_MAX;
 }
 
 struct path path_get(struct path p)
@@ -104,13 +113,31 @@ struct mount *mount_lookup(struct mount *m, struct dentry *d)
 	return found;
 }
 
-static void set_ns(struct mount *m, struct mnt_ns *ns)
+struct mount *mount_next(struct mount *m, struct mount *top)
 {
-	struct mount *child;
+	if (!list_empty(&m->children))
+		return list_first(&m->children, struct mount, siblings);
+	while (m != top && m->siblings.next == &m->parent->children)
+		m = m->parent;
+	return m == top ? NULL : list_entry(m->siblings.next, struct mount, siblings);
+}
 
-	m->ns = ns;
-	list_for_each (child, &m->children, siblings)
-		set_ns(child, ns);
+static void set_ns(struct mount *top, struct mnt_ns *ns)
+{
+	for (struct mount *m = top; m; m = mount_next(m, top))
+		m->ns = ns;
+}
+
+void mount_link_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
+{
+	m->parent = mount_get(parent);
+	m->mountpoint = dentry_get(mountpoint);
+	mountpoint->mounted++;
+	list_add_tail(&m->siblings, &parent->children);
+	list_add(&m->hash, bucket_of(parent, mountpoint));
+	set_ns(mount_get(m), parent->ns);
+	for (struct dentry *d = mountpoint; d->parent != d; d = d->parent)
+		d->parent->mount_below = true;
 }
 
 int mount_attach(struct mount *m, struct path where)
@@ -123,25 +150,17 @@ int mount_attach(struct mount *m, struct path where)
 	mutex_lock(&dcache_lock, &lc_dcache);
 	if (m->parent || mount_find(where.mnt, where.dentry)) {
 		err = -EBUSY;
-	} else if (!where.dentry->hashed) {
+	} else if (!where.dentry->hashed && where.dentry->parent != where.dentry) {
 		err = -ENOENT;
 	} else {
-		m->parent = mount_get(where.mnt);
-		m->mountpoint = dentry_get(where.dentry);
-		where.dentry->mounted++;
-		list_add_tail(&m->siblings, &where.mnt->children);
-		list_add(&m->hash, bucket_of(where.mnt, where.dentry));
-		set_ns(mount_get(m), where.mnt->ns);
-		for (struct dentry *d = where.dentry; d->parent != d; d = d->parent)
-			d->parent->mount_below = true;
+		mount_link_locked(m, where.mnt, where.dentry);
 	}
 	mutex_unlock(&dcache_lock, &lc_dcache);
 	mutex_unlock(&mount_lock, &lc_mount);
 	return err;
 }
 
-/* Unlinks m from its parent; the three references are then the caller's to put. */
-static void unlink_locked(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache)
+void mount_unlink_locked(struct mount *m)
 {
 	list_del(&m->siblings);
 	list_del(&m->hash);
@@ -149,18 +168,22 @@ static void unlink_locked(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache
 	m->ns = NULL;
 }
 
-/* Takes the whole tree below (and with) m apart, onto `gone`. */
-static void collect_locked(struct mount *m, struct list_head *gone) REQUIRES(lc_mount)
-	REQUIRES(lc_dcache)
+void mount_collect_locked(struct mount *top, struct list_head *gone)
 {
-	while (!list_empty(&m->children))
-		collect_locked(list_first(&m->children, struct mount, siblings), gone);
-	if (m->parent)
-		unlink_locked(m);
-	list_add_tail(&m->siblings, gone);
+	struct mount *m = top, *up;
+
+	do {
+		while (!list_empty(&m->children))
+			m = list_first(&m->children, struct mount, siblings);
+		up = m == top ? NULL : m->parent;
+		if (m->parent)
+			mount_unlink_locked(m);
+		list_add_tail(&m->siblings, gone);
+		m = up;
+	} while (up);
 }
 
-static void put_gone(struct list_head *gone)
+void mount_put_gone(struct list_head *gone)
 {
 	while (!list_empty(gone)) {
 		struct mount *m = list_first(gone, struct mount, siblings);
@@ -190,10 +213,10 @@ int mount_detach(struct mount *m, bool lazy)
 	else if (!lazy && (!list_empty(&m->children) || ref_read(&m->ref) > 2))
 		err = -EBUSY;
 	else
-		collect_locked(m, &gone);
+		mount_collect_locked(m, &gone);
 	mutex_unlock(&dcache_lock, &lc_dcache);
 	mutex_unlock(&mount_lock, &lc_mount);
-	put_gone(&gone);
+	mount_put_gone(&gone);
 	return err;
 }
 
@@ -227,33 +250,20 @@ void mnt_ns_put(struct mnt_ns *ns)
 		return;
 	mutex_lock(&mount_lock, &lc_mount);
 	mutex_lock(&dcache_lock, &lc_dcache);
-	collect_locked(ns->root, &gone);
+	mount_collect_locked(ns->root, &gone);
 	ns->root->ns = NULL;
 	mutex_unlock(&dcache_lock, &lc_dcache);
 	mutex_unlock(&mount_lock, &lc_mount);
-	put_gone(&gone); /* the root's own reference too */
+	mount_put_gone(&gone); /* the root's own reference too */
 	free(ns);
 }
 
-static size_t count_tree(const struct mount *m)
+struct path mnt_ns_root(struct mnt_ns *ns)
 {
-	size_t n = 1;
-	const struct mount *child;
-
-	list_for_each (child, &m->children, siblings)
-		n += count_tree(child);
-	return n;
-}
-
-static size_t list_tree(struct mount *m, struct mount **to)
-{
-	struct mount *child;
-	size_t n = 0;
-
-	to[n++] = mount_get(m);
-	list_for_each (child, &m->children, siblings)
-		n += list_tree(child, to + n);
-	return n;
+	mutex_lock(&mount_lock, &lc_mount);
+	struct path p = path_get((struct path){ns->root, ns->root->root});
+	mutex_unlock(&mount_lock, &lc_mount);
+	return p;
 }
 
 int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg)
@@ -261,10 +271,13 @@ int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), vo
 	int ret = 0;
 
 	mutex_lock(&mount_lock, &lc_mount);
-	size_t n = count_tree(ns->root);
+	size_t n = 0;
+	for (struct mount *m = ns->root; m; m = mount_next(m, ns->root))
+		n++;
 	struct mount **all = malloc(n * sizeof(*all));
-	if (all)
-		list_tree(ns->root, all);
+	n = 0;
+	for (struct mount *m = ns->root; all && m; m = mount_next(m, ns->root))
+		all[n++] = mount_get(m);
 	mutex_unlock(&mount_lock, &lc_mount);
 	if (!all)
 		return -ENOMEM;

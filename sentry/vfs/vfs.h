@@ -199,7 +199,7 @@ struct dentry {
 	struct list_head children;
 	struct list_head lru; /* unreferenced ones, kept until reclaimed */
 	uint32_t name_hash;
-	uint16_t mounted; /* number of mounts on top of it */
+	uint32_t mounted; /* number of mounts on top of it, in all namespaces */
 	bool hashed;	  /* false: unlinked ("(deleted)") */
 	bool mount_below; /* a mount is, or was, on a descendant: kept by no_dcache too */
 	uint16_t name_len;
@@ -225,8 +225,9 @@ struct mount {
 	struct list_head hash; /* by (parent, mountpoint) */
 	unsigned flags;
 	int id;
-	char *source; /* as /proc/mounts shows it; owned */
-	struct mnt_ns *ns;
+	char *source;	    /* as /proc/mounts shows it; owned */
+	struct mnt_ns *ns;  /* NULL: detached */
+	struct mount *copy; /* while a tree is copied: its counterpart; lc_mount */
 };
 
 struct mnt_ns {
@@ -291,6 +292,41 @@ int mount_attach(struct mount *m, struct path where) MUST_CHECK; /* takes a refe
 int mount_detach(struct mount *m, bool lazy) MUST_CHECK;	 /* EBUSY unless lazy */
 /* Visits every mount of the namespace, parents first (for /proc/mounts), with a reference each. */
 int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg);
+
+/* Crosses mounts on top of p (a walk that ends in "." does not); consumes and returns references.
+ * -EXDEV */
+int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
+/* The root of the namespace's root mount, with references. */
+struct path mnt_ns_root(struct mnt_ns *ns);
+
+/*
+ * The calls of guests (mount_ops.c), in the caller's namespace `ns`; errors as mount(2), umount(2)
+ * and pivot_root(2), capabilities are the caller's to check.  All mounts are private.
+ */
+#define MOUNT_FLAGS \
+	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
+int mount_create(struct mnt_ns *ns, struct super_block *sb, struct path where, unsigned flags,
+		 const char *source) MUST_CHECK;
+int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recursive) MUST_CHECK;
+int mount_move(struct mnt_ns *ns, struct path from, struct path where) MUST_CHECK;
+int mount_remount(struct mnt_ns *ns, struct path p, unsigned flags) MUST_CHECK;
+int mount_umount(struct mnt_ns *ns, struct path p, bool lazy) MUST_CHECK;
+/* `root` becomes what is mounted at `new`, and moves itself to `put_old`. */
+int mount_pivot(struct mnt_ns *ns, struct path root, struct path new,
+		struct path put_old) MUST_CHECK;
+/* A copy of the whole tree, with a reference; the two paths, whose references are consumed, become
+ * the same places in the copy. */
+int mnt_ns_copy(struct mnt_ns *ns, struct path *root, struct path *cwd,
+		struct mnt_ns **out) MUST_CHECK;
+
+/* What mount(2) can make of nothing; filled at start, ends with a NULL name. */
+struct fs_type {
+	const char *name;
+	int (*make)(const char *options, struct super_block **out);
+};
+extern const struct fs_type *vfs_fs_types;
+int vfs_fs_make(const char *type, const char *options,
+		struct super_block **out) MUST_CHECK; /* ENODEV */
 
 /* The mount on top of (m, d), with a reference, or NULL. */
 struct mount *mount_lookup(struct mount *m, struct dentry *d);

@@ -32,16 +32,25 @@ static void put_flags(struct text *out, unsigned flags)
 	static const struct {
 		unsigned flag;
 		const char *name;
-	} names[] = {{MS_NOSUID, ",nosuid"},
-		     {MS_NODEV, ",nodev"},
-		     {MS_NOEXEC, ",noexec"},
-		     {MS_NOATIME, ",noatime"},
-		     {MS_RELATIME, ",relatime"}};
+	} names[] = {{MS_NOSUID, ",nosuid"},	     {MS_NODEV, ",nodev"},
+		     {MS_NOEXEC, ",noexec"},	     {MS_NOATIME, ",noatime"},
+		     {MS_NODIRATIME, ",nodiratime"}, {MS_RELATIME, ",relatime"}};
 
 	text_puts(out, flags & MS_RDONLY ? "ro" : "rw");
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (flags & names[i].flag)
 			text_puts(out, names[i].name);
+}
+
+/* Where in its file system the mount begins: walked as if all of that was mounted. */
+static void put_fs_root(struct text *out, struct mount *m)
+{
+	struct mount all = {.root = m->sb->root};
+	bool reachable;
+
+	put_path(out, (struct path){&all, m->root}, (struct path){&all, all.root}, &reachable);
+	if (!reachable)
+		text_putc(out, '/');
 }
 
 static int put_mount(struct mount *m, void *arg)
@@ -56,8 +65,10 @@ static int put_mount(struct mount *m, void *arg)
 	const char *source = m->source ? m->source : "none";
 	struct path at = {m, m->root};
 	if (o->info) {
-		text_printf(o->out, "%d %d %u:%u / ", m->id, m->parent ? m->parent->id : 0,
+		text_printf(o->out, "%d %d %u:%u ", m->id, m->parent ? m->parent->id : 0,
 			    major(m->sb->dev), minor(m->sb->dev));
+		put_fs_root(o->out, m);
+		text_putc(o->out, ' ');
 	} else {
 		text_put_escaped(o->out, source, strlen(source), ESCAPED);
 		text_putc(o->out, ' ');
@@ -89,10 +100,12 @@ static int show(struct text *out, struct task *t, bool info)
 		return -EINVAL;
 	mutex_lock(&fs->lock, &lc_fs);
 	struct mounts_out o = {out, path_get(fs->root), info};
+	struct mnt_ns *ns = mnt_ns_get(fs->mnt_ns);
 	mutex_unlock(&fs->lock, &lc_fs);
 	fs_context_put(fs);
-	int err = mnt_ns_for_each(t->tg->container->mnt_ns, put_mount, &o);
+	int err = mnt_ns_for_each(ns, put_mount, &o);
 	path_put(o.root);
+	mnt_ns_put(ns);
 	return err;
 }
 

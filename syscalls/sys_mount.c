@@ -1,0 +1,213 @@
+/* mount(2), umount2(2), pivot_root(2).  Mounts of all namespaces are private: nothing propagates.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "syscalls/file_io.h"
+#include "syscalls/syscalls.h"
+
+#define OPTIONS_MAX 4096
+#define PROPAGATION (MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE)
+#define LINUX_MS_NOUSER (1UL << 31)
+
+struct mount_strings {
+	char source[VFS_PATH_MAX], type[VFS_PATH_MAX], options[OPTIONS_MAX];
+};
+
+static int string_in(struct task *t, char *to, uaddr_t from, size_t size)
+{
+	*to = 0;
+	if (!from.v)
+		return 0;
+	ssize_t n = copy_in_str(&t->um, to, from, size);
+	return n == -ENAMETOOLONG ? -EINVAL : n < 0 ? (int)n : 0;
+}
+
+/* The flags of a mount as they are kept: relatime is what is said by saying nothing. */
+static unsigned kept_flags(uint64_t flags)
+{
+	unsigned kept = flags & (MOUNT_FLAGS & ~MS_RELATIME);
+
+	return flags & (MS_NOATIME | MS_STRICTATIME) ? kept : kept | MS_RELATIME;
+}
+
+static int bind_or_move(struct task *t, const char *source, struct path where, uint64_t flags)
+{
+	struct mnt_ns *ns = t->fs->mnt_ns;
+	struct walk_env env;
+	struct path from;
+
+	if (!*source)
+		return -EINVAL;
+	int err = task_walk_env(t, AT_FDCWD, source, &env);
+	if (err)
+		return err;
+	err = path_walk(&env, source, 0, &from);
+	walk_env_fini(&env);
+	if (err)
+		return err;
+	err = flags & MS_BIND ? mount_bind(ns, from, where, flags & MS_REC)
+			      : mount_move(ns, from, where);
+	path_put(from);
+	return err;
+}
+
+/* Private is what every mount is; a slave of nobody is private. */
+static int change_propagation(uint64_t flags, struct path where)
+{
+	uint64_t type = flags & ~(uint64_t)(MS_REC | MS_SILENT);
+
+	if (where.dentry != where.mnt->root || (type != MS_PRIVATE && type != MS_SLAVE))
+		return -EINVAL;
+	return 0;
+}
+
+static int mount_new_fs(struct task *t, const struct mount_strings *s, struct path where,
+			uint64_t flags)
+{
+	struct super_block *sb;
+
+	if (!*s->type)
+		return -EINVAL;
+	int err = vfs_fs_make(s->type, s->options, &sb);
+	if (err)
+		return err;
+	sb->readonly |= (flags & MS_RDONLY) != 0;
+	err = mount_create(t->fs->mnt_ns, sb, where, kept_flags(flags),
+			   *s->source ? s->source : "none");
+	super_put(sb);
+	return err;
+}
+
+static int do_mount(struct task *t, const struct mount_strings *s, struct path where,
+		    uint64_t flags)
+{
+	if (!task_capable(t, CAP_SYS_ADMIN))
+		return -EPERM;
+	if (flags & LINUX_MS_NOUSER)
+		return -EINVAL;
+	if (flags & MS_REMOUNT)
+		return mount_remount(t->fs->mnt_ns, where, kept_flags(flags));
+	if (flags & MS_BIND)
+		return bind_or_move(t, s->source, where, flags);
+	if (flags & PROPAGATION)
+		return change_propagation(flags, where);
+	if (flags & MS_MOVE)
+		return bind_or_move(t, s->source, where, flags);
+	return mount_new_fs(t, s, where, flags);
+}
+
+long sys_mount(struct task *t, uaddr_t source, uaddr_t target, uaddr_t type, uint64_t flags,
+	       uaddr_t data)
+{
+	CLEANUP_FREE struct mount_strings *s = malloc(sizeof(*s));
+	struct path where;
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	if ((flags & MS_MGC_MSK) == MS_MGC_VAL)
+		flags &= ~(uint64_t)MS_MGC_MSK;
+	if ((err = string_in(t, s->type, type, sizeof(s->type))) ||
+	    (err = string_in(t, s->source, source, sizeof(s->source))) ||
+	    (err = string_in(t, s->options, data, sizeof(s->options))) ||
+	    (err = path_at(t, AT_FDCWD, target, 0, &where)))
+		return err;
+	/* What is mounted anew goes on top of what is there, "." or not. */
+	if (!(flags & (MS_REMOUNT | PROPAGATION)) || (flags & (MS_REMOUNT | MS_BIND)) == MS_BIND)
+		err = path_cross_mounts(&where, 0);
+	if (!err)
+		err = do_mount(t, s, where, flags);
+	path_put(where);
+	return err;
+}
+
+long sys_umount2(struct task *t, uaddr_t target, int flags)
+{
+	struct path p;
+
+	if (flags & ~(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW))
+		return -EINVAL;
+	int err = path_at(t, AT_FDCWD, target, flags & UMOUNT_NOFOLLOW ? WALK_NOFOLLOW : 0, &p);
+	if (err)
+		return err;
+	if (!task_capable(t, CAP_SYS_ADMIN))
+		err = -EPERM;
+	else if (flags & MNT_EXPIRE)
+		err = -EINVAL;
+	else if (!(err = path_cross_mounts(&p, 0)))
+		err = mount_umount(t->fs->mnt_ns, p, flags & MNT_DETACH);
+	path_put(p);
+	return err;
+}
+
+static bool is_at(struct path p, struct path from)
+{
+	return p.mnt == from.mnt && p.dentry == from.dentry;
+}
+
+static void move_context(struct fs_context *fs, struct path from, struct path to)
+{
+	int moved = 0;
+
+	mutex_lock(&fs->lock, &lc_fs);
+	if (is_at(fs->root, from)) {
+		fs->root = path_get(to);
+		moved++;
+	}
+	if (is_at(fs->cwd, from)) {
+		fs->cwd = path_get(to);
+		moved++;
+	}
+	mutex_unlock(&fs->lock, &lc_fs);
+	while (moved--)
+		path_put(from);
+}
+
+/* Who stands at `from` goes to `to`.  `all` has room for `max` contexts. */
+static void move_all_contexts(struct path from, struct path to, struct fs_context **all, size_t max)
+{
+	struct thread_group *tg;
+	struct task *o;
+	size_t n = 0;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	list_for_each (tg, &kernel->groups, link)
+		list_for_each (o, &tg->threads, thread_link)
+			if (o->fs && n < max)
+				all[n++] = fs_context_get(o->fs);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	for (size_t i = 0; i < n; i++) {
+		move_context(all[i], from, to);
+		fs_context_put(all[i]);
+	}
+}
+
+long sys_pivot_root(struct task *t, uaddr_t new_root, uaddr_t put_old)
+{
+	CLEANUP_PATH struct path new = {NULL, NULL}, old = {NULL, NULL}, root = {NULL, NULL};
+	int err;
+
+	if (!task_capable(t, CAP_SYS_ADMIN))
+		return -EPERM;
+	if ((err = path_at(t, AT_FDCWD, new_root, WALK_DIRECTORY, &new)) ||
+	    (err = path_at(t, AT_FDCWD, put_old, WALK_DIRECTORY, &old)) ||
+	    (err = path_cross_mounts(&old, 0)))
+		return err;
+	/* Memory first: nothing may fail once the roots have changed. */
+	size_t max = (size_t)atomic_load(&kernel->ntasks) + 64;
+	CLEANUP_FREE struct fs_context **all = calloc(max, sizeof(struct fs_context *));
+	if (!all)
+		return -ENOMEM;
+	mutex_lock(&t->fs->lock, &lc_fs);
+	root = path_get(t->fs->root);
+	mutex_unlock(&t->fs->lock, &lc_fs);
+	if (!(err = mount_pivot(t->fs->mnt_ns, root, new, old)))
+		move_all_contexts(root, new, all, max);
+	return err;
+}
