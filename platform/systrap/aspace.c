@@ -26,6 +26,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sentry/host/crash.h"
+
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8u
 #endif
@@ -512,6 +514,7 @@ static void *pool_main(void *arg)
 {
 	struct systrap *pf = arg;
 
+	crash_thread_init();
 	for (;;) {
 		uint32_t seen = atomic_load(&pf->refill);
 		bool kit, proc = pool_want(pf, &kit);

@@ -11,6 +11,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "sentry/host/crash.h"
+
 /*
  * An interrupt is overdue after so many ticks.  Ticks are counted only when we run, at most one a
  * wake-up, so that a frozen or suspended sandbox does not wake to find every guest guilty.
@@ -129,6 +131,7 @@ static void *overseer_main(void *arg)
 	struct systrap *pf = arg;
 	int64_t last_tick = st_now();
 
+	crash_thread_init();
 	while (!pf->stopping) {
 		struct epoll_event ev[16];
 		bool ticking = atomic_load(&pf->interrupts);

@@ -7,6 +7,7 @@
 #include <gelf.h>
 #include <libelf.h>
 #include <link.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,7 +20,7 @@
 #include <unwind.h>
 
 #define FRAMES_MAX 64
-#define STACK_SIZE (64UL << 10)
+#define STACK_SIZE (256UL << 10) /* libdw reads line tables on it */
 
 static int panic_fd = -1, exe_fd = -1;
 static uintptr_t exe_base;
@@ -184,19 +185,30 @@ static int find_base(struct dl_phdr_info *info, size_t size, void *arg)
 	return 1;
 }
 
+static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
+
+static void crash_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(set, signals[i]);
+}
+
 void crash_thread_init(void)
 {
+	sigset_t set;
 	void *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	stack_t ss = {.ss_sp = stack, .ss_size = STACK_SIZE};
 
 	if (stack != MAP_FAILED)
 		sigaltstack(&ss, NULL);
+	crash_signals(&set);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 int crash_init(int fd)
 {
-	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
 	struct sigaction sa = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
 	panic_fd = fd;

@@ -9,6 +9,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "sentry/host/crash.h"
+
 #define EVENTS 16
 #define STACK (64UL << 10)
 
@@ -82,6 +84,7 @@ static void *poller_main(void *arg)
 	struct epoll_event ev[EVENTS];
 
 	(void)arg;
+	crash_thread_init();
 	for (;;) {
 		struct list_head old = LIST_HEAD_INIT(old);
 		take_dead(&old);

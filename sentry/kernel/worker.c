@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "sentry/host/crash.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/task.h"
 #include "sentry/lib/log.h"
@@ -91,6 +92,7 @@ static void *worker_main(void *arg)
 	struct fiber_home home;
 
 	(void)arg;
+	crash_thread_init();
 	memset(&home, 0, sizeof(home));
 	is_worker = true;
 	for (;;) {

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sentry/host/crash.h"
 #include "sentry/lib/lock.h"
 
 /*
@@ -101,6 +102,7 @@ static struct ktimer *queue_take_due(int64_t now, int64_t *next) REQUIRES(lc_tim
 static void *timer_thread(void *arg)
 {
 	(void)arg;
+	crash_thread_init();
 	/* The default slack of 50 µs would be added to that of whoever is woken. */
 	prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
 

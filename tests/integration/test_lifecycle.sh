@@ -68,6 +68,44 @@ crash() {
 check crash_of_the_sentry_leaves_a_trace crash
 check delete_after_crash runsc delete --force four
 
+# signal_thread PID N: SIGSEGV to its Nth thread; 2: it has no such thread
+signal_thread() {
+	python3 - "$1" "$2" <<-END
+		import ctypes, os, sys
+		pid, n = int(sys.argv[1]), int(sys.argv[2])
+		tids = sorted(map(int, os.listdir("/proc/%d/task" % pid)))
+		if n >= len(tids): sys.exit(2)
+		sys.exit(ctypes.CDLL(None).syscall(234, pid, tids[n], 11) != 0)
+	END
+}
+
+# Whichever thread it is: a trace in the panic log, one line from the command, its exit status.
+crash_any_thread() {
+	n=0
+	while :; do
+		rm -f "$work/panic" "$work/pid5"
+		timeout 10 "$RUNSC" --root "$root" --platform="$1" --panic-log "$work/panic" run --bundle "$b" \
+			--pid-file "$work/pid5" five </dev/null >"$work/said" 2>&1 &
+		wait_for 5 sh -c "'$RUNSC' --root '$root' state five | grep -q running" || return 1
+		signal_thread "$(cat "$work/pid5")" $n
+		sent=$?
+		[ $sent = 2 ] && break
+		[ $sent = 0 ] || return 1
+		wait $!
+		[ $? = 128 ] && [ "$(wc -l <"$work/said")" = 1 ] &&
+			grep -q 'crashed, signal 11 .*see ' "$work/said" &&
+			grep -q '^panic: signal 11' "$work/panic" && grep -q '^#0 ' "$work/panic" || {
+			echo "thread $n:"; cat "$work/said" "$work/panic"; return 1
+		}
+		n=$((n + 1))
+	done
+	runsc delete --force five
+	echo "$n threads"
+	[ $n -ge 4 ]
+}
+check crash_of_any_thread_is_reported_systrap crash_any_thread systrap
+check crash_of_any_thread_is_reported_ptrace crash_any_thread ptrace
+
 check log_json_is_appended sh -c "echo first >'$work/log'; '$RUNSC' --root '$root' --log '$work/log' --log-format json state none; head -1 '$work/log' | grep -qx first && tail -1 '$work/log' | jq -e '.level == \"error\"'"
 check version expect 0 "runsc version" runsc --version
 check spec_writes_config sh -c "cd '$work' && mkdir s && cd s && '$RUNSC' spec && jq -e '.process.args' config.json"

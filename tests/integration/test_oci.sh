@@ -120,7 +120,7 @@ check failed_poststart_hook_ends_the_container expect 128 "error running poststa
 check failed_poststop_hook_is_no_failure run_with "$(hook poststop 'exit 1')" true
 for k in createRuntime startContainer; do
 	check "slow_${k}_hook_is_killed" expect 128 "hook ran past specified timeout of 1s" \
-		run_with "$(hook $k 'sleep 100') | .hooks.$k[0].timeout = 1" true
+		run_with "$(hook $k 'sleep 100') | .hooks.${k}[0].timeout = 1" true
 done
 check hook_that_reads_nothing run_with "$(hook createRuntime 'exit 0')" true
 check missing_hook_is_named expect 128 "/no/hook" run_with '.hooks.createRuntime = [{path: "/no/hook"}]' true

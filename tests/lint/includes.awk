@@ -7,7 +7,7 @@ BEGIN {
 	allow["sentry/arch"] = base
 	allow["sentry/auth"] = base
 	allow["sentry/host"] = base
-	allow["sentry/time"] = base " sentry/kernel"
+	allow["sentry/time"] = base " sentry/kernel sentry/host/crash.h"
 	allow["platform"] = base " sentry/arch sentry/host"
 	allow["gofer"] = base " sentry/host"
 	allow["sentry/vfs"] = base " sentry/auth sentry/time sentry/mm/uaccess.h"
