@@ -198,8 +198,10 @@ struct platform_ops {
 	void (*lend_mask)(struct p_thread *th, uint64_t mask);
 	void (*recall_mask)(struct p_thread *th);
 	uint64_t (*lent_mask)(struct p_thread *th);
-	/* For a thread stopped at such a call (orig_rax and registers as reported): resumes it by
-	 * performing the call in the host.  One that cannot be passed on is reported again. */
+	/* For a thread stopped at a call that platform_passes() (orig_rax and registers as
+	 * reported): resumes it by performing the call in the host.  Any other is reported again.
+	 * What comes next is an event like any other: that of the guest's next call looks the
+	 * same, so nothing may be concluded from it. */
 	void (*resume_direct)(struct p_thread *th);
 
 	/* ---- memory ---- */
@@ -225,6 +227,9 @@ struct platform {
 /* All platforms: NULL-terminated, the default first. */
 extern const struct platform_ops *const platforms[];
 const struct platform_ops *platform_lookup(const char *name); /* NULL: no such platform */
+/* The calls that mean to the host what they mean to the guest, those of futex that carry ids
+ * excepted; regs as at an event. */
+bool platform_passes(const struct arch_regs *regs);
 
 extern const struct platform_ops platform_systrap;
 extern const struct platform_ops platform_ptrace;

@@ -19,28 +19,6 @@
 #define ERESTART_FIRST 512
 #define ERESTART_LAST 516
 
-bool pt_is_direct(const struct arch_regs *r)
-{
-	switch (r->orig_rax) {
-	case SYS_sched_yield:
-	case SYS_membarrier:
-	case SYS_rseq:
-		return true;
-	case SYS_futex:
-		switch ((int)r->rsi & FUTEX_CMD_MASK) {
-		case FUTEX_WAIT:
-		case FUTEX_WAKE:
-		case FUTEX_REQUEUE:
-		case FUTEX_CMP_REQUEUE:
-		case FUTEX_WAKE_OP:
-		case FUTEX_WAIT_BITSET:
-		case FUTEX_WAKE_BITSET:
-			return true;
-		}
-	}
-	return false;
-}
-
 /* When the futex wait that is about to begin times out; 0: never, or at a time of the guest's. */
 static int64_t wait_deadline(struct p_thread *th, const struct arch_regs *r)
 {

@@ -202,7 +202,6 @@ void pt_go(struct p_thread *th, long request);
 void pt_stopped(struct p_thread *th, int status);
 
 /* direct.c; tracer only */
-bool pt_is_direct(const struct arch_regs *r);
 /* th->regs are those of the stop at the call. */
 void pt_direct_begin(struct p_thread *th);
 /* Its step is done, or a stop came in between. */

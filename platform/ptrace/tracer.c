@@ -137,7 +137,7 @@ static void serve_resume(struct p_thread *th)
 		return;
 	}
 	if (asked) {
-		if (!pt_is_direct(&th->regs)) {
+		if (!platform_passes(&th->regs)) {
 			pt_post_kind(th, P_EVENT_SYSCALL);
 			return;
 		}

@@ -50,13 +50,6 @@ static void enter_guest(void *arg)
 		ops->resume(pt);
 }
 
-/* Calls that mean to the host what they mean to the guest; those among futex's that do not are
- * reported again. */
-static bool is_hosts(uint64_t nr)
-{
-	return nr == SYS_futex || nr == SYS_sched_yield || nr == SYS_membarrier || nr == SYS_rseq;
-}
-
 /* Before the call itself: what the guest has said about its own calls.  False: *ret is the result.
  */
 static bool enter_syscall(struct task *t, long *ret)
@@ -69,18 +62,17 @@ static void run_syscall(struct task *t, const struct p_event *ev)
 	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
 	uint64_t nr = (uint32_t)regs->orig_rax; /* the entry code looks at eax */
 	const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
-
-	bool passed_on = t->passed_on;
 	long ret = 0;
 
 	t->passed_on = false;
 	t->nsyscalls++;
-	if (!ev->host_wait_aborted && !passed_on) {
+	if (!ev->host_wait_aborted) {
 		if (!enter_syscall(t, &ret)) {
 			regs->rax = (uint64_t)ret;
 			return;
 		}
-		if (is_hosts(nr) && !may_answer_directly(t) && t->k->pf->ops->resume_direct) {
+		if (!may_answer_directly(t) && t->k->pf->ops->resume_direct &&
+		    platform_passes(regs)) {
 			t->pass_on = t->passed_on = true;
 			return;
 		}

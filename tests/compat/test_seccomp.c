@@ -1,9 +1,11 @@
 /* seccomp(2), seccomp_unotify(2), syscall user dispatch.  Hostile arguments first. */
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -435,6 +437,26 @@ TEST(seccomp_trace_without_tracer_is_enosys)
 	no_new_privs();
 	EXPECT_OK(set_filter(0, f, SIZE(f)));
 	EXPECT_ERRNO(syscall(SYS_getpgid, 0), ENOSYS);
+}
+
+/* Some kernels have futexes done elsewhere: no call may slip through in their wake. */
+TEST(seccomp_filter_sees_the_call_after_a_futex)
+{
+	struct sock_filter f[] = ON_CALL(SYS_getpgid, SECCOMP_RET_ERRNO | 5);
+	const struct timespec ms = {0, 1000000};
+	uint32_t word = 0;
+
+	no_new_privs();
+	EXPECT_OK(set_filter(0, f, SIZE(f)));
+	for (int i = 0; i < 10; i++) {
+		EXPECT_ERRNO(syscall(SYS_futex, &word, FUTEX_WAIT, 0, &ms, NULL, 0), ETIMEDOUT);
+		EXPECT_ERRNO(syscall(SYS_getpgid, 0), 5);
+		for (int k = 0; k < 3; k++)
+			EXPECT_EQ(syscall(SYS_futex, &word, FUTEX_WAKE, 1, NULL, NULL, 0), 0);
+		EXPECT_ERRNO(syscall(SYS_getpgid, 0), 5);
+		sched_yield();
+		EXPECT_ERRNO(syscall(SYS_getpgid, 0), 5);
+	}
 }
 
 static pthread_barrier_t barrier;
