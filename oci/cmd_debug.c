@@ -6,11 +6,12 @@
 #include "oci/container.h"
 #include "sentry/lib/cleanup.h"
 
-static bool stacks, ps;
+static bool stacks, ps, stats;
 static int signo = -1;
 static const struct flag flags[] = {
 	FLAG_B("stacks", &stacks, "tasks of the sentry, and where each guest thread stands"),
 	FLAG_B("ps", &ps, "processes"),
+	FLAG_B("stats", &stats, "how system calls came to the sentry, and what it did for that"),
 	FLAG_I("signal", &signo, "signal to send to the container's first process"),
 	FLAG_NONE("strace", FLAG_STRING, "switch tracing of system calls"),
 	FLAG_NONE("log-level", FLAG_STRING, "change the level of logging"),
@@ -41,6 +42,11 @@ static int run(int argc, char **argv, struct err *e)
 		json_dumpf(json_object_get(reply, "processes"), stdout, JSON_INDENT(2));
 		putchar('\n');
 	}
+	json_decref(reply);
+	reply = NULL;
+	if (!err && stats &&
+	    !(err = client_call(fd, json_pack("{s:s}", "cmd", "stats"), NULL, 0, &reply, e)))
+		fputs(json_string_value(json_object_get(reply, "text")), stdout);
 	json_decref(reply);
 	reply = NULL;
 	if (!err && stacks &&

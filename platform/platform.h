@@ -118,6 +118,18 @@ struct p_ids {
 	uint32_t pid, tid, uid, euid, gid, egid;
 };
 
+/* Since the start; counted without locks, so a few may be missing. */
+struct p_stats {
+	uint64_t answered; /* calls that guest processes answered themselves, as they say */
+	uint64_t fast;	   /* calls from patched sites */
+	uint64_t trapped;  /* calls by way of a signal */
+	uint64_t events;   /* faults, interrupts and the like */
+	uint64_t spins_won, spins_lost; /* of workers, for the next event */
+	uint64_t sleeps;		/* … and when they slept for it */
+	uint64_t copies_stub, copies_host;
+	uint64_t sites; /* patched */
+};
+
 struct platform_ops {
 	const char *name;
 
@@ -131,6 +143,8 @@ struct platform_ops {
 	int (*start)(struct platform *pf);
 	void (*destroy)(struct platform *pf); /* kills every guest process */
 	const struct p_limits *(*limits)(struct platform *pf);
+
+	void (*stats)(struct platform *pf, struct p_stats *out); /* NULL: none are kept */
 
 	/* ---- workers ---- */
 	struct p_thread *(*next)(struct platform *pf);

@@ -43,6 +43,20 @@ uint64_t thread_lent_mask(struct p_thread *th)
 	return __atomic_load_n(&th->ps->mask, __ATOMIC_SEQ_CST);
 }
 
+void systrap_stats(struct platform *platform, struct p_stats *out)
+{
+	struct systrap *pf = systrap_of(platform);
+	struct p_aspace *as;
+	struct p_thread *th;
+
+	mutex_lock(&pf->lock, &lc_platform);
+	*out = pf->stats;
+	list_for_each (as, &pf->aspaces, link)
+		list_for_each (th, &as->threads, link)
+			out->answered += __atomic_load_n(&th->ps->answered, __ATOMIC_RELAXED);
+	mutex_unlock(&pf->lock, &lc_platform);
+}
+
 /* ---- the vDSO ---- */
 
 /* The dynamic section of our own vDSO, which is the guests', too.  It is linked at address 0. */

@@ -210,6 +210,8 @@ bool event_take(struct p_thread *th, bool interrupted)
 	}
 	if (ev.signo == ST_SIGNAL_INTERRUPT)
 		return decode_interrupt(th, &ev, interrupted);
+	struct p_stats *stats = &th->as->pf->stats;
+	st_count(ev.signo != SIGSYS ? &stats->events : th->fast ? &stats->fast : &stats->trapped);
 	if (decode(th, &ev)) {
 		th->fast_regs = th->regs;
 		return true;

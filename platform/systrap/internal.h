@@ -177,6 +177,7 @@ struct systrap {
 	struct list_head ready;	  /* threads with an event that did not come through a page set */
 	_Atomic int nready;
 
+	struct p_stats stats; /* `answered`: of threads that are gone, pf->lock */
 	int doorbell_r, doorbell_w;
 	_Atomic int kicks;
 	_Atomic bool broken;
@@ -285,10 +286,17 @@ int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32
 /* Of a fast call: gives it a signal frame; else nothing.  0, or -ESRCH. */
 int thread_convert(struct p_thread *th);
 
+/* One more; one that another worker counts at this moment may get lost. */
+static inline void st_count(uint64_t *counter)
+{
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+}
+
 /* answer.c: platform.h, set_ids and the following */
 void thread_set_ids(struct p_thread *th, const struct p_ids *ids);
 void thread_set_parent(struct p_thread *th, uint32_t pid);
 void thread_lend_mask(struct p_thread *th, uint64_t mask);
+void systrap_stats(struct platform *platform, struct p_stats *out);
 void thread_recall_mask(struct p_thread *th);
 uint64_t thread_lent_mask(struct p_thread *th);
 void vdso_learn(struct systrap *pf);

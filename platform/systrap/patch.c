@@ -159,6 +159,7 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 	make_jump(jmp, site, at);
 	if (write_text(th, at, t, sizeof(t)))
 		return;
+	st_count(&as->pf->stats.sites);
 	as->sites[as->nsites++] = (struct site){.addr = site, .nr = nr, .patched = true};
 	write_text(th, site, jmp, sizeof(jmp));
 }

@@ -199,6 +199,7 @@ const struct platform_ops platform_systrap = {
 	.start = systrap_start,
 	.destroy = systrap_destroy,
 	.limits = systrap_limits,
+	.stats = systrap_stats,
 	.next = worker_next,
 	.kick = worker_kick,
 	.aspace_create = systrap_aspace_create,

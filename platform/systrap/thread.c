@@ -129,6 +129,7 @@ static int thread_unlink(struct p_thread *th)
 		list_del(&th->ready);
 		atomic_fetch_sub(&pf->nready, 1);
 	}
+	pf->stats.answered += __atomic_load_n(&th->ps->answered, __ATOMIC_RELAXED);
 	list_del(&th->link);
 	int left = --th->as->nthreads;
 	mutex_unlock(&pf->lock, &lc_platform);

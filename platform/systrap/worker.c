@@ -290,6 +290,7 @@ static struct p_thread *poll_threads(struct systrap *pf, bool *interrupted)
 		if (s.th[i])
 			poll_drop(pf, &s, i);
 	atomic_store(&pf->polling, false);
+	st_count(found ? &pf->stats.spins_won : &pf->stats.spins_lost);
 	return found;
 }
 
@@ -341,6 +342,7 @@ struct p_thread *worker_next(struct platform *platform)
 				continue;
 		}
 		if (!th) {
+			st_count(&pf->stats.sleeps);
 			if (read(pf->doorbell_r, &id, sizeof(id)) != sizeof(id) || !id)
 				continue;
 			th = claim_hint(pf, id, &interrupted);

@@ -94,7 +94,10 @@ static ssize_t copy_by_stub(struct p_thread *th, uint64_t addr, char *buf, size_
 static ssize_t copy_guest(struct p_aspace *as, struct p_thread *th, uint64_t addr, void *buf,
 			  size_t n, bool write)
 {
-	if (stub_is_nearer(as, th, n))
+	bool stub = stub_is_nearer(as, th, n);
+
+	st_count(stub ? &as->pf->stats.copies_stub : &as->pf->stats.copies_host);
+	if (stub)
 		return copy_by_stub(th, addr, buf, n, write);
 	return copy(as, addr, buf, n, write);
 }

@@ -107,6 +107,7 @@ void boot_config_free(struct boot_config *c); /* its descriptors are left alone 
  *	ps                           {"processes":[{uid,pid,ppid,pgid,c,tty,stime,time,cmd}]}
  *	state                        {"status":"created"|"running"|"stopped"}
  *	stacks                       {"text"}
+ *	stats                        {"text"}
  *	disown                       owner connection only: its end no longer kills
  */
 #define CONTROL_FRAME_MAX (1u << 20)

@@ -403,6 +403,16 @@ static void do_stacks(struct control *ctl, struct conn *c, json_t *req)
 	free(text);
 }
 
+static void do_stats(struct control *ctl, struct conn *c, json_t *req)
+{
+	char *text = stats_text();
+
+	(void)ctl;
+	(void)req;
+	answer(c, json_pack("{s:b, s:s}", "ok", 1, "text", text ? text : ""));
+	free(text);
+}
+
 static void do_disown(struct control *ctl, struct conn *c, json_t *req)
 {
 	(void)ctl;
@@ -415,8 +425,9 @@ static const struct {
 	const char *name;
 	request_fn *fn;
 } requests[] = {
-	{"start", do_start}, {"exec", do_exec},	  {"wait", do_wait},	 {"signal", do_signal},
-	{"ps", do_ps},	     {"state", do_state}, {"stacks", do_stacks}, {"disown", do_disown},
+	{"start", do_start},   {"exec", do_exec},     {"wait", do_wait},
+	{"signal", do_signal}, {"ps", do_ps},	      {"state", do_state},
+	{"stacks", do_stacks}, {"disown", do_disown}, {"stats", do_stats},
 };
 
 static void handle_frame(struct control *ctl, struct conn *c)

@@ -51,4 +51,6 @@ int control_report(int owner_fd, const struct boot_error *be) MUST_CHECK; /* NUL
 
 /* Text for `debug --stacks`; malloc'ed.  stacks.c */
 char *stacks_text(void);
+/* … for `debug --stats`. */
+char *stats_text(void);
 json_t *ps_list(struct container *ct); /* ps.c */

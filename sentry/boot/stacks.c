@@ -1,7 +1,10 @@
 /*
+ * `debug --stats`: the platform's counts.
+ *
  * `debug --stacks`: every task, where its guest thread stands, and, for those that wait in the
  * sentry, the frames of its fiber.  Tasks run on meanwhile: what is read is a hint.
  */
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -71,6 +74,35 @@ char *stacks_text(void)
 			put_task(&out, t);
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 		thread_group_put(tg);
+	}
+	text_putc(&out, 0);
+	if (text_error(&out)) {
+		text_fini(&out);
+		return NULL;
+	}
+	return out.buf;
+}
+
+char *stats_text(void)
+{
+	const struct platform_ops *ops = kernel->pf->ops;
+	struct text out = TEXT_INIT;
+	struct p_stats s;
+
+	if (!ops->stats) {
+		text_printf(&out, "platform %s keeps no counts\n", ops->name);
+	} else {
+		ops->stats(kernel->pf, &s);
+		text_printf(&out, "calls answered in the guest %16" PRIu64 "\n", s.answered);
+		text_printf(&out, "calls from patched sites    %16" PRIu64 "\n", s.fast);
+		text_printf(&out, "calls by a trap             %16" PRIu64 "\n", s.trapped);
+		text_printf(&out, "other events                %16" PRIu64 "\n", s.events);
+		text_printf(&out, "spins won                   %16" PRIu64 "\n", s.spins_won);
+		text_printf(&out, "spins lost                  %16" PRIu64 "\n", s.spins_lost);
+		text_printf(&out, "sleeps                      %16" PRIu64 "\n", s.sleeps);
+		text_printf(&out, "copies by the stub          %16" PRIu64 "\n", s.copies_stub);
+		text_printf(&out, "copies by the host          %16" PRIu64 "\n", s.copies_host);
+		text_printf(&out, "call sites patched          %16" PRIu64 "\n", s.sites);
 	}
 	text_putc(&out, 0);
 	if (text_error(&out)) {

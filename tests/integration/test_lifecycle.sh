@@ -29,6 +29,7 @@ check exec_env_and_cwd expect 0 "v=1 /tmp" runsc exec --env v=1 --cwd /tmp one s
 check exec_user expect 0 "4000 4001" runsc exec --user 4000:4001 one sh -c 'echo "$(id -u) $(id -g)"'
 check exec_missing_program_fails expect 128 "no-such-program" runsc exec one no-such-program
 check exec_sees_the_same_processes expect 0 "sleep" runsc exec one cat /proc/1/comm
+check debug_stats_counts_calls expect 0 "calls by a trap" runsc debug --stats one
 check kill_ends_it runsc kill one KILL
 check stopped_after_kill wait_for 5 sh -c "'$RUNSC' --root '$root' state one | grep -q '\"status\": \"stopped\"'"
 check exec_in_stopped_is_refused expect 128 "stopped" runsc exec one true
