@@ -67,12 +67,12 @@ long sys_flock(struct task *t, int fd, int op)
 		return -EINVAL;
 	if (!f)
 		return -EBADF;
-	err = flock_bsd_set(f, cmd);
+	err = flock_bsd_set(f, cmd, t->tg->tgid);
 	if (err != -EAGAIN || op & LOCK_NB)
 		return err;
 	task_waiter_init(&tw, t);
 	waitq_add(flock_waitq(f), &tw.w, POLLIN);
-	while ((err = flock_bsd_set(f, cmd)) == -EAGAIN)
+	while ((err = flock_bsd_set(f, cmd, t->tg->tgid)) == -EAGAIN)
 		if ((err = task_park(t, TASK_SLEEPING, TIME_NEVER)))
 			break;
 	waitq_remove(&tw.w);

@@ -156,7 +156,8 @@ int flock_posix_set(struct file *f, const struct flock_owner *o, short type, int
 		    int64_t end) MUST_CHECK;
 bool flock_posix_test(struct file *f, const struct flock_owner *o, short *type, int64_t *start,
 		      int64_t *end, int *pid);
-int flock_bsd_set(struct file *f, int op /* LOCK_SH, LOCK_EX, LOCK_UN */) MUST_CHECK;
+/* op: LOCK_SH, LOCK_EX, LOCK_UN; pid: for /proc/locks. */
+int flock_bsd_set(struct file *f, int op, int pid) MUST_CHECK;
 struct waitq *flock_waitq(struct file *f);
 /*
  * Before a POSIX lock request sleeps (F_SETLKW): notes whom it waits for, and refuses a cycle with
@@ -165,7 +166,17 @@ struct waitq *flock_waitq(struct file *f);
 int flock_posix_wait_begin(struct file *f, const struct flock_owner *o, short type, int64_t start,
 			   int64_t end) MUST_CHECK;
 void flock_posix_wait_end(const struct flock_owner *o);
-/* For /proc/locks and tests: number of locks held on the inode. */
+/* All locks there are, for /proc/locks: malloc'ed; NULL: no memory. */
+enum flock_kind { FLOCK_POSIX, FLOCK_OFD, FLOCK_WHOLE };
+struct flock_info {
+	enum flock_kind kind;
+	bool exclusive;
+	int pid; /* -1: of no process */
+	uint64_t dev, ino;
+	int64_t start, end;
+};
+struct flock_info *flock_list_all(size_t *count);
+/* For tests: number of locks held on the inode. */
 size_t flock_count(struct inode *in);
 void flock_release_owner(struct file *f, const void *owner_id); /* close by a process */
 

@@ -23,11 +23,14 @@ struct range_lock {
 
 struct whole_lock {
 	struct list_head node;
+	int pid;
 	const struct file *file;
 	bool exclusive;
 };
 
 struct flock_list {
+	struct list_head all; /* lists that may hold something */
+	const struct inode *in;
 	struct list_head ranges, wholes;
 	struct waitq wq;
 };
@@ -39,6 +42,7 @@ struct lock_wait {
 };
 
 static struct mutex flock_lock = MUTEX_INIT; /* lc_flock */
+static struct list_head all_lists = LIST_HEAD_INIT(all_lists);
 static struct list_head lock_waits = LIST_HEAD_INIT(lock_waits);
 
 /* The list of an inode, made on first use.  NULL: no memory. */
@@ -54,8 +58,14 @@ static struct flock_list *list_of(struct inode *in)
 	list_init(&l->ranges);
 	list_init(&l->wholes);
 	waitq_init(&l->wq);
-	if (atomic_compare_exchange_strong(&in->flocks, &none, l))
+	list_init(&l->all);
+	l->in = in;
+	if (atomic_compare_exchange_strong(&in->flocks, &none, l)) {
+		mutex_lock(&flock_lock, &lc_flock);
+		list_add_tail(&l->all, &all_lists);
+		mutex_unlock(&flock_lock, &lc_flock);
 		return l;
+	}
 	free(l);
 	return none;
 }
@@ -67,6 +77,9 @@ void flock_list_free(struct flock_list *l)
 
 	if (!l)
 		return;
+	mutex_lock(&flock_lock, &lc_flock);
+	list_del(&l->all);
+	mutex_unlock(&flock_lock, &lc_flock);
 	list_for_each_safe (r, rtmp, &l->ranges, node)
 		free(r);
 	list_for_each_safe (w, wtmp, &l->wholes, node)
@@ -306,7 +319,7 @@ static int whole_check(struct flock_list *l, const struct file *f, bool exclusiv
 	return ret;
 }
 
-int flock_bsd_set(struct file *f, int op)
+int flock_bsd_set(struct file *f, int op, int pid)
 {
 	if (op == LOCK_UN && !f->inode->flocks)
 		return 0;
@@ -322,7 +335,8 @@ int flock_bsd_set(struct file *f, int op)
 			whole_drop(l, f);
 			err = check;
 			if (!err && op != LOCK_UN) {
-				*n = (struct whole_lock){.file = f, .exclusive = op == LOCK_EX};
+				*n = (struct whole_lock){
+					.file = f, .pid = pid, .exclusive = op == LOCK_EX};
 				list_add_tail(&n->node, &l->wholes);
 				n = NULL;
 			}
@@ -361,4 +375,60 @@ size_t flock_count(struct inode *in)
 		n++;
 	mutex_unlock(&flock_lock, &lc_flock);
 	return n;
+}
+
+/* ---- for /proc/locks ---- */
+
+static size_t count_all(void) REQUIRES(lc_flock)
+{
+	struct flock_list *l;
+	struct list_head *n;
+	size_t count = 0;
+
+	list_for_each (l, &all_lists, all) {
+		for (n = l->ranges.next; n != &l->ranges; n = n->next)
+			count++;
+		for (n = l->wholes.next; n != &l->wholes; n = n->next)
+			count++;
+	}
+	return count;
+}
+
+static size_t fill_all(struct flock_info *info) REQUIRES(lc_flock)
+{
+	struct flock_list *l;
+	struct range_lock *r;
+	struct whole_lock *w;
+	size_t n = 0;
+
+	list_for_each (l, &all_lists, all) {
+		list_for_each (r, &l->ranges, node)
+			info[n++] =
+				(struct flock_info){.kind = r->pid < 0 ? FLOCK_OFD : FLOCK_POSIX,
+						    .exclusive = r->type == F_WRLCK,
+						    .pid = r->pid,
+						    .dev = l->in->sb->dev,
+						    .ino = l->in->ino,
+						    .start = r->start,
+						    .end = r->end};
+		list_for_each (w, &l->wholes, node)
+			info[n++] = (struct flock_info){.kind = FLOCK_WHOLE,
+							.exclusive = w->exclusive,
+							.pid = w->pid,
+							.dev = l->in->sb->dev,
+							.ino = l->in->ino,
+							.end = INT64_MAX};
+	}
+	return n;
+}
+
+struct flock_info *flock_list_all(size_t *count)
+{
+	mutex_lock(&flock_lock, &lc_flock);
+	size_t n = count_all();
+	struct flock_info *info = malloc((n + 1) * sizeof(*info));
+	if (info)
+		*count = fill_all(info);
+	mutex_unlock(&flock_lock, &lc_flock);
+	return info;
 }

@@ -91,20 +91,20 @@ END_TEST
 
 START_TEST(whole_files_belong_to_descriptions)
 {
-	OK(flock_bsd_set(f, LOCK_SH));
-	OK(flock_bsd_set(g, LOCK_SH));
-	ck_assert_int_eq(flock_bsd_set(f, LOCK_EX), -EAGAIN);
+	OK(flock_bsd_set(f, LOCK_SH, 1));
+	OK(flock_bsd_set(g, LOCK_SH, 1));
+	ck_assert_int_eq(flock_bsd_set(f, LOCK_EX, 1), -EAGAIN);
 	/* The failed conversion has given the shared lock up. */
-	OK(flock_bsd_set(g, LOCK_EX));
-	ck_assert_int_eq(flock_bsd_set(f, LOCK_SH), -EAGAIN);
-	OK(flock_bsd_set(g, LOCK_EX));
+	OK(flock_bsd_set(g, LOCK_EX, 1));
+	ck_assert_int_eq(flock_bsd_set(f, LOCK_SH, 1), -EAGAIN);
+	OK(flock_bsd_set(g, LOCK_EX, 1));
 	ck_assert_uint_eq(flock_count(f->inode), 1);
 	OK(flock_posix_set(f, &p1, F_WRLCK, 0, 9)); /* another kind of lock */
 	file_put(g);
 	g = fs_must_open("/f", O_RDWR);
-	OK(flock_bsd_set(f, LOCK_EX));
-	OK(flock_bsd_set(f, LOCK_UN));
-	OK(flock_bsd_set(f, LOCK_UN));
+	OK(flock_bsd_set(f, LOCK_EX, 1));
+	OK(flock_bsd_set(f, LOCK_UN, 1));
+	OK(flock_bsd_set(f, LOCK_UN, 1));
 }
 END_TEST
 

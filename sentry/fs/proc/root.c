@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "sentry/fs/proc/internal.h"
@@ -177,6 +178,29 @@ static int show_empty(struct text *out, void *arg)
 	return 0;
 }
 
+/* proc_locks(5). */
+static int show_locks(struct text *out, void *arg)
+{
+	static const char *const kinds[] = {"POSIX ", "OFDLCK", "FLOCK "};
+	size_t n = 0;
+	CLEANUP_FREE struct flock_info *all = flock_list_all(&n);
+
+	(void)arg;
+	if (!all)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		const struct flock_info *l = &all[i];
+		text_printf(out, "%zu: %s ADVISORY  %s %d %02x:%02x:%llu %lld ", i + 1,
+			    kinds[l->kind], l->exclusive ? "WRITE" : "READ", l->pid, major(l->dev),
+			    minor(l->dev), (unsigned long long)l->ino, (long long)l->start);
+		if (l->end == INT64_MAX)
+			text_puts(out, "EOF\n");
+		else
+			text_printf(out, "%lld\n", (long long)l->end);
+	}
+	return 0;
+}
+
 #define FILE_OPS(name) static const struct synth_file_ops name##_ops = {.show = show_##name}
 FILE_OPS(cpuinfo);
 FILE_OPS(version);
@@ -189,6 +213,7 @@ FILE_OPS(cmdline);
 FILE_OPS(devices);
 FILE_OPS(swaps);
 FILE_OPS(empty);
+FILE_OPS(locks);
 
 int proc_add_global(struct inode *root)
 {
@@ -198,6 +223,7 @@ int proc_add_global(struct inode *root)
 		{"devices", 0444, &devices_ops, NULL},
 		{"filesystems", 0444, &filesystems_ops, NULL},
 		{"loadavg", 0444, &loadavg_ops, NULL},
+		{"locks", 0444, &locks_ops, NULL},
 		{"meminfo", 0444, &meminfo_ops, NULL},
 		{"modules", 0444, &empty_ops, NULL},
 		{"stat", 0444, &stat_ops, NULL},
