@@ -1,6 +1,10 @@
 #!/bin/sh
 # Nothing is left behind: after life cycles, and after any one of our processes is killed.
 # CYCLES and KILLS set how many; `make check` runs fewer than `make check-long`.
+# In a PID namespace of its own: all that can be seen there is this test's, whatever else runs.
+if [ -z "${CLEANUP_INSIDE:-}" ]; then
+	CLEANUP_INSIDE=1 exec unshare --pid --fork --kill-child --mount-proc sh -c 'sh "$0"; exit $?' "$0"
+fi
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 : "${CYCLES:=40}" "${KILLS:=24}"
