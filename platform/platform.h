@@ -218,6 +218,11 @@ struct platform_ops {
 	 * same, so nothing may be concluded from it. */
 	void (*resume_direct)(struct p_thread *th);
 
+	/* From now on the address space shows its own code: call sites that the platform patched
+	 * are put back, and none is patched any more.  For a thread that is traced.  Inherited by
+	 * fork.  NULL: the platform never patches. */
+	void (*show_original)(struct p_thread *th);
+
 	/* ---- memory ---- */
 	/* Runs a batch on a stopped thread of the address space; returns 0, or the first error. */
 	int (*mem)(struct p_thread *th, struct p_memop *ops, size_t n);

@@ -107,6 +107,7 @@ struct p_aspace {
 	struct mutex cmd_lock;	  /* lc_aspace */
 	uint32_t guest_ctl;	  /* the control socket's number over there; cmd_lock */
 	/* Patched call sites.  Written while the process has one thread, by who has it stopped. */
+	_Atomic bool no_patching; /* somebody looks at the code */
 	struct site *sites;
 	uint32_t nsites;
 	struct site_count counts[64];
@@ -307,6 +308,7 @@ void vdso_before_op(struct p_thread *th, const struct p_memop *m);
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr); /* a call that trapped */
 void patch_before_op(struct p_thread *th, const struct p_memop *m);
 void patch_original_place(const struct p_aspace *as, struct arch_regs *r);
+void patch_withdraw(struct p_thread *th); /* platform.h: show_original */
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);
 
 /* aspace.c */

@@ -167,7 +167,7 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr)
 {
 	struct p_aspace *as = th->as;
-	if (as->nthreads != 1)
+	if (as->nthreads != 1 || atomic_load(&as->no_patching))
 		return; /* others may be executing what would be changed */
 	struct site_count *c = &as->counts[(ret ^ ret >> 7) % ARRAY_SIZE(as->counts)];
 
@@ -191,6 +191,7 @@ void patch_original_place(const struct p_aspace *as, struct arch_regs *r)
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
 {
 	memcpy(child->counts, parent->counts, sizeof(child->counts));
+	atomic_store(&child->no_patching, atomic_load(&parent->no_patching));
 	if (!parent->nsites)
 		return 0;
 	child->sites = malloc(MAX_SITES * sizeof(*child->sites));
@@ -226,6 +227,12 @@ static void leave(struct p_thread *th, uint64_t addr, uint64_t len, bool gone)
 			restore(th, i);
 		s->patched = false;
 	}
+}
+
+void patch_withdraw(struct p_thread *th)
+{
+	if (!atomic_exchange(&th->as->no_patching, true) && th->as->nsites)
+		leave(th, 0, ST_TOP, false);
 }
 
 void patch_before_op(struct p_thread *th, const struct p_memop *m)

@@ -229,6 +229,7 @@ const struct platform_ops platform_systrap = {
 	.recall_mask = thread_recall_mask,
 	.lent_mask = thread_lent_mask,
 	.resume_direct = thread_resume_direct,
+	.show_original = patch_withdraw,
 	.mem = thread_mem,
 	.copy_in = aspace_copy_in,
 	.copy_out = aspace_copy_out,

@@ -6,6 +6,7 @@
 
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 
@@ -168,7 +169,7 @@ static void child_registers(struct task *t, struct task *c, const struct clone_a
 }
 
 /* Puts the child in the tree: from here on others see it. */
-static int link_child(struct task *t, struct task *c, uint64_t flags)
+static int link_child(struct task *t, struct task *c, uint64_t flags, int event)
 {
 	struct thread_group *parent = t->tg, *tg = c->tg;
 	int err;
@@ -195,6 +196,8 @@ static int link_child(struct task *t, struct task *c, uint64_t flags)
 	}
 	if (!err && (flags & CLONE_VFORK))
 		c->vfork_parent = task_get(t);
+	if (!err && (event || (flags & CLONE_PTRACE)))
+		ptrace_inherit(t, c);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return err;
 }
@@ -262,7 +265,8 @@ long task_clone(struct task *t, const struct clone_args_k *a)
 	if ((err = copy_resources(t, c, a->flags)) || (err = copy_memory(t, c, a->flags)))
 		goto discard;
 	child_registers(t, c, a);
-	if ((err = link_child(t, c, a->flags)))
+	int event = ptrace_clone_event(t, a->flags, (int)a->exit_signal);
+	if ((err = link_child(t, c, a->flags, event)))
 		goto discard;
 
 	int tid = c->tid;
@@ -272,10 +276,14 @@ long task_clone(struct task *t, const struct clone_args_k *a)
 	atomic_fetch_add(&kernel->nforks, 1);
 	atomic_store(&t->vfork_done, false);
 	task_make_runnable(c);
-	if (a->flags & CLONE_VFORK)
+	if (event)
+		ptrace_event(t, event, (uint64_t)tid);
+	if (a->flags & CLONE_VFORK) {
 		while (!atomic_load(&t->vfork_done))
 			if (task_park(t, TASK_UNINTERRUPTIBLE, TIME_NEVER))
 				break;
+		ptrace_event(t, PTRACE_EVENT_VFORK_DONE, (uint64_t)tid);
+	}
 	return tid;
 
 discard:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sentry/kernel/helper.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/loader/loader.h"
@@ -35,6 +36,7 @@ static int kill_siblings(struct task *t)
 	if (tg->leader != t) {
 		old = tg->leader;
 		task_unhash(old);
+		trace_unlink(old);
 		atomic_store(&old->state, TASK_DEAD);
 		task_rehash(t, tg->tgid);
 		tg->leader = task_get(t);
@@ -110,6 +112,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	struct p_thread *pt = NULL;
 	struct mm *mm = NULL;
 	struct cred *cred = NULL;
+	int old_tid = t->tid;
 
 	int err = task_walk_env(t, -100 /* AT_FDCWD */, "", &env);
 	if (err)
@@ -154,6 +157,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	atomic_store(&t->mm->dumpable, 1);
 	task_vfork_done(t);
 	start_registers(t, &res);
+	ptrace_exec(t, old_tid);
 out:
 	if (pt)
 		t->k->pf->ops->thread_destroy(pt);

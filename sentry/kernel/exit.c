@@ -6,6 +6,7 @@
 #include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/helper.h"
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/tty.h"
@@ -153,16 +154,12 @@ static void notices_send(struct notices *ns)
 	ns->n = 0;
 }
 
-static void child_info(ksiginfo *info, struct thread_group *tg)
+static void status_info(ksiginfo *info, struct task *t, int status)
 {
-	int status = tg->wait_status;
-
 	memset(info, 0, sizeof(*info));
-	info->si_signo = tg->exit_signal;
-	info->si_pid = tg->tgid;
-	info->si_uid = tg->leader->cred->uid;
-	info->si_utime = tg->dead_utime / (NSEC_PER_SEC / 100);
-	info->si_stime = tg->dead_stime / (NSEC_PER_SEC / 100);
+	info->si_signo = SIGCHLD;
+	info->si_pid = t->tid;
+	info->si_uid = t->cred->uid;
 	if ((status & 0x7f) == 0) {
 		info->si_code = CLD_EXITED;
 		info->si_status = status >> 8;
@@ -172,10 +169,19 @@ static void child_info(ksiginfo *info, struct thread_group *tg)
 	}
 }
 
+static void child_info(ksiginfo *info, struct thread_group *tg)
+{
+	status_info(info, tg->leader, tg->wait_status);
+	info->si_signo = tg->exit_signal;
+	info->si_utime = tg->dead_utime / (NSEC_PER_SEC / 100);
+	info->si_stime = tg->dead_stime / (NSEC_PER_SEC / 100);
+}
+
 void thread_group_reap(struct thread_group *tg)
 {
 	struct thread_group *parent = tg->parent;
 
+	trace_unlink(tg->leader);
 	if (parent) {
 		parent->child_utime += tg->dead_utime + tg->child_utime;
 		parent->child_stime += tg->dead_stime + tg->child_stime;
@@ -193,8 +199,16 @@ void thread_group_reap(struct thread_group *tg)
 static bool zombie_settle(struct thread_group *tg, struct notices *ns) REQUIRES(lc_tasks)
 {
 	struct thread_group *parent = tg->parent;
+	struct task *tracer = atomic_load(&tg->leader->trace.tracer);
 	ksiginfo info;
 
+	/* Who traces it waits for it first. */
+	if (tracer && tracer->tg != parent) {
+		child_info(&info, tg);
+		info.si_signo = SIGCHLD;
+		notice_add(ns, tracer->tg, &info, true);
+		return false;
+	}
 	if (parent) {
 		bool ignored = tg->exit_signal == SIGCHLD && sigchld_ignored(parent);
 		child_info(&info, tg);
@@ -277,6 +291,22 @@ static void put_tree_refs(struct thread_group *tg)
 	tg->leader = NULL;
 	task_put(leader);
 	thread_group_put(tg);
+}
+
+void thread_group_untraced(struct thread_group *tg)
+{
+	struct notices ns;
+	bool reaped = false;
+
+	ns.n = 0;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	if (tg->zombie && tg->leader && atomic_load(&tg->leader->state) == TASK_ZOMBIE)
+		reaped = zombie_settle(tg, &ns);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	notices_send(&ns);
+	if (reaped)
+		put_tree_refs(tg);
 }
 
 /* The container's init ended: everybody else in it dies with it (pid_namespaces(7)). */
@@ -388,10 +418,38 @@ static void leave_resources(struct task *t)
 	mm_put(mm);
 }
 
+static int end_status(const struct task *t)
+{
+	return atomic_load(&t->tg->exiting) ? t->tg->group_exit_status : t->exit_status;
+}
+
+/* A thread that is traced stays, as a zombie, until its tracer has waited for it. */
+static bool thread_stays(struct task *t) REQUIRES(lc_tasks)
+{
+	struct task *tracer = atomic_load(&t->trace.tracer);
+	int status = end_status(t);
+	ksiginfo info;
+
+	if (!tracer)
+		return false;
+	t->trace.zombie = true;
+	t->exit_status = status;
+	status_info(&info, t, status);
+	(void)!signal_send_group(tracer->tg, &info);
+	waitq_notify(&tracer->tg->wait_children, POLLIN);
+	return true;
+}
+
 void task_exit(struct task *t)
 {
 	struct thread_group *tg = t->tg;
 
+	if (task_is_traced(t)) {
+		int status = end_status(t);
+		if (status != SIGKILL)
+			ptrace_event(t, PTRACE_EVENT_EXIT, (uint64_t)status);
+	}
+	ptrace_tracer_exit(t);
 	helpers_stop(t);
 	task_release_user(t, true);
 	sem_undo_exit(t);
@@ -408,9 +466,10 @@ void task_exit(struct task *t)
 	struct task *exec = atomic_load(&tg->exec_task);
 	if (exec)
 		task_get(exec);
-	if (t != tg->leader)
+	bool stays = t == tg->leader || thread_stays(t);
+	if (!stays)
 		task_unhash(t);
-	atomic_store(&t->state, t == tg->leader ? TASK_ZOMBIE : TASK_DEAD);
+	atomic_store(&t->state, stays ? TASK_ZOMBIE : TASK_DEAD);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	if (exec) {
 		task_wake(exec);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/lib/log.h"
 #include "syscalls/syscalls.h"
@@ -12,11 +13,12 @@
 /* May the platform answer calls by itself?  Not where somebody wants to see them. */
 static bool may_answer_directly(const struct task *t)
 {
-	return seccomp_mode(t) == SECCOMP_MODE_DISABLED && !t->sud_on && !t->k->strace;
+	return seccomp_mode(t) == SECCOMP_MODE_DISABLED && !t->sud_on && !t->k->strace &&
+	       !task_is_traced(t);
 }
 
 /* What the platform may answer by itself, and from what. */
-static void set_answers(struct task *t)
+static bool set_answers(struct task *t)
 {
 	const struct platform_ops *ops = t->k->pf->ops;
 	const struct cred *c = t->cred;
@@ -29,6 +31,7 @@ static void set_answers(struct task *t)
 	if (ops->set_ids && direct)
 		ops->set_ids(t->pt, &ids);
 	signal_lend_mask(t, direct);
+	return direct;
 }
 
 /* Runs on the worker's stack, when the fiber's registers are saved. */
@@ -38,51 +41,65 @@ static void enter_guest(void *arg)
 	struct p_thread *pt = t->pt;
 	const struct platform_ops *ops = t->k->pf->ops;
 
-	set_answers(t);
+	bool direct = set_answers(t);
 	atomic_store(&t->in_guest, true);
 	/* Whoever made a signal pending before that did not see us in the guest. */
-	if (signal_pending(t) || task_must_die(t))
+	if (signal_pending(t) || task_must_die(t) || direct != may_answer_directly(t))
 		ops->interrupt(pt);
 	signal_recall_pending(t);
+	if (task_is_traced(t))
+		ptrace_enter_guest(t);
 	if (t->pass_on)
 		ops->resume_direct(pt);
 	else
 		ops->resume(pt);
 }
 
-/* Before the call itself: what the guest has said about its own calls.  False: *ret is the result.
+/*
+ * Before the call itself: what the guest has said about its own calls, and its tracer, in Linux's
+ * order.  False: the call is skipped, and *ret is the result.
  */
-static bool enter_syscall(struct task *t, long *ret)
+static bool enter_syscall(struct task *t, bool hosts, long *ret)
 {
-	return sud_enter(t, ret) && seccomp_enter(t, ret);
+	if (!sud_enter(t, ret))
+		return false;
+	/* Whatever tracers see of these calls, they would see half of them: entries only. */
+	if (!hosts && task_is_traced(t) && !ptrace_syscall_enter(t)) {
+		*ret = (long)t->k->pf->ops->regs(t->pt)->rax;
+		return false;
+	}
+	return seccomp_enter(t, ret);
 }
 
 static void run_syscall(struct task *t, const struct p_event *ev)
 {
 	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
-	uint64_t nr = (uint32_t)regs->orig_rax; /* the entry code looks at eax */
-	const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9};
+	bool aborted = ev->host_wait_aborted;
+	bool hosts = !aborted && !may_answer_directly(t) && t->k->pf->ops->resume_direct &&
+		     platform_passes(regs);
 	long ret = 0;
 
 	t->passed_on = false;
 	t->nsyscalls++;
-	if (!ev->host_wait_aborted) {
-		if (!enter_syscall(t, &ret)) {
-			regs->rax = (uint64_t)ret;
-			return;
-		}
-		if (!may_answer_directly(t) && t->k->pf->ops->resume_direct &&
-		    platform_passes(regs)) {
-			t->pass_on = t->passed_on = true;
-			return;
-		}
+	if (!aborted && !enter_syscall(t, hosts, &ret)) {
+		regs->rax = (uint64_t)ret;
+	} else if (hosts) {
+		t->pass_on = t->passed_on = true;
+		return;
+	} else {
+		/* Only now: a tracer may have changed them.  The entry code looks at eax. */
+		uint64_t nr = (uint32_t)regs->orig_rax;
+		const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx,
+				       regs->r10, regs->r8,  regs->r9};
+		ret = syscall_run(t, nr, a);
+		/* execve and rt_sigreturn replaced the registers and return what rax must be. */
+		regs = t->k->pf->ops->regs(t->pt);
+		regs->rax = (uint64_t)ret;
+		if (nr == SYS_execve || nr == SYS_execveat)
+			regs->orig_rax = ret == 0 ? ~0ULL : nr;
 	}
-	ret = syscall_run(t, nr, a);
-	/* execve and rt_sigreturn replaced the registers and return what rax must be. */
-	regs = t->k->pf->ops->regs(t->pt);
-	regs->rax = (uint64_t)ret;
-	if (nr == SYS_execve || nr == SYS_execveat)
-		regs->orig_rax = ret == 0 ? ~0ULL : nr;
+	if (!aborted && !hosts && task_is_traced(t))
+		ptrace_syscall_exit(t);
 }
 
 static void run_fault(struct task *t, const struct p_event *ev)
@@ -137,6 +154,7 @@ static void handle_event(struct task *t)
 	const struct p_event *ev = t->k->pf->ops->event(t->pt);
 
 	t->pass_on = false;
+	ptrace_left_guest(t);
 	switch (ev->kind) {
 	case P_EVENT_SYSCALL:
 		run_syscall(t, ev);

@@ -35,6 +35,8 @@ void task_vfork_done(struct task *t);
 /* Removes a zombie for good; its numbers and times are accounted to the parent.  Returns with
  * lc_tasks held; the caller puts the reference that the tree had, afterwards. */
 void thread_group_reap(struct thread_group *tg) REQUIRES(lc_tasks);
+/* The tracer of its leader let go of a zombie: the parent gets to know, or it is reaped. */
+void thread_group_untraced(struct thread_group *tg);
 struct session *session_new(int sid);
 struct session *session_get(struct session *s);
 void session_put(struct session *s);

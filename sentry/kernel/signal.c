@@ -238,7 +238,8 @@ bool signal_recalc(struct task *t)
 	/* A stopped thread looks at nothing but its end and the end of the stop. */
 	if (!pending && !(t->stopped && tg->stop_state != STOP_NONE))
 		pending = ((t->pending.set | tg->pending.set) & (~mask | t->sigwait)) ||
-			  tg->stop_state != STOP_NONE || tg->stop_notify;
+			  (tg->stop_state != STOP_NONE && !t->trace.stop_seen) || tg->stop_notify ||
+			  atomic_load(&t->trace.trap_wanted);
 	atomic_store(&t->sigpending, pending);
 	return pending;
 }

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "sentry/arch/sigframe.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/signal_queue.h"
 
@@ -39,8 +40,10 @@ static void stop_begin(struct thread_group *tg, int signo) REQUIRES(lc_signal)
 	tg->stop_state = STOP_PENDING;
 	tg->stop_signo = signo;
 	tg->stop_notify = 0;
-	list_for_each (t, &tg->threads, thread_link)
+	list_for_each (t, &tg->threads, thread_link) {
+		t->trace.stop_seen = false;
 		signal_kick_locked(t);
+	}
 }
 
 /* Waits for the end of the stop.  Called and returns with siglock held, which it drops. */
@@ -56,8 +59,14 @@ static void stop_wait(struct task *t) REQUIRES(lc_signal)
 		task_notify_parent_stop(tg, CLD_STOPPED, signo);
 		mutex_lock(&tg->siglock, &lc_signal);
 	}
-	while (tg->stop_state != STOP_NONE && !task_must_die(t)) {
+	while (tg->stop_state != STOP_NONE && !t->trace.stop_seen && !task_must_die(t)) {
 		mutex_unlock(&tg->siglock, &lc_signal);
+		if (task_is_traced(t)) {
+			ptrace_group_stop(t);
+			mutex_lock(&tg->siglock, &lc_signal);
+			t->trace.stop_seen = task_is_traced(t) && tg->stop_state != STOP_NONE;
+			continue;
+		}
 		/* The token or the end of the task: both are what the loop looks at. */
 		(void)!task_park(t, TASK_STOPPED, TIME_NEVER);
 		mutex_lock(&tg->siglock, &lc_signal);
@@ -150,13 +159,26 @@ static enum next next_action(struct task *t, struct delivery *d)
 			ret = NEXT_DIE;
 			break;
 		}
-		if (tg->stop_state != STOP_NONE) {
+		if (atomic_exchange(&t->trace.trap_wanted, false)) {
+			mutex_unlock(&tg->siglock, &lc_signal);
+			ptrace_trap(t);
+			mutex_lock(&tg->siglock, &lc_signal);
+			continue;
+		}
+		if (tg->stop_state != STOP_NONE && !t->trace.stop_seen) {
 			stop_wait(t);
 			continue;
 		}
 		d->signo = signal_dequeue_locked(t, ~t->mask, &d->info);
 		if (!d->signo)
 			break;
+		if (task_is_traced(t)) {
+			mutex_unlock(&tg->siglock, &lc_signal);
+			d->signo = ptrace_signal(t, d->signo, &d->info);
+			mutex_lock(&tg->siglock, &lc_signal);
+			if (!d->signo)
+				continue;
+		}
 		ret = act_on(t, d);
 	}
 	mutex_unlock(&tg->siglock, &lc_signal);
@@ -279,6 +301,7 @@ static void deliver(struct task *t, struct arch_regs *regs, const struct deliver
 	signal_set_mask(t, mask);
 	if ((uint32_t)t->altstack.flags & LINUX_SS_AUTODISARM)
 		t->altstack = (struct sigaltstack_k){.flags = SS_DISABLE};
+	ptrace_step_into_handler(t);
 }
 
 bool signal_deliver(struct task *t)

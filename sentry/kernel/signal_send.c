@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/signal_queue.h"
 
@@ -111,7 +112,8 @@ static bool sig_ignored(const struct thread_group *tg, struct task *t, const ksi
 	sigset_k bit = SIG_BIT(info->si_signo);
 	const struct ksigaction *a = &tg->sighand->action[info->si_signo - 1];
 
-	if (signal_mask_locked(t) & bit)
+	/* A tracer sees what the program ignores. */
+	if ((signal_mask_locked(t) & bit) || (task_is_traced(t) && info->si_signo != SIGKILL))
 		return false;
 	if (a->handler == LINUX_SIG_DFL && signal_protected(tg, info))
 		return true;

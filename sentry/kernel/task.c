@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/tty.h"
@@ -106,6 +107,7 @@ struct task *task_new_on(struct thread_group *tg, void (*entry)(void *), void *a
 	list_init(&t->run_link);
 	list_init(&t->pi_owned);
 	list_init(&t->helpers);
+	trace_init(&t->trace);
 	sigqueue_init(&t->pending);
 	t->altstack.flags = SS_DISABLE;
 	t->timer_slack = TIMER_SLACK_DEFAULT;
@@ -233,6 +235,9 @@ char task_state_letter(const struct task *t)
 		return 'D';
 	case TASK_STOPPED:
 		return 'T';
+	case TASK_TRACED:
+	case TASK_TRACED_AT_EXIT:
+		return 't';
 	case TASK_ZOMBIE:
 		return 'Z';
 	case TASK_DEAD:

@@ -19,6 +19,7 @@
 #include "platform/platform.h"
 #include "sentry/auth/cred.h"
 #include "sentry/kernel/fdtable.h"
+#include "sentry/kernel/ptrace/trace.h"
 #include "sentry/kernel/signal.h"
 #include "sentry/lib/fiber.h"
 #include "sentry/lib/list.h"
@@ -49,6 +50,8 @@ enum task_state {
 	TASK_SLEEPING,	      /* S */
 	TASK_UNINTERRUPTIBLE, /* D */
 	TASK_STOPPED,	      /* T */
+	TASK_TRACED,	      /* t: in a ptrace-stop */
+	TASK_TRACED_AT_EXIT,  /* t: the same, of a task that is ending */
 	TASK_ZOMBIE,	      /* Z */
 	TASK_DEAD,	      /* X: reaped */
 };
@@ -197,6 +200,7 @@ struct task {
 	bool sud_on;
 	uint64_t sud_start, sud_len;
 	uaddr_t sud_selector;
+	struct trace trace; /* ptrace(2): ptrace/trace.h */
 	/* own: the call that the platform reported is handed back to it (task loop). */
 	bool pass_on, passed_on;
 };

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include "sentry/kernel/pidfd.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 
 #ifndef P_PIDFD
@@ -19,6 +20,7 @@ struct wait_query {
 /* One change of state, copied out of the tree. */
 struct wait_result {
 	struct thread_group *reaped; /* its tree references are ours to put */
+	struct task *untraced;	     /* a zombie that we traced: a reference */
 	int pid, code, status;	     /* CLD_*; status as siginfo has it */
 	int wait_status;	     /* … and as wait4 has it */
 	uint32_t uid;
@@ -36,6 +38,19 @@ static bool selects(const struct wait_query *q, const struct thread_group *c)
 		return c->tgid == q->id;
 	case P_PGID:
 		return c->pgid == q->id;
+	default:
+		return true;
+	}
+}
+
+/* A traced one is waited for whatever kind of child it is. */
+static bool selects_traced(const struct wait_query *q, const struct task *c)
+{
+	switch (q->type) {
+	case P_PID:
+		return c->tid == q->id;
+	case P_PGID:
+		return c->tg->pgid == q->id;
 	default:
 		return true;
 	}
@@ -66,6 +81,13 @@ static void take_usage(struct thread_group *c, struct rusage *ru)
 	usage_to_rusage(&usage, ru);
 }
 
+static void exit_result(struct wait_result *r, int ws)
+{
+	r->wait_status = ws;
+	r->code = WIFEXITED(ws) ? CLD_EXITED : ws & 0x80 ? CLD_DUMPED : CLD_KILLED;
+	r->status = WIFEXITED(ws) ? WEXITSTATUS(ws) : WTERMSIG(ws);
+}
+
 /* Does c have news that the query asks for?  Takes it unless WNOWAIT. */
 static bool take_news(const struct wait_query *q, struct thread_group *c, struct wait_result *r)
 	REQUIRES(lc_tasks)
@@ -73,10 +95,7 @@ static bool take_news(const struct wait_query *q, struct thread_group *c, struct
 	bool keep = q->options & WNOWAIT, found = false;
 
 	if (c->zombie && (q->options & WEXITED)) {
-		int ws = c->wait_status;
-		r->wait_status = ws;
-		r->code = WIFEXITED(ws) ? CLD_EXITED : ws & 0x80 ? CLD_DUMPED : CLD_KILLED;
-		r->status = WIFEXITED(ws) ? WEXITSTATUS(ws) : WTERMSIG(ws);
+		exit_result(r, c->wait_status);
 		found = true;
 	} else if (!c->zombie) {
 		mutex_lock(&c->siglock, &lc_signal);
@@ -109,23 +128,97 @@ static bool take_news(const struct wait_query *q, struct thread_group *c, struct
 	return true;
 }
 
+/* The same of one that we trace: its stops, and its end unless it is our own child (that is
+ * take_news'). */
+static bool take_trace_news(const struct wait_query *q, struct task *c, struct thread_group *own,
+			    struct wait_result *r) REQUIRES(lc_tasks)
+{
+	bool keep = q->options & WNOWAIT, leader = c == c->tg->leader;
+
+	if (atomic_load(&c->trace.stopped) && c->trace.unreported) {
+		r->code = CLD_TRAPPED;
+		r->status = c->trace.code;
+		r->wait_status = c->trace.code << 8 | 0x7f;
+		c->trace.unreported = keep;
+	} else if ((q->options & WEXITED) &&
+		   (c->trace.zombie || (leader && c->tg->zombie && c->tg->parent != own))) {
+		exit_result(r, leader ? c->tg->wait_status : c->exit_status);
+		if (!keep) {
+			r->untraced = task_get(c);
+			trace_unlink(c);
+			if (!leader)
+				task_unhash(c);
+		}
+	} else {
+		return false;
+	}
+	r->pid = c->tid;
+	r->uid = c->cred->uid;
+	memset(&r->usage, 0, sizeof(r->usage));
+	return true;
+}
+
+/* As scan_children, of those that the group's threads (with __WNOTHREAD: this one) trace. */
+static int scan_traced(struct task *t, const struct wait_query *q, struct wait_result *r)
+	REQUIRES(lc_tasks)
+{
+	struct task *s, *c;
+	int ret = -ECHILD;
+
+	list_for_each (s, &t->tg->threads, thread_link) {
+		if ((q->options & __WNOTHREAD) && s != t)
+			continue;
+		list_for_each (c, &s->trace.tracees, trace.link) {
+			if (!selects_traced(q, c))
+				continue;
+			ret = 0;
+			if (take_trace_news(q, c, t->tg, r))
+				return 1;
+		}
+	}
+	return ret;
+}
+
+/* Its tracer elsewhere has not waited for its end yet. */
+static bool held_by_tracer(const struct thread_group *c, const struct thread_group *own)
+	REQUIRES(lc_tasks)
+{
+	struct task *tracer = atomic_load(&c->leader->trace.tracer);
+
+	return tracer && tracer->tg != own;
+}
+
 /* 1 found, 0 nothing yet, -ECHILD no such child. */
 static int scan_children(struct task *t, const struct wait_query *q, struct wait_result *r)
 {
 	struct thread_group *c;
-	int ret = -ECHILD;
 
+	r->reaped = NULL;
+	r->untraced = NULL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	int ret = scan_traced(t, q, r);
+	if (ret == 1)
+		goto out;
 	list_for_each (c, &t->tg->children, sibling) {
 		if (!selects(q, c))
 			continue;
 		ret = 0;
+		/* One that we trace tells its stops itself. */
+		if (c->zombie ? held_by_tracer(c, t->tg)
+			      : task_is_traced(c->leader) && !held_by_tracer(c, t->tg))
+			continue;
 		if (take_news(q, c, r)) {
 			ret = 1;
 			break;
 		}
 	}
+out:
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (ret == 1 && r->untraced) {
+		if (!r->untraced->trace.zombie)
+			thread_group_untraced(r->untraced->tg);
+		task_put(r->untraced);
+	}
 	if (ret == 1 && r->reaped) {
 		struct task *leader = r->reaped->leader;
 		r->reaped->leader = NULL;

@@ -184,14 +184,20 @@ bool task_must_die(const struct task *t)
 	return atomic_load(&t->tg->exiting) || (exec && exec != t);
 }
 
+/* Is there something that a task must look at instead of sleeping? */
+static bool park_ends(const struct task *t, enum task_state state)
+{
+	return (state != TASK_TRACED_AT_EXIT && task_must_die(t)) ||
+	       (state == TASK_SLEEPING && signal_pending(t));
+}
+
 int task_park(struct task *t, enum task_state state, int64_t deadline)
 {
-	bool interruptible = state == TASK_SLEEPING;
 	int ret = 0;
 
 	if (atomic_load(&t->park) == PARK_TOKEN)
 		goto woken;
-	if (task_must_die(t) || (interruptible && signal_pending(t)))
+	if (park_ends(t, state))
 		return -EINTR;
 	if (deadline != TIME_NEVER) {
 		if (time_monotonic() >= deadline)
@@ -212,7 +218,7 @@ int task_park(struct task *t, enum task_state state, int64_t deadline)
 	}
 woken:
 	atomic_store(&t->park, PARK_NONE);
-	if (task_must_die(t) || (interruptible && signal_pending(t)))
+	if (park_ends(t, state))
 		return -EINTR;
 	return ret;
 }

@@ -176,6 +176,8 @@ int mm_for_each(struct mm *mm, int (*fn)(const struct vma *v, void *arg), void *
 bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out);
 /* May the guest write (else read) all of [addr, addr+len)?  As the tree says. */
 bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write);
+/* A tracer's write, to private mappings whatever their protection (force.c): bytes written. */
+size_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src, size_t n);
 /* ---- what the host really keeps (resident.c), from the guests' procfs ---- */
 struct mm_usage { /* pages and counts; all 0 when unknown */
 	uint64_t resident, resident_peak, anon, file, shmem, swapped, page_tables;

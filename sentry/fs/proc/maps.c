@@ -113,7 +113,7 @@ static ssize_t mem_move(struct file *f, struct uio *io, int64_t *off, bool write
 		if (write) {
 			ret = uio_get(io, page, n);
 			if (ret > 0)
-				ret = (ssize_t)copy_out_partial(&um, UADDR(at), page, (size_t)ret);
+				ret = (ssize_t)mm_write_forced(mm, at, page, (size_t)ret);
 		} else {
 			n = copy_in_partial(&um, page, UADDR(at), n);
 			ret = n ? uio_put(io, page, n) : 0;

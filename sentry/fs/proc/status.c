@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/tty.h"
@@ -11,7 +12,8 @@
 struct snapshot {
 	char comm[16];
 	char state;
-	int tid, tgid, ppid, pgid, sid, tty_pgid, nthreads, nice, policy, priority, exit_signal;
+	int tracer, tid, tgid, ppid, pgid, sid, tty_pgid, nthreads, nice, policy, priority,
+		exit_signal;
 	unsigned tty_index;
 	bool has_tty, no_new_privs;
 	int64_t start_time, cutime, cstime;
@@ -35,6 +37,7 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	s->state = task_state_letter(t);
 	s->tid = t->tid;
 	s->tgid = tg->tgid;
+	s->tracer = task_is_traced(t) ? atomic_load(&t->trace.tracer)->tg->tgid : 0;
 	s->ppid = tg->parent ? tg->parent->tgid : 0;
 	s->pgid = tg->pgid;
 	s->sid = tg->session->sid;
@@ -142,6 +145,8 @@ static const char *state_name(char c)
 		return "disk sleep";
 	case 'T':
 		return "stopped";
+	case 't':
+		return "tracing stop";
 	case 'Z':
 		return "zombie";
 	case 'X':
@@ -209,8 +214,8 @@ static int show_status(struct text *out, void *task)
 	text_printf(out, "Name:\t%s\n", s.comm);
 	text_printf(out,
 		    "Umask:\t%04o\nState:\t%c (%s)\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\n"
-		    "TracerPid:\t0\n",
-		    s.umask, s.state, state_name(s.state), s.tgid, s.tid, s.ppid);
+		    "TracerPid:\t%d\n",
+		    s.umask, s.state, state_name(s.state), s.tgid, s.tid, s.ppid, s.tracer);
 	text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t%u\nGroups:\t",
 		    c->uid, c->euid, c->suid, c->fsuid, c->gid, c->egid, c->sgid, c->fsgid,
 		    s.fd_size);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/lib/log.h"
 
@@ -303,20 +304,13 @@ static bool allowed_strictly(uint64_t nr)
 	return nr == SYS_read || nr == SYS_write || nr == SYS_exit || nr == SYS_rt_sigreturn;
 }
 
-bool seccomp_enter(struct task *t, long *ret)
+/* retraced: a tracer has seen the call, and does not see it again. */
+static bool filter_call(struct task *t, bool retraced, long *ret)
 {
 	const struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
 	struct seccomp_filter *match;
 	uint32_t r, action;
 
-	if (atomic_load(&t->seccomp_strict)) {
-		if (allowed_strictly(regs->orig_rax))
-			return true;
-		task_exit_self(t, SIGKILL);
-		return false;
-	}
-	if (!atomic_load(&t->seccomp))
-		return true;
 	struct seccomp_data data = {
 		.nr = (int)regs->orig_rax,
 		.arch = AUDIT_ARCH_X86_64,
@@ -332,9 +326,15 @@ bool seccomp_enter(struct task *t, long *ret)
 	case SECCOMP_RET_LOG:
 		log_limited(LOG_INFO, "seccomp: process %d: call %d logged", t->tg->tgid, data.nr);
 		return true;
-	case SECCOMP_RET_TRACE: /* nobody traces */
+	case SECCOMP_RET_TRACE:
+		if (retraced)
+			return true;
 		*ret = -ENOSYS;
-		return false;
+		if (!ptrace_seccomp(t, (uint16_t)r))
+			return false;
+		/* The tracer may have changed the call, or made it none. */
+		*ret = (long)regs->rax;
+		return !task_must_die(t) && (int)regs->orig_rax != -1 && filter_call(t, true, ret);
 	case SECCOMP_RET_USER_NOTIF:
 		return seccomp_ask(t, match, &data, ret);
 	}
@@ -343,6 +343,19 @@ bool seccomp_enter(struct task *t, long *ret)
 			    data.nr, r);
 	deny(t, action, r & SECCOMP_RET_DATA, ret);
 	return false;
+}
+
+bool seccomp_enter(struct task *t, long *ret)
+{
+	if (task_is_traced(t) && ptrace_suspends_seccomp(t))
+		return true;
+	if (atomic_load(&t->seccomp_strict)) {
+		if (allowed_strictly(t->k->pf->ops->regs(t->pt)->orig_rax))
+			return true;
+		task_exit_self(t, SIGKILL);
+		return false;
+	}
+	return !atomic_load(&t->seccomp) || filter_call(t, false, ret);
 }
 
 /* ---- syscall user dispatch ---- */
