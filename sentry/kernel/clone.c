@@ -196,6 +196,7 @@ static int link_child(struct task *t, struct task *c, uint64_t flags, int event)
 	}
 	if (!err && (flags & CLONE_VFORK))
 		c->vfork_parent = task_get(t);
+	c->trace.parent_tid = flags & (CLONE_PARENT | CLONE_THREAD) ? t->trace.parent_tid : t->tid;
 	if (!err && (event || (flags & CLONE_PTRACE)))
 		ptrace_inherit(t, c);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);

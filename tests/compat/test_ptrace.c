@@ -902,6 +902,24 @@ TEST(ptrace_seccomp_event_and_filter)
 	EXPECT_EQ(wait_status(pid), 1 << 8);
 }
 
+static void *debug_from_thread(void *arg)
+{
+	pid_t pid = traced_child(exit_five);
+
+	EXPECT_EQ(tracer_of(pid), syscall(SYS_gettid));
+	EXPECT_OK(trace(PTRACE_CONT, pid, 0, 0));
+	EXPECT_EQ(wait_status(pid), 5 << 8);
+	return arg;
+}
+
+TEST(ptrace_traceme_names_the_thread_that_forked)
+{
+	pthread_t th;
+
+	EXPECT_EQ(pthread_create(&th, NULL, debug_from_thread, NULL), 0);
+	EXPECT_EQ(pthread_join(th, NULL), 0);
+}
+
 /* ---- SIGKILL, and two at once ---- */
 
 static void *kill_soon(void *pid)

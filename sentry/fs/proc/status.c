@@ -37,7 +37,7 @@ static void snapshot_take(struct task *t, struct snapshot *s)
 	s->state = task_state_letter(t);
 	s->tid = t->tid;
 	s->tgid = tg->tgid;
-	s->tracer = task_is_traced(t) ? atomic_load(&t->trace.tracer)->tg->tgid : 0;
+	s->tracer = task_is_traced(t) ? atomic_load(&t->trace.tracer)->tid : 0;
 	s->ppid = tg->parent ? tg->parent->tgid : 0;
 	s->pgid = tg->pgid;
 	s->sid = tg->session->sid;

@@ -75,13 +75,23 @@ static void look_again(struct task *t)
 	task_wake(t);
 }
 
+/* The thread that made t, or, when that has ended, its group's first. */
+static struct task *parent_thread(struct task *t) REQUIRES(lc_tasks)
+{
+	struct task *p = task_lookup(t->trace.parent_tid);
+
+	if (p && p->tg == t->tg->parent && !p->sig_exiting)
+		return p;
+	return t->tg->parent ? t->tg->parent->leader : NULL;
+}
+
 long ptrace_traceme(struct task *t)
 {
 	struct task *parent = NULL;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	if (!task_is_traced(t) && t->tg->parent && t->tg->parent->leader)
-		parent = t->tg->parent->leader;
+	if (!task_is_traced(t))
+		parent = parent_thread(t);
 	if (parent)
 		trace_link(parent, t, false, 0);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);

@@ -17,6 +17,7 @@ enum trace_mode { TRACE_CONT, TRACE_SYSCALL, TRACE_SYSEMU };
 struct trace {
 	struct list_head tracees; /* of trace.link: those that this task traces */
 
+	int parent_tid;		     /* of the thread that made us: PTRACE_TRACEME's tracer */
 	struct task *_Atomic tracer; /* reference, or NULL; others may look whether there is one */
 	struct list_head link;	     /* in the tracer's list, which holds a reference to us */
 	uint32_t options;	     /* PTRACE_O_* */
