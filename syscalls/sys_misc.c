@@ -23,8 +23,8 @@ long sys_uname(struct task *t, uaddr_t buf)
 	strcpy(u.version, KERNEL_VERSION);
 	strcpy(u.machine, "x86_64");
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	memcpy(u.nodename, kernel->hostname, sizeof(u.nodename));
-	memcpy(u.domainname, kernel->domainname, sizeof(u.domainname));
+	memcpy(u.nodename, t->uts->hostname, sizeof(u.nodename));
+	memcpy(u.domainname, t->uts->domainname, sizeof(u.domainname));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return copy_out_val(&t->um, buf, &u);
 }
@@ -48,12 +48,12 @@ static long set_name(struct task *t, char dst[65], uaddr_t name, int len)
 
 long sys_sethostname(struct task *t, uaddr_t name, int len)
 {
-	return set_name(t, kernel->hostname, name, len);
+	return set_name(t, t->uts->hostname, name, len);
 }
 
 long sys_setdomainname(struct task *t, uaddr_t name, int len)
 {
-	return set_name(t, kernel->domainname, name, len);
+	return set_name(t, t->uts->domainname, name, len);
 }
 
 long sys_sysinfo(struct task *t, uaddr_t out)

@@ -1,4 +1,4 @@
-/* unshare(2), setns(2): of the namespaces, mounts only. */
+/* unshare(2), setns(2): of the namespaces, mounts and UTS only. */
 #include <errno.h>
 #include <linux/capability.h>
 #include <sched.h>
@@ -63,14 +63,23 @@ long sys_unshare(struct task *t, int flags)
 		flags |= CLONE_SIGHAND;
 	if ((err = check_alone(t, flags)))
 		return err;
-	if (flags & NEW_NAMESPACES & ~CLONE_NEWNS ||
-	    (flags & CLONE_NEWNS && !task_capable(t, CAP_SYS_ADMIN)))
+	if (flags & NEW_NAMESPACES & ~(CLONE_NEWNS | CLONE_NEWUTS) ||
+	    (flags & (CLONE_NEWNS | CLONE_NEWUTS) && !task_capable(t, CAP_SYS_ADMIN)))
 		return -EPERM;
 	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))
 		return err;
 	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(t->fs)))
 		return err;
-	return flags & CLONE_FILES ? task_unshare_fds(t) : 0;
+	if ((flags & CLONE_FILES) && (err = task_unshare_fds(t)))
+		return err;
+	if (!(flags & CLONE_NEWUTS))
+		return 0;
+	struct uts_ns *old = t->uts, *own = uts_ns_copy(old);
+	if (!own)
+		return -ENOMEM;
+	t->uts = own;
+	uts_ns_put(old);
+	return 0;
 }
 
 long sys_setns(struct task *t, int fd, int flags)

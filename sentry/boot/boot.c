@@ -129,7 +129,8 @@ static int start_kernel(const struct boot_config *c, struct boot_error *be)
 	if ((err = kernel_init(platform, c->hostname)))
 		return boot_fail(be, err, "starting the kernel: %s", strerror(-err));
 	if (*c->domainname)
-		snprintf(kernel->domainname, sizeof(kernel->domainname), "%s", c->domainname);
+		snprintf(kernel->uts->domainname, sizeof(kernel->uts->domainname), "%s",
+			 c->domainname);
 	kernel->strace = c->strace;
 	if ((err = strace_filter(c->strace_syscalls, &kernel->strace_filter, be)))
 		return err;

@@ -11,8 +11,8 @@
 #include "sentry/kernel/seccomp/seccomp.h"
 
 #define CLONE_NEW_NAMESPACES                                                            \
-	(CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
-	 CLONE_NEWNET | 0x80 /* CLONE_NEWTIME */)
+	(CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | \
+	 0x80 /* CLONE_NEWTIME */)
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
@@ -37,7 +37,8 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 		return -EINVAL;
 	if (a->exit_signal > LINUX_NSIG)
 		return -EINVAL;
-	if (f & CLONE_NEW_NAMESPACES || (f & CLONE_NEWNS && !task_capable(t, CAP_SYS_ADMIN)))
+	if (f & CLONE_NEW_NAMESPACES ||
+	    (f & (CLONE_NEWNS | CLONE_NEWUTS) && !task_capable(t, CAP_SYS_ADMIN)))
 		return -EPERM;
 	if ((f & CLONE_INTO_CGROUP) || a->set_tid_size)
 		return -EINVAL;
@@ -122,6 +123,9 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 		return -ENOMEM;
 	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs)))
 		return err;
+	c->uts = flags & CLONE_NEWUTS ? uts_ns_copy(t->uts) : uts_ns_get(t->uts);
+	if (!c->uts)
+		return -ENOMEM;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(c->comm, t->comm, sizeof(c->comm));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);

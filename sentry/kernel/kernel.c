@@ -29,8 +29,10 @@ int kernel_init(struct platform *pf, const char *hostname)
 	mutex_init(&the_kernel.tasks_lock);
 	list_init(&the_kernel.groups);
 	list_init(&the_kernel.containers);
-	strncpy(the_kernel.hostname, hostname, sizeof(the_kernel.hostname) - 1);
-	strcpy(the_kernel.domainname, "(none)");
+	the_kernel.uts = uts_ns_new();
+	if (!the_kernel.uts)
+		return -ENOMEM;
+	strncpy(the_kernel.uts->hostname, hostname, sizeof(the_kernel.uts->hostname) - 1);
 	the_kernel.boot_time = time_realtime();
 	the_kernel.boot_boottime = time_boottime();
 	the_kernel.ncpus = 1;

@@ -133,6 +133,7 @@ void task_put(struct task *t)
 	sigqueue_flush(&t->pending);
 	fiber_fini(&t->fiber);
 	cred_put(t->cred);
+	uts_ns_put(t->uts);
 	thread_group_put(t->tg);
 	free(t);
 }

@@ -45,6 +45,16 @@ struct container {
 	void (*init_exited)(struct container *c, int wait_status);
 };
 
+/* What uname(2) says of the host: a namespace (uts.c).  Source: uts_namespaces(7). */
+struct uts_ns {
+	ref_t ref;
+	char hostname[65], domainname[65]; /* lc_tasks */
+};
+struct uts_ns *uts_ns_new(void);		       /* NULL: no memory */
+struct uts_ns *uts_ns_copy(const struct uts_ns *from); /* NULL: no memory */
+struct uts_ns *uts_ns_get(struct uts_ns *ns);
+void uts_ns_put(struct uts_ns *ns);
+
 enum task_state {
 	TASK_RUNNING,	      /* R: guest code, or a handler */
 	TASK_SLEEPING,	      /* S */
@@ -137,6 +147,7 @@ struct task {
 	struct mm *mm;		    /* own, reference; others: task_mm_get() */
 	struct fdtable *fds;	    /* own, reference; others: lc_tasks */
 	struct fs_context *fs;	    /* own, reference; others: lc_tasks */
+	struct uts_ns *uts;	    /* own, reference */
 	struct cred *cred;	    /* own; others: task_cred_get() */
 	char comm[16];		    /* lc_tasks */
 	_Atomic int state;	    /* enum task_state */
@@ -211,7 +222,7 @@ struct kernel {
 	struct mutex tasks_lock; /* lc_tasks */
 	struct list_head groups; /* thread_group.link: all that are not reaped */
 	struct list_head containers;
-	char hostname[65], domainname[65]; /* lc_tasks */
+	struct uts_ns *uts; /* of containers' first processes; reference */
 	_Atomic uint64_t nforks;
 	_Atomic int ntasks;
 	int64_t boot_time;	       /* CLOCK_REALTIME ns at start */

@@ -1,6 +1,8 @@
-/* mount(2), umount2(2), pivot_root(2), CLONE_NEWNS.  Each test works in a namespace of its own. */
+/* mount(2), umount2(2), pivot_root(2), CLONE_NEWNS, CLONE_NEWUTS.  Each test works in a namespace
+ * of its own. */
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/utsname.h>
 
 #include "compat.h"
 
@@ -278,4 +280,38 @@ TEST(mountinfo_shows_root_of_a_bind)
 	fclose(f);
 	EXPECT(found);
 	leave();
+}
+
+static bool nodename_is(const char *name)
+{
+	struct utsname u;
+
+	EXPECT(!uname(&u));
+	return !strcmp(u.nodename, name);
+}
+
+TEST(uts_namespace_has_its_own_name)
+{
+	char text[80];
+
+	if (unshare(CLONE_NEWUTS))
+		test_skip("no CAP_SYS_ADMIN");
+	EXPECT(!sethostname("outer", 5));
+	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUTS | SIGCHLD, 0, 0, 0, 0);
+	if (!pid) {
+		if (!nodename_is("outer") || sethostname("inner", 5))
+			_exit(1);
+		int fd = open("/proc/sys/kernel/hostname", O_RDONLY);
+		ssize_t n = read(fd, text, sizeof(text));
+		_exit(n == 6 && !memcmp(text, "inner\n", 6) ? 0 : 2);
+	}
+	int st;
+	EXPECT_EQ(waitpid(pid, &st, 0), pid);
+	EXPECT_EQ(WEXITSTATUS(st), 0);
+	EXPECT(nodename_is("outer"));
+	pid = fork(); /* without CLONE_NEWUTS: the same */
+	if (!pid)
+		_exit(sethostname("shared", 6) ? 1 : 0);
+	EXPECT_EQ(waitpid(pid, &st, 0), pid);
+	EXPECT(nodename_is("shared"));
 }

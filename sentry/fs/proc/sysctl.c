@@ -17,12 +17,21 @@ static int show_constant(struct text *out, void *arg)
 	return 0;
 }
 
+/* The reader's own name; arg, if any, says that it is the domain's. */
+static char *name_of(void *arg)
+{
+	struct task *t = task_current();
+	struct uts_ns *ns = t ? t->uts : kernel->uts;
+
+	return arg ? ns->domainname : ns->hostname;
+}
+
 static int show_name(struct text *out, void *arg)
 {
 	char name[65];
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	memcpy(name, arg, sizeof(name));
+	memcpy(name, name_of(arg), sizeof(name));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	text_printf(out, "%s\n", name);
 	return 0;
@@ -31,13 +40,14 @@ static int show_name(struct text *out, void *arg)
 static ssize_t write_name(struct file *f, const char *buf, size_t n, void *arg)
 {
 	size_t len = strcspn(buf, "\n");
+	char *name = name_of(arg);
 
 	(void)f;
 	if (len > 64)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	memset(arg, 0, 65);
-	memcpy(arg, buf, len);
+	memset(name, 0, 65);
+	memcpy(name, buf, len);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return (ssize_t)n;
 }
@@ -95,6 +105,7 @@ static int show_boot_id(struct text *out, void *arg)
 }
 
 static const struct synth_file_ops constant_ops = {.show = show_constant};
+static char domain; /* the argument of domainname */
 static const struct synth_file_ops name_ops = {.show = show_name, .write = write_name};
 static const struct synth_file_ops limit_ops = {.show = show_limit, .write = write_limit};
 static const struct synth_file_ops uuid_ops = {.show = show_uuid};
@@ -170,8 +181,8 @@ int proc_add_sys(struct inode *root)
 {
 	struct inode *sys, *kern, *random, *net, *dir;
 	const struct synth_table names[] = {
-		{"hostname", 0644, &name_ops, kernel->hostname},
-		{"domainname", 0644, &name_ops, kernel->domainname},
+		{"hostname", 0644, &name_ops, NULL},
+		{"domainname", 0644, &name_ops, &domain},
 		{NULL, 0, NULL, NULL},
 	};
 	static const struct synth_table ids[] = {
