@@ -305,7 +305,8 @@ long sys_sched_setaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
 
 	if (copy_in(&t->um, &mask, umask, MIN(len, (unsigned)sizeof(mask))))
 		return -EFAULT;
-	return with_task(t, pid, set_affinity, &mask);
+	/* Unlike the calls about policies, these two know no invalid numbers. */
+	return pid < 0 ? -ESRCH : with_task(t, pid, set_affinity, &mask);
 }
 
 long sys_sched_getaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
@@ -314,7 +315,7 @@ long sys_sched_getaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
 
 	if ((uint64_t)len * 8 < kernel->ncpus || len % 8)
 		return -EINVAL;
-	long ret = with_task(t, pid, get_affinity, &mask);
+	long ret = pid < 0 ? -ESRCH : with_task(t, pid, get_affinity, &mask);
 	if (ret)
 		return ret;
 	if (copy_out_val(&t->um, umask, &mask))

@@ -76,10 +76,11 @@ struct block {
 	uint32_t exiting; /* of these: the thread was told to end; see pageset.tid */
 };
 
-struct site { /* a patched call site */
-	uint64_t addr;
-	uint32_t nr;
-	bool patched; /* still; else its trampoline may only be stood in */
+struct site {		  /* a patched call site */
+	uint64_t addr;	  /* of the jump */
+	uint8_t bytes[5]; /* that it overwrote */
+	uint8_t form;	  /* enum form of patch.c */
+	bool patched;	  /* still; else its trampoline may only be stood in */
 };
 
 struct site_count {

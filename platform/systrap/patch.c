@@ -1,10 +1,14 @@
 /*
- * Patched call sites: `mov $nr,%eax; syscall`, the mov overwritten by a jump of the same length.
+ * Patched call sites: an instruction shortly before a `syscall` is overwritten by a jump.
  *
- * The `syscall` itself stays where it is and still traps, so that whoever jumps to it, restarts it
- * or returns to the instruction after it sees what was always there.  The jump leads to a
- * trampoline (above the guest's addresses) that does the mov and enters the stub, which posts the
- * call without a signal.  Sites are patched while their process has one thread, and it is stopped.
+ * The `syscall` itself stays where it is and still traps, as does everything between it and the
+ * jump, so that whoever jumps to it, restarts it or returns to the instruction after it sees what
+ * was always there.  The jump leads to a trampoline (above the guest's addresses) that does what
+ * was jumped over and enters the stub, which posts the call without a signal.  Sites are patched
+ * while their process has one thread, and it is stopped.
+ *
+ * Which instructions those are is known by their bytes, in the forms that compilers give the calls
+ * of C libraries: see enum form.
  */
 #include "platform/systrap/internal.h"
 
@@ -20,8 +24,8 @@
 #include "sentry/host/reopen.h"
 
 #define SITE_HITS 8
-#define SITE_LEN 7 /* mov and syscall */
-#define MOV_LEN 5
+#define JUMP_LEN 5
+#define SITE_MAX 13 /* the longest form, with its syscall */
 #define LOOK_BACK 4
 #define MAX_SITES (ST_TRAMP_LEN / ST_TRAMP_SIZE)
 #define PAGE 4096UL
@@ -69,7 +73,7 @@ static bool is_file_text(struct p_aspace *as, uint64_t addr)
 		if (sscanf(line, "%lx-%lx %7s %lx %x:%x %lu", &start, &end, prot, &off, &major,
 			   &minor, &inode) != 7)
 			continue;
-		if (addr >= start && addr + SITE_LEN <= end) {
+		if (addr >= start && addr + SITE_MAX <= end) {
 			found = inode && !strcmp(prot, "r-xp");
 			break;
 		}
@@ -109,58 +113,125 @@ static void put32(uint8_t *p, uint32_t v)
 	memcpy(p, &v, sizeof(v));
 }
 
-/* mov $nr,%eax; movabs $ret,%r11; jmp stub */
-static void make_trampoline(uint8_t t[ST_TRAMP_SIZE], uint64_t at, uint32_t nr, uint64_t ret)
+static uint32_t get32(const uint8_t *p)
 {
-	memset(t, 0xcc, ST_TRAMP_SIZE);
-	t[0] = 0xb8;
-	put32(t + 1, nr);
-	t[5] = 0x49, t[6] = 0xbb;
-	memcpy(t + 7, &ret, sizeof(ret));
-	t[15] = 0xe9;
-	put32(t + 16, (uint32_t)(ST_FAST - (at + 20)));
+	uint32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
 }
 
-static void make_jump(uint8_t jmp[MOV_LEN], uint64_t site, uint64_t at)
+/* ---- forms ---- */
+
+enum form {
+	FORM_NONE,
+	FORM_MOV,  /* mov $nr,%eax; syscall: wrappers */
+	FORM_LOAD, /* mov disp8(%rsp),%r9; syscall: syscall(2) */
+	FORM_READ, /* cmpb $0,disp32(%rip); je rel8; xor %eax,%eax; syscall: read(2) */
+};
+
+static const struct {
+	uint8_t len;	 /* bytes before the syscall */
+	uint8_t nplaces; /* where a thread in the trampoline may stand before it is done, … */
+	uint8_t tramp[3], site[3]; /* … and where that is in the original */
+	uint8_t done;		   /* bytes of the trampoline that do what was jumped over */
+} forms[] = {
+	[FORM_MOV] = {5, 1, {0}, {0}, 5},
+	[FORM_LOAD] = {5, 1, {0}, {0}, 5},
+	[FORM_READ] = {11, 3, {0, 7, 13}, {0, 7, 9}, 15},
+};
+
+/* Could `before` make what follows the tail of a longer instruction? */
+static bool may_be_tail(const uint8_t before[LOOK_BACK])
+{
+	const uint8_t last = before[LOOK_BACK - 1];
+
+	if ((last & 0xf0) == 0x40 || last == 0x66)
+		return true; /* a prefix */
+	for (int i = 0; i < LOOK_BACK; i++)
+		if (before[i] == 0xc7 || before[i] == 0x81 || before[i] == 0x69)
+			return true; /* an opcode with an immediate */
+	return false;
+}
+
+/* What stands before the syscall whose bytes end with `end`; the number as it trapped. */
+static enum form form_of(const uint8_t *end, uint32_t nr)
+{
+	const uint8_t *call = end - ARCH_SYSCALL_INSN_LEN, *r = call - 11, *m = call - 5;
+
+	if (call[0] != 0x0f || call[1] != 0x05)
+		return FORM_NONE;
+	if (r[0] == 0x80 && r[1] == 0x3d && r[6] == 0 && r[7] == 0x74 && r[9] == 0x31 &&
+	    r[10] == 0xc0)
+		return FORM_READ;
+	if (may_be_tail(m - LOOK_BACK))
+		return FORM_NONE;
+	if (m[0] == 0xb8 && get32(m + 1) == nr)
+		return FORM_MOV;
+	return m[0] == 0x4c && m[1] == 0x8b && m[2] == 0x4c && m[3] == 0x24 ? FORM_LOAD : FORM_NONE;
+}
+
+/* What was jumped over, at its new place: false when something is out of reach from there. */
+static bool relocate(enum form form, const uint8_t *from, uint64_t site, uint8_t *t, uint64_t at)
+{
+	memcpy(t, from, forms[form].len);
+	if (form != FORM_READ)
+		return true;
+	int64_t byte = (int64_t)(site + 7) + (int32_t)get32(from + 2) - (int64_t)(at + 7);
+	int64_t out = (int64_t)(site + 9) + (int8_t)from[8] - (int64_t)(at + 13);
+	if (byte != (int32_t)byte || out != (int32_t)out)
+		return false;
+	put32(t + 2, (uint32_t)byte);
+	t[7] = 0x0f, t[8] = 0x84;
+	put32(t + 9, (uint32_t)out);
+	t[13] = 0x31, t[14] = 0xc0;
+	return true;
+}
+
+/* … movabs $ret,%r11; jmp stub */
+static void make_exit(uint8_t *t, uint64_t at, uint64_t ret)
+{
+	t[0] = 0x49, t[1] = 0xbb;
+	memcpy(t + 2, &ret, sizeof(ret));
+	t[10] = 0xe9;
+	put32(t + 11, (uint32_t)(ST_FAST - (at + 15)));
+}
+
+static void make_jump(uint8_t jmp[JUMP_LEN], uint64_t site, uint64_t at)
 {
 	jmp[0] = 0xe9;
-	put32(jmp + 1, (uint32_t)(at - (site + MOV_LEN)));
-}
-
-/* The bytes before must not make the mov the tail of another instruction with an immediate. */
-static bool bytes_fit(const uint8_t *b, uint32_t nr)
-{
-	const uint8_t *mov = b + LOOK_BACK;
-
-	if (mov[0] != 0xb8 || memcmp(mov + 1, &nr, sizeof(nr)) || mov[5] != 0x0f || mov[6] != 0x05)
-		return false;
-	if ((b[LOOK_BACK - 1] & 0xf0) == 0x40 || b[LOOK_BACK - 1] == 0x66)
-		return false;
-	for (int i = 0; i < LOOK_BACK; i++)
-		if (b[i] == 0xc7 || b[i] == 0x81 || b[i] == 0x69)
-			return false;
-	return true;
+	put32(jmp + 1, (uint32_t)(at - (site + JUMP_LEN)));
 }
 
 static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 {
 	struct p_aspace *as = th->as;
-	uint64_t site = ret - SITE_LEN, at = ST_TRAMP + as->nsites * ST_TRAMP_SIZE;
-	uint8_t b[LOOK_BACK + SITE_LEN], t[ST_TRAMP_SIZE], jmp[MOV_LEN];
+	const uint64_t at = ST_TRAMP + as->nsites * ST_TRAMP_SIZE;
+	uint8_t b[LOOK_BACK + SITE_MAX], t[ST_TRAMP_SIZE], jmp[JUMP_LEN];
 
-	if (!worth_it(nr) || as->nsites == MAX_SITES || at - (site + MOV_LEN) > INT32_MAX)
+	if (!worth_it(nr) || as->nsites == MAX_SITES ||
+	    aspace_copy_in(as, NULL, b, ret - sizeof(b), sizeof(b)) != sizeof(b))
 		return;
-	if (aspace_copy_in(as, NULL, b, site - LOOK_BACK, sizeof(b)) != sizeof(b) ||
-	    !bytes_fit(b, nr) || !is_file_text(as, site))
+	enum form form = form_of(b + sizeof(b), nr);
+	if (form == FORM_NONE)
 		return;
+	const size_t len = forms[form].len;
+	const uint8_t *from = b + sizeof(b) - ARCH_SYSCALL_INSN_LEN - len;
+	const uint64_t site = ret - ARCH_SYSCALL_INSN_LEN - len;
+	memset(t, 0xcc, sizeof(t));
+	if (at - (site + JUMP_LEN) > INT32_MAX || !relocate(form, from, site, t, at) ||
+	    !is_file_text(as, site))
+		return;
+	make_exit(t + forms[form].done, at + forms[form].done, ret);
 	if (!as->sites && !(as->sites = calloc(MAX_SITES, sizeof(*as->sites))))
 		return;
-	make_trampoline(t, at, nr, ret);
 	make_jump(jmp, site, at);
 	if (write_text(th, at, t, sizeof(t)))
 		return;
 	st_count(&as->pf->stats.sites);
-	as->sites[as->nsites++] = (struct site){.addr = site, .nr = nr, .patched = true};
+	struct site *s = &as->sites[as->nsites++];
+	*s = (struct site){.addr = site, .form = (uint8_t)form, .patched = true};
+	memcpy(s->bytes, from, JUMP_LEN);
 	write_text(th, site, jmp, sizeof(jmp));
 }
 
@@ -177,15 +248,18 @@ void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr)
 		patch(th, ret, nr);
 }
 
-/* A thread that stands in a trampoline: the call has not begun, the mov may count as done. */
+/* A thread that stands in a trampoline: where it would be in the original. */
 void patch_original_place(const struct p_aspace *as, struct arch_regs *r)
 {
-	uint64_t i = (r->rip - ST_TRAMP) / ST_TRAMP_SIZE;
+	uint64_t i = (r->rip - ST_TRAMP) / ST_TRAMP_SIZE, off = (r->rip - ST_TRAMP) % ST_TRAMP_SIZE;
 
 	if (r->rip < ST_TRAMP || i >= as->nsites)
 		return;
-	r->rip = as->sites[i].addr + MOV_LEN;
-	r->rax = as->sites[i].nr;
+	const struct site *s = &as->sites[i];
+	r->rip = s->addr + forms[s->form].len; /* unless it has not come so far */
+	for (int p = 0; p < forms[s->form].nplaces; p++)
+		if (off == forms[s->form].tramp[p])
+			r->rip = s->addr + forms[s->form].site[p];
 }
 
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
@@ -206,12 +280,11 @@ int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
 static void restore(struct p_thread *th, uint32_t i)
 {
 	const struct site *s = &th->as->sites[i];
-	uint8_t mov[MOV_LEN] = {0xb8}, jmp[MOV_LEN], seen[MOV_LEN];
+	uint8_t jmp[JUMP_LEN], seen[JUMP_LEN];
 
 	make_jump(jmp, s->addr, ST_TRAMP + i * ST_TRAMP_SIZE);
-	put32(mov + 1, s->nr);
 	if (aspace_copy_in(th->as, NULL, seen, s->addr, sizeof(seen)) == sizeof(seen) &&
-	    !memcmp(seen, jmp, sizeof(jmp)) && write_text(th, s->addr, mov, sizeof(mov)))
+	    !memcmp(seen, jmp, sizeof(jmp)) && write_text(th, s->addr, s->bytes, sizeof(s->bytes)))
 		thread_misbehaved(th, "a call site that stays patched");
 }
 
@@ -221,7 +294,7 @@ static void leave(struct p_thread *th, uint64_t addr, uint64_t len, bool gone)
 
 	for (uint32_t i = 0; i < as->nsites; i++) {
 		struct site *s = &as->sites[i];
-		if (!s->patched || s->addr >= addr + len || s->addr + SITE_LEN <= addr)
+		if (!s->patched || s->addr >= addr + len || s->addr + JUMP_LEN <= addr)
 			continue;
 		if (!gone)
 			restore(th, i);
