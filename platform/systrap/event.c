@@ -196,7 +196,10 @@ bool event_take(struct p_thread *th, bool interrupted)
 	th->fpstate = ev.fpstate;
 	th->regs = ev.regs;
 	th->regs.orig_rax = (uint64_t)-1;
-	patch_original_place(th->as, &th->regs);
+	/* A single step from a call site into its trampoline is no step of the guest's program. */
+	bool no_step = ev.signo == SIGTRAP && patch_not_begun(th->as, ev.regs.rip);
+	if (!no_step)
+		patch_original_place(th->as, &th->regs);
 	if (th->regs.gs_base == th->ps_addr)
 		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
 	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS && ev.flags == ST_EV_FAST;
@@ -212,6 +215,12 @@ bool event_take(struct p_thread *th, bool interrupted)
 		return decode_interrupt(th, &ev, interrupted);
 	struct p_stats *stats = &th->as->pf->stats;
 	st_count(ev.signo != SIGSYS ? &stats->events : th->fast ? &stats->fast : &stats->trapped);
+	if (no_step) {
+		event_set(th, P_EVENT_INTERRUPTED, 0);
+		if (interrupted)
+			patch_original_place(th->as, &th->regs);
+		return interrupted;
+	}
 	if (decode(th, &ev)) {
 		th->fast_regs = th->regs;
 		return true;

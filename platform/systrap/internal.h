@@ -308,6 +308,8 @@ void vdso_before_op(struct p_thread *th, const struct p_memop *m);
 /* patch.c */
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr); /* a call that trapped */
 void patch_before_op(struct p_thread *th, const struct p_memop *m);
+/* Does it stand where a trampoline begins? */
+bool patch_not_begun(const struct p_aspace *as, uint64_t rip);
 void patch_original_place(const struct p_aspace *as, struct arch_regs *r);
 void patch_withdraw(struct p_thread *th); /* platform.h: show_original */
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);

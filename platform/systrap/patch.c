@@ -248,6 +248,12 @@ void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr)
 		patch(th, ret, nr);
 }
 
+bool patch_not_begun(const struct p_aspace *as, uint64_t rip)
+{
+	return rip >= ST_TRAMP && rip % ST_TRAMP_SIZE == 0 &&
+	       (rip - ST_TRAMP) / ST_TRAMP_SIZE < as->nsites;
+}
+
 /* A thread that stands in a trampoline: where it would be in the original. */
 void patch_original_place(const struct p_aspace *as, struct arch_regs *r)
 {

@@ -16,10 +16,10 @@ static volatile pid_t handled_by;
 static void count(int signo)
 {
 	(void)signo;
-	hits++;
+	handled_by = (pid_t)syscall(SYS_gettid);
 	if (inside)
 		wrong++;
-	handled_by = (pid_t)syscall(SYS_gettid);
+	hits++;
 }
 
 static void handle(int signo)
@@ -195,8 +195,12 @@ TEST(fork_inherits_the_mask_of_the_moment)
 	EXPECT_EQ(test_child(expect_blocked, NULL), 0);
 }
 
+static volatile int created; /* pthread_create(3) blocks all signals for a while */
+
 static void *read_main_mask(void *arg)
 {
+	while (!created)
+		;
 	char line[256], path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/status", (int)getpid());
@@ -217,12 +221,14 @@ TEST(status_shows_the_mask_of_the_moment)
 
 	warm_mask();
 	EXPECT_EQ(pthread_create(&t, NULL, read_main_mask, &seen), 0);
+	created = 1;
 	EXPECT_OK(sigprocmask(SIG_BLOCK, &set, NULL));
 	while (!stop)
 		;
 	EXPECT_EQ(pthread_join(t, NULL), 0);
-	stop = 0;
+	stop = created = 0;
 	EXPECT_EQ(pthread_create(&t, NULL, read_main_mask, &seen), 0);
+	created = 1;
 	while (!stop)
 		;
 	EXPECT_EQ(pthread_join(t, NULL), 0);

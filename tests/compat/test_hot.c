@@ -113,3 +113,42 @@ TEST(hot_calls_can_be_single_stepped)
 	EXPECT_EQ(seen, parent);
 	EXPECT(steps > 3);
 }
+
+/* read(2) and syscall(2) of C libraries are call sites of a kind of their own. */
+TEST(hot_reads_see_data_faults_and_signals)
+{
+	int fd[2];
+	char c = 0;
+
+	EXPECT_OK(pipe(fd));
+	for (int i = 0; i < 2000; i++) {
+		char out = (char)i;
+		EXPECT_EQ(write(fd[1], &out, 1), 1);
+		EXPECT_EQ(read(fd[0], &c, 1), 1);
+		EXPECT_EQ(c, (char)i);
+	}
+	EXPECT_EQ(write(fd[1], "x", 1), 1);
+	EXPECT_ERRNO(read(fd[0], BAD_ADDR, 1), EFAULT);
+	EXPECT_EQ(read(fd[0], &c, 1), 1);
+	EXPECT_EQ(c, 'x');
+	EXPECT_ERRNO(read(-1, &c, 1), EBADF);
+	EXPECT_OK(close(fd[1]));
+	EXPECT_EQ(read(fd[0], &c, 1), 0);
+}
+
+TEST(hot_syscalls_by_number_take_six_arguments_and_futexes)
+{
+	uint32_t word = 5;
+	int fd = test_file("six", 4096);
+
+	for (long i = 0; i < 2000; i++) {
+		EXPECT_EQ(syscall(SYS_getpgid, 0), getpgrp());
+		EXPECT_EQ(syscall(SYS_lseek, fd, i, SEEK_SET), i);
+	}
+	char *p = (char *)syscall(SYS_mmap, NULL, 4096, PROT_READ, MAP_SHARED, fd, 0L);
+	EXPECT(p != MAP_FAILED);
+	EXPECT_ERRNO(syscall(SYS_mmap, NULL, 4096, PROT_READ, MAP_SHARED, fd, 1L), EINVAL);
+	EXPECT_ERRNO(syscall(SYS_futex, &word, 0 /* FUTEX_WAIT */, 4, NULL, NULL, 0), EAGAIN);
+	EXPECT_EQ(syscall(SYS_futex, &word, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0), 0);
+	EXPECT_EQ(syscall(SYS_sched_yield), 0);
+}
