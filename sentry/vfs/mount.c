@@ -122,7 +122,7 @@ struct mount *mount_next(struct mount *m, struct mount *top)
 	return m == top ? NULL : list_entry(m->siblings.next, struct mount, siblings);
 }
 
-static void set_ns(struct mount *top, struct mnt_ns *ns)
+static void set_ns(struct mount *top, struct mnt_ns *ns) REQUIRES(lc_mount)
 {
 	for (struct mount *m = top; m; m = mount_next(m, top))
 		m->ns = ns;
