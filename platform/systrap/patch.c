@@ -218,6 +218,9 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 	const size_t len = forms[form].len;
 	const uint8_t *from = b + sizeof(b) - ARCH_SYSCALL_INSN_LEN - len;
 	const uint64_t site = ret - ARCH_SYSCALL_INSN_LEN - len;
+	/* Half a jump would stay behind if one of its pages were replaced. */
+	if (site / PAGE != (site + JUMP_LEN - 1) / PAGE)
+		return;
 	memset(t, 0xcc, sizeof(t));
 	if (at - (site + JUMP_LEN) > INT32_MAX || !relocate(form, from, site, t, at) ||
 	    !is_file_text(as, site))

@@ -151,4 +151,16 @@ TEST(hot_syscalls_by_number_take_six_arguments_and_futexes)
 	EXPECT_ERRNO(syscall(SYS_futex, &word, 0 /* FUTEX_WAIT */, 4, NULL, NULL, 0), EAGAIN);
 	EXPECT_EQ(syscall(SYS_futex, &word, 1 /* FUTEX_WAKE */, 1, NULL, NULL, 0), 0);
 	EXPECT_EQ(syscall(SYS_sched_yield), 0);
+	EXPECT_ERRNO(syscall(SYS_execve, "/nonexistent", NULL, NULL), ENOENT);
+	int status;
+	pid_t pid = (pid_t)EXPECT_OK(syscall(SYS_fork));
+	if (!pid)
+		syscall(SYS_exit_group, 3);
+	EXPECT_EQ(syscall(SYS_wait4, pid, &status, 0, NULL), pid);
+	EXPECT_EQ(WEXITSTATUS(status), 3);
+	pid = (pid_t)EXPECT_OK(syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0));
+	if (!pid)
+		syscall(SYS_exit, 4);
+	EXPECT_EQ(syscall(SYS_wait4, pid, &status, 0, NULL), pid);
+	EXPECT_EQ(WEXITSTATUS(status), 4);
 }

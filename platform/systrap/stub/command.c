@@ -277,10 +277,27 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 	}
 }
 
-/* Those that the host answers: the site's own `syscall` asks it. */
-static int is_hosts(uint32_t nr)
+/* Those that the host answers, and those that need the signal frame anyway: the site's own
+ * `syscall` makes them. */
+static int must_trap(uint32_t nr)
 {
-	return nr == SYS_futex || nr == SYS_sched_yield || nr == SYS_membarrier || nr == SYS_rseq;
+	switch (nr) {
+	case SYS_futex:
+	case SYS_sched_yield:
+	case SYS_membarrier:
+	case SYS_rseq:
+	case SYS_rt_sigreturn:
+	case SYS_clone:
+	case SYS_clone3:
+	case SYS_fork:
+	case SYS_vfork:
+	case SYS_execve:
+	case SYS_execveat:
+	case SYS_exit:
+	case SYS_exit_group:
+		return 1;
+	}
+	return 0;
 }
 
 int stub_fast_main(struct st_pageset *ps)
@@ -288,7 +305,7 @@ int stub_fast_main(struct st_pageset *ps)
 	struct st_event *ev = &ps->ev;
 	const uint64_t a[4] = {ev->regs.rdi, ev->regs.rsi, ev->regs.rdx, ev->regs.r10};
 
-	if (is_hosts((uint32_t)ev->regs.rax)) {
+	if (must_trap((uint32_t)ev->regs.rax)) {
 		ev->regs.rip -= ARCH_SYSCALL_INSN_LEN;
 		return 0;
 	}
@@ -300,8 +317,6 @@ int stub_fast_main(struct st_pageset *ps)
 	ev->flags = ST_EV_FAST;
 	ev->fpstate = 0;
 	ev->regs.gs_base = 0;
-	if (ev->regs.rax == SYS_exit)
-		stub_before_exit(ps);
 	stub_post_event(ps);
 	for (;;) {
 		wait_turn(ps);

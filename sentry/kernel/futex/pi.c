@@ -33,7 +33,7 @@ static int take_free(struct pi_waiter *w, uaddr_t addr, const struct pi_key *k, 
 	return 1;
 }
 
-/* Waits in the queue for the lock that `val` says is another's: as sleep_queued. */
+/* Waits in the queue for the lock that `val` says is another's: as pi_sleep. */
 static long wait_for_owner(struct pi_waiter *w, uaddr_t addr, const struct pi_key *k, uint32_t val,
 			   int64_t deadline)
 {
