@@ -113,6 +113,7 @@ $(B)/platform/systrap/blob.o: $(STUB_D)/systrap-stub.bin $(STUB_D)/systrap-zygot
 
 # ---- system call filters of our own processes: libseccomp compiles them here, not at each start ----
 FILTERS := $(patsubst %_gen.c,$(B)/gen/%.h,$(shell find $(SRCDIRS) -name '*_filter_gen.c'))
+.SECONDARY: $(FILTERS:$(B)/gen/%.h=$(B)/%_gen)
 $(B)/%_filter_gen: %_filter_gen.c $(B)/flags
 	$(Q)mkdir -p $(@D)
 	$(Q)gcc $(CPPFLAGS) -std=gnu11 $(WARN) $(if $(filter asan,$(SAN)),-D__SANITIZE_ADDRESS__) -MMD -MP -o $@ $< -lseccomp

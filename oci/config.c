@@ -182,6 +182,9 @@ int config_finish(const char *command, struct err *e)
 	log_set_debug(config.debug);
 	for (size_t i = 0; i < nunused; i++)
 		log_debug("flag --%s has no effect yet", unused_flags[i]);
+	/* The gofer would connect, but the sentry's sockets do not ask it. */
+	if (strcmp(config.host_uds, "none") != 0)
+		log_debug("flag --host-uds has no effect yet");
 	if (strcmp(config.network, "none") != 0)
 		log_warn("--network=%s is not implemented yet: the sandbox has no network",
 			 config.network);
