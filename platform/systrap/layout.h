@@ -28,6 +28,7 @@
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
+#include <sys/syscall.h>
 
 #include "sentry/arch/regs.h"
 
@@ -73,6 +74,29 @@
 #define ST_CLONE_PROCESS (0x00008000UL | 17) /* CLONE_PARENT | SIGCHLD */
 /* CLONE_VM | FS | FILES | SIGHAND | THREAD | SYSVSEM | CHILD_CLEARTID */
 #define ST_CLONE_THREAD 0x00250f00UL
+
+/* Calls that gain nothing from a patched site: the host answers them, they need the signal frame
+ * anyway, or they do not exist. */
+static inline int st_must_trap(uint32_t nr)
+{
+	switch (nr) {
+	case SYS_futex:
+	case SYS_sched_yield:
+	case SYS_membarrier:
+	case SYS_rseq:
+	case SYS_rt_sigreturn:
+	case SYS_clone:
+	case SYS_clone3:
+	case SYS_fork:
+	case SYS_vfork:
+	case SYS_execve:
+	case SYS_execveat:
+	case SYS_exit:
+	case SYS_exit_group:
+		return 1;
+	}
+	return nr >= 512;
+}
 
 /* Whose move it is. */
 enum st_turn {

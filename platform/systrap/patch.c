@@ -30,28 +30,6 @@
 #define MAX_SITES (ST_TRAMP_LEN / ST_TRAMP_SIZE)
 #define PAGE 4096UL
 
-/* Calls that the host answers, or that need the signal frame anyway. */
-static bool worth_it(uint32_t nr)
-{
-	switch (nr) {
-	case SYS_futex:
-	case SYS_sched_yield:
-	case SYS_membarrier:
-	case SYS_rseq:
-	case SYS_rt_sigreturn:
-	case SYS_clone:
-	case SYS_clone3:
-	case SYS_fork:
-	case SYS_vfork:
-	case SYS_execve:
-	case SYS_execveat:
-	case SYS_exit:
-	case SYS_exit_group:
-		return false;
-	}
-	return nr < 512;
-}
-
 /* A private mapping of a file, executable, not writable: as the host has it. */
 static bool is_file_text(struct p_aspace *as, uint64_t addr)
 {
@@ -209,7 +187,7 @@ static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
 	const uint64_t at = ST_TRAMP + as->nsites * ST_TRAMP_SIZE;
 	uint8_t b[LOOK_BACK + SITE_MAX], t[ST_TRAMP_SIZE], jmp[JUMP_LEN];
 
-	if (!worth_it(nr) || as->nsites == MAX_SITES ||
+	if (st_must_trap(nr) || as->nsites == MAX_SITES ||
 	    aspace_copy_in(as, NULL, b, ret - sizeof(b), sizeof(b)) != sizeof(b))
 		return;
 	enum form form = form_of(b + sizeof(b), nr);

@@ -73,8 +73,7 @@ struct uring {
 	_Atomic unsigned nchains;
 	_Atomic unsigned drains; /* chains that wait for others */
 	struct file *eventfd;	 /* reference */
-	bool eventfd_async;
-	struct file **files; /* references or NULLs */
+	struct file **files;	 /* references or NULLs */
 	unsigned nfiles;
 	struct uio_seg *bufs;
 	unsigned nbufs;

@@ -277,35 +277,12 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 	}
 }
 
-/* Those that the host answers, and those that need the signal frame anyway: the site's own
- * `syscall` makes them. */
-static int must_trap(uint32_t nr)
-{
-	switch (nr) {
-	case SYS_futex:
-	case SYS_sched_yield:
-	case SYS_membarrier:
-	case SYS_rseq:
-	case SYS_rt_sigreturn:
-	case SYS_clone:
-	case SYS_clone3:
-	case SYS_fork:
-	case SYS_vfork:
-	case SYS_execve:
-	case SYS_execveat:
-	case SYS_exit:
-	case SYS_exit_group:
-		return 1;
-	}
-	return 0;
-}
-
 int stub_fast_main(struct st_pageset *ps)
 {
 	struct st_event *ev = &ps->ev;
 	const uint64_t a[4] = {ev->regs.rdi, ev->regs.rsi, ev->regs.rdx, ev->regs.r10};
 
-	if (must_trap((uint32_t)ev->regs.rax)) {
+	if (st_must_trap((uint32_t)ev->regs.rax)) { /* by the site's own `syscall` */
 		ev->regs.rip -= ARCH_SYSCALL_INSN_LEN;
 		return 0;
 	}

@@ -4,6 +4,24 @@
 
 #include "sentry/kernel/futex/pi_queue.h"
 
+/* The keys of the word and of the lock, which the caller puts.  -EINVAL when both are one. */
+static int keys_get(struct task *t, uaddr_t addr, uaddr_t target, bool shared, struct pi_key *k,
+		    struct pi_key *lock)
+{
+	int err = pi_key_get(t, addr, shared, k);
+
+	if (err)
+		return err;
+	err = pi_key_get(t, target, shared, lock);
+	if (!err && !pi_key_equal(k, lock))
+		return 0;
+	file_put(k->file);
+	if (err)
+		return err;
+	file_put(lock->file);
+	return -EINVAL;
+}
+
 static long wait_requeue(struct pi_waiter *w, uaddr_t addr, const struct pi_key *k, uint32_t val,
 			 int64_t deadline, uaddr_t target, const struct pi_key *lock)
 {
@@ -32,21 +50,16 @@ long futex_pi_wait_requeue(struct task *t, uaddr_t addr, bool shared, uint32_t v
 			   int64_t deadline, uaddr_t target)
 {
 	struct pi_key k, lock;
-	long ret = pi_key_get(t, addr, shared, &k);
+	long ret = keys_get(t, addr, target, shared, &k, &lock);
 
 	if (ret)
 		return ret;
-	ret = pi_key_get(t, target, shared, &lock);
-	if (ret) {
-		file_put(k.file);
-		return ret;
-	}
 	struct pi_waiter *w = pi_waiter_new(t);
-	ret = !w ? -ENOMEM : pi_key_equal(&k, &lock) ? -EINVAL : 0;
-	if (!ret)
+	ret = -ENOMEM;
+	if (w) {
 		ret = wait_requeue(w, addr, &k, val, deadline, target, &lock);
-	if (w)
 		pi_waiter_end(w);
+	}
 	file_put(k.file);
 	file_put(lock.file);
 	return ret;
@@ -159,18 +172,11 @@ long futex_pi_cmp_requeue(struct task *t, uaddr_t addr, bool shared, int move, u
 {
 	struct pi_key k, lock;
 	uint32_t now;
-	long ret = pi_key_get(t, addr, shared, &k);
+	long ret = keys_get(t, addr, target, shared, &k, &lock);
 
 	if (ret)
 		return ret;
-	ret = pi_key_get(t, target, shared, &lock);
-	if (ret) {
-		file_put(k.file);
-		return ret;
-	}
-	if (pi_key_equal(&k, &lock))
-		ret = -EINVAL;
-	else if (pi_word_read(t, addr, &now))
+	if (pi_word_read(t, addr, &now))
 		ret = -EFAULT;
 	else if (now != val)
 		ret = -EAGAIN;
