@@ -5,6 +5,8 @@
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
+#include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
 #include "syscalls/syscalls.h"
@@ -15,6 +17,7 @@
 
 long sys_uname(struct task *t, uaddr_t buf)
 {
+	struct uts_ns *uts = uts_ns_of(t->ns->of[NS_UTS]);
 	struct utsname u;
 
 	memset(&u, 0, sizeof(u));
@@ -23,8 +26,8 @@ long sys_uname(struct task *t, uaddr_t buf)
 	strcpy(u.version, KERNEL_VERSION);
 	strcpy(u.machine, "x86_64");
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	memcpy(u.nodename, t->uts->hostname, sizeof(u.nodename));
-	memcpy(u.domainname, t->uts->domainname, sizeof(u.domainname));
+	memcpy(u.nodename, uts->hostname, sizeof(u.nodename));
+	memcpy(u.domainname, uts->domainname, sizeof(u.domainname));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return copy_out_val(&t->um, buf, &u);
 }
@@ -48,12 +51,12 @@ static long set_name(struct task *t, char dst[65], uaddr_t name, int len)
 
 long sys_sethostname(struct task *t, uaddr_t name, int len)
 {
-	return set_name(t, t->uts->hostname, name, len);
+	return set_name(t, uts_ns_of(t->ns->of[NS_UTS])->hostname, name, len);
 }
 
 long sys_setdomainname(struct task *t, uaddr_t name, int len)
 {
-	return set_name(t, t->uts->domainname, name, len);
+	return set_name(t, uts_ns_of(t->ns->of[NS_UTS])->domainname, name, len);
 }
 
 long sys_sysinfo(struct task *t, uaddr_t out)

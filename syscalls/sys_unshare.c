@@ -3,6 +3,8 @@
 #include <linux/capability.h>
 #include <sched.h>
 
+#include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/nsfs.h"
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/syscalls.h"
 
@@ -68,18 +70,27 @@ long sys_unshare(struct task *t, int flags)
 		return -EPERM;
 	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))
 		return err;
-	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(t->fs)))
+	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(t->fs, t->cred->user_ns)))
 		return err;
 	if ((flags & CLONE_FILES) && (err = task_unshare_fds(t)))
 		return err;
 	if (!(flags & CLONE_NEWUTS))
 		return 0;
-	struct uts_ns *old = t->uts, *own = uts_ns_copy(old);
-	if (!own)
-		return -ENOMEM;
-	t->uts = own;
-	uts_ns_put(old);
+	struct ns_set *set;
+	if ((err = ns_set_unshare(t->ns, (uint64_t)flags, t->cred, &set)))
+		return err;
+	task_set_ns(t, set);
 	return 0;
+}
+
+/* The leader of the process that a pidfd names, with a reference; NULL: it has gone. */
+static struct task *leader_of(struct thread_group *tg)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	bool gone = tg->zombie || thread_group_lookup(tg->tgid) != tg;
+	struct task *leader = gone ? NULL : task_get(tg->leader);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return leader;
 }
 
 long sys_setns(struct task *t, int fd, int flags)
@@ -88,7 +99,15 @@ long sys_setns(struct task *t, int fd, int flags)
 
 	if (!f)
 		return -EBADF;
+	struct ns *ns = nsfs_file_ns(f);
+	if (ns)
+		return flags && (uint32_t)flags != ns->type->flag ? -EINVAL : task_enter_ns(t, ns);
 	if (!pidfd_group(f) || !flags || (flags & ~NEW_NAMESPACES))
 		return -EINVAL;
-	return -EPERM;
+	struct task *leader = leader_of(pidfd_group(f));
+	if (!leader)
+		return -ESRCH;
+	int err = task_enter_ns_of(t, leader, (uint64_t)flags);
+	task_put(leader);
+	return err;
 }

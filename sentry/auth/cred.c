@@ -18,6 +18,7 @@ struct cred *cred_new_root(void)
 	if (!c)
 		return NULL;
 	ref_init(&c->ref, 1);
+	c->user_ns = user_ns_get(&user_ns_top);
 	c->cap_permitted = c->cap_effective = c->cap_bounding = CAP_FULL;
 	return c;
 }
@@ -35,6 +36,7 @@ struct cred *cred_dup(const struct cred *c)
 		free(n);
 		return NULL;
 	}
+	user_ns_get(n->user_ns);
 	return n;
 }
 
@@ -48,6 +50,7 @@ void cred_put(struct cred *c)
 {
 	if (!c || !ref_put(&c->ref))
 		return;
+	user_ns_put(c->user_ns);
 	free(c->groups);
 	free(c);
 }
@@ -88,6 +91,14 @@ bool cred_in_group(const struct cred *c, uint32_t gid)
 bool cred_in_egroup(const struct cred *c, uint32_t gid)
 {
 	return c->egid == gid || in_supplementary(c, gid);
+}
+
+bool cred_ns_capable(const struct cred *c, const struct user_ns *u, int cap)
+{
+	for (; u->level > c->user_ns->level; u = u->ns.owner)
+		if (u->ns.owner == c->user_ns && u->uid == c->euid)
+			return true;
+	return u == c->user_ns && c->cap_effective & CAP_BIT(cap);
 }
 
 static bool any_uid_root(const struct cred *c)

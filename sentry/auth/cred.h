@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "sentry/auth/user_ns.h"
 #include "sentry/lib/compiler.h"
 #include "sentry/lib/ref.h"
 
@@ -18,6 +19,7 @@
 
 struct cred {
 	ref_t ref;
+	struct user_ns *user_ns; /* reference: what the ids and capabilities are relative to */
 	uint32_t uid, euid, suid, fsuid;
 	uint32_t gid, egid, sgid, fsgid;
 	uint64_t cap_inheritable, cap_permitted, cap_effective, cap_bounding, cap_ambient;
@@ -33,9 +35,15 @@ void cred_put(struct cred *c);
 int cred_set_groups(struct cred *c, const uint32_t *groups, size_t n) MUST_CHECK; /* copies */
 bool cred_in_group(const struct cred *c, uint32_t gid);	 /* fsgid or supplementary */
 bool cred_in_egroup(const struct cred *c, uint32_t gid); /* egid or supplementary */
+/*
+ * Has c the capability over what belongs to user namespace u?  In its own by its sets; in those
+ * below too, and all of them in one that its user made there: user_namespaces(7).
+ */
+bool cred_ns_capable(const struct cred *c, const struct user_ns *u, int cap);
+/* … over what belongs to the whole sandbox. */
 static inline bool cred_capable(const struct cred *c, int cap)
 {
-	return c->cap_effective & CAP_BIT(cap);
+	return c->cap_effective & CAP_BIT(cap) && c->user_ns == &user_ns_top;
 }
 /* The capability rules of a change of user ids (capabilities(7), "Effect of user ID changes"). */
 void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old);

@@ -126,11 +126,8 @@ static int start_kernel(const struct boot_config *c, struct boot_error *be)
 
 	if (err)
 		return boot_fail(be, err, "starting platform %s: %s", c->platform, strerror(-err));
-	if ((err = kernel_init(platform, c->hostname)))
+	if ((err = kernel_init(platform, c->hostname, c->domainname)))
 		return boot_fail(be, err, "starting the kernel: %s", strerror(-err));
-	if (*c->domainname)
-		snprintf(kernel->uts->domainname, sizeof(kernel->uts->domainname), "%s",
-			 c->domainname);
 	kernel->strace = c->strace;
 	if ((err = strace_filter(c->strace_syscalls, &kernel->strace_filter, be)))
 		return err;

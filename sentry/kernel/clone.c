@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
@@ -121,11 +122,12 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	c->fs = flags & CLONE_FS ? fs_context_get(t->fs) : fs_context_dup(t->fs);
 	if (!c->fs)
 		return -ENOMEM;
-	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs)))
+	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs, c->cred->user_ns)))
 		return err;
-	c->uts = flags & CLONE_NEWUTS ? uts_ns_copy(t->uts) : uts_ns_get(t->uts);
-	if (!c->uts)
-		return -ENOMEM;
+	if (!(flags & CLONE_NEWUTS))
+		c->ns = ns_set_get(t->ns);
+	else if ((err = ns_set_unshare(t->ns, flags, c->cred, &c->ns)))
+		return err;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(c->comm, t->comm, sizeof(c->comm));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sentry/kernel/helper.h"
+#include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
@@ -205,7 +206,7 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	t->um = (struct umem){.mm = mm, .th = pt};
 	t->fds = fdtable_get(a->fds);
 	t->fs = fs_context_get(a->fs);
-	t->uts = uts_ns_get(kernel->uts);
+	t->ns = ns_set_get(kernel->ns);
 	t->cred = cred_get(a->cred);
 	t->no_new_privs = a->no_new_privs;
 	tg->oom_score_adj = tg->oom_score_adj_min = a->oom_score_adj;

@@ -52,7 +52,9 @@ struct fs_context {
 struct fs_context *fs_context_new(struct mnt_ns *ns, struct path root, struct path cwd,
 				  uint32_t umask); /* takes references */
 /* CLONE_NEWNS: a copy of the mount tree, and the same places in it.  Nobody shares fs. */
-int fs_context_new_mnt_ns(struct fs_context *fs) MUST_CHECK;
+int fs_context_new_mnt_ns(struct fs_context *fs, struct user_ns *owner) MUST_CHECK;
+/* setns(2): root and directory become the namespace's root.  Nobody shares fs; consumes ns. */
+void fs_context_enter(struct fs_context *fs, struct mnt_ns *ns);
 struct fs_context *fs_context_dup(struct fs_context *fs);
 struct fs_context *fs_context_get(struct fs_context *fs);
 void fs_context_put(struct fs_context *fs);

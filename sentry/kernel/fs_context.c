@@ -27,27 +27,41 @@ struct fs_context *fs_context_dup(struct fs_context *fs)
 	return copy;
 }
 
-int fs_context_new_mnt_ns(struct fs_context *fs)
+/* Consumes the references of what is new. */
+static void replace(struct fs_context *fs, struct mnt_ns *ns, struct path root, struct path cwd)
 {
-	struct mnt_ns *old = fs->mnt_ns, *ns;
-	struct path old_root = fs->root, old_cwd = fs->cwd;
-	struct path root = path_get(old_root), cwd = path_get(old_cwd);
-
-	int err = mnt_ns_copy(old, &root, &cwd, &ns);
-	if (err) {
-		path_put(root);
-		path_put(cwd);
-		return err;
-	}
 	mutex_lock(&fs->lock, &lc_fs);
+	struct mnt_ns *old_ns = fs->mnt_ns;
+	struct path old_root = fs->root, old_cwd = fs->cwd;
 	fs->mnt_ns = ns;
 	fs->root = root;
 	fs->cwd = cwd;
 	mutex_unlock(&fs->lock, &lc_fs);
 	path_put(old_root);
 	path_put(old_cwd);
-	mnt_ns_put(old);
+	mnt_ns_put(old_ns);
+}
+
+int fs_context_new_mnt_ns(struct fs_context *fs, struct user_ns *owner)
+{
+	struct path root = path_get(fs->root), cwd = path_get(fs->cwd);
+	struct mnt_ns *ns;
+
+	int err = mnt_ns_copy(fs->mnt_ns, owner, &root, &cwd, &ns);
+	if (err) {
+		path_put(root);
+		path_put(cwd);
+		return err;
+	}
+	replace(fs, ns, root, cwd);
 	return 0;
+}
+
+void fs_context_enter(struct fs_context *fs, struct mnt_ns *ns)
+{
+	struct path root = mnt_ns_root(ns);
+
+	replace(fs, ns, root, path_get(root));
 }
 
 struct fs_context *fs_context_get(struct fs_context *fs)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/run.h"
 
 struct helper_start {
@@ -75,7 +76,7 @@ int helper_start(struct task *t, void (*fn)(struct task *h, void *arg), void *ar
 	h->um = (struct umem){.mm = h->mm};
 	h->fds = fdtable_get(t->fds);
 	h->fs = fs_context_get(t->fs);
-	h->uts = uts_ns_get(t->uts);
+	h->ns = ns_set_get(t->ns);
 	h->cred = cred_get(t->cred);
 	h->no_new_privs = t->no_new_privs;
 	task_get(h); /* ours, to look at helper_slept */

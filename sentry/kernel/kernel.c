@@ -1,7 +1,10 @@
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/task.h"
 
@@ -19,7 +22,7 @@ static struct list_head *pid_bucket(int tid)
 	return &pid_hash[(unsigned)tid % PID_BUCKETS];
 }
 
-int kernel_init(struct platform *pf, const char *hostname)
+int kernel_init(struct platform *pf, const char *hostname, const char *domainname)
 {
 	cpu_set_t cpus;
 
@@ -29,10 +32,13 @@ int kernel_init(struct platform *pf, const char *hostname)
 	mutex_init(&the_kernel.tasks_lock);
 	list_init(&the_kernel.groups);
 	list_init(&the_kernel.containers);
-	the_kernel.uts = uts_ns_new();
-	if (!the_kernel.uts)
+	the_kernel.ns = ns_set_new();
+	if (!the_kernel.ns)
 		return -ENOMEM;
-	strncpy(the_kernel.uts->hostname, hostname, sizeof(the_kernel.uts->hostname) - 1);
+	struct uts_ns *uts = uts_ns_of(the_kernel.ns->of[NS_UTS]);
+	snprintf(uts->hostname, sizeof(uts->hostname), "%s", hostname);
+	if (*domainname)
+		snprintf(uts->domainname, sizeof(uts->domainname), "%s", domainname);
 	the_kernel.boot_time = time_realtime();
 	the_kernel.boot_boottime = time_boottime();
 	the_kernel.ncpus = 1;

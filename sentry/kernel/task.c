@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -133,7 +134,7 @@ void task_put(struct task *t)
 	sigqueue_flush(&t->pending);
 	fiber_fini(&t->fiber);
 	cred_put(t->cred);
-	uts_ns_put(t->uts);
+	ns_set_put(t->ns);
 	thread_group_put(t->tg);
 	free(t);
 }

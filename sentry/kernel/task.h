@@ -29,6 +29,7 @@
 #include "sentry/time/ktimer.h"
 #include "sentry/vfs/vfs.h"
 
+struct ns_set;
 struct task;
 struct tty;
 
@@ -44,16 +45,6 @@ struct container {
 	/* Called when init is a zombie, on init's fiber, without locks. */
 	void (*init_exited)(struct container *c, int wait_status);
 };
-
-/* What uname(2) says of the host: a namespace (uts.c).  Source: uts_namespaces(7). */
-struct uts_ns {
-	ref_t ref;
-	char hostname[65], domainname[65]; /* lc_tasks */
-};
-struct uts_ns *uts_ns_new(void);		       /* NULL: no memory */
-struct uts_ns *uts_ns_copy(const struct uts_ns *from); /* NULL: no memory */
-struct uts_ns *uts_ns_get(struct uts_ns *ns);
-void uts_ns_put(struct uts_ns *ns);
 
 enum task_state {
 	TASK_RUNNING,	      /* R: guest code, or a handler */
@@ -147,7 +138,7 @@ struct task {
 	struct mm *mm;		    /* own, reference; others: task_mm_get() */
 	struct fdtable *fds;	    /* own, reference; others: lc_tasks */
 	struct fs_context *fs;	    /* own, reference; others: lc_tasks */
-	struct uts_ns *uts;	    /* own, reference */
+	struct ns_set *ns;	    /* own, reference; others: task_ns_get() */
 	struct cred *cred;	    /* own; others: task_cred_get() */
 	char comm[16];		    /* lc_tasks */
 	_Atomic int state;	    /* enum task_state */
@@ -222,7 +213,7 @@ struct kernel {
 	struct mutex tasks_lock; /* lc_tasks */
 	struct list_head groups; /* thread_group.link: all that are not reaped */
 	struct list_head containers;
-	struct uts_ns *uts; /* of containers' first processes; reference */
+	struct ns_set *ns; /* of containers' first processes; reference */
 	_Atomic uint64_t nforks;
 	_Atomic int ntasks;
 	int64_t boot_time;	       /* CLOCK_REALTIME ns at start */
@@ -235,7 +226,8 @@ struct kernel {
 extern struct kernel *kernel; /* set once by kernel_init */
 
 /* ---- kernel (kernel.c, worker.c) ---- */
-int kernel_init(struct platform *pf, const char *hostname) MUST_CHECK;
+/* domainname: "" for none. */
+int kernel_init(struct platform *pf, const char *hostname, const char *domainname) MUST_CHECK;
 /* Starts the workers; returns at once.  Workers run until the process exits. */
 int kernel_start_workers(void) MUST_CHECK;
 /*
@@ -302,6 +294,15 @@ uint64_t task_rlimit(struct task *t, int resource); /* the soft limit */
 static inline bool task_capable(const struct task *t, int cap)
 {
 	return cred_capable(t->cred, cap);
+}
+/* … over what belongs to user namespace u; to the task's own. */
+static inline bool task_ns_capable(const struct task *t, const struct user_ns *u, int cap)
+{
+	return cred_ns_capable(t->cred, u, cap);
+}
+static inline bool task_own_capable(const struct task *t, int cap)
+{
+	return t->cred->cap_effective & CAP_BIT(cap);
 }
 /* A walk environment for dirfd and name.  Takes references: end it with walk_env_fini. */
 int task_walk_env(struct task *t, int dirfd, const char *name, struct walk_env *env) MUST_CHECK;

@@ -1,4 +1,4 @@
-/* Files without a name: the anonymous file system, its mount, and descriptors on it. */
+/* Files without a name: file systems of such, and descriptors on the anonymous one. */
 #include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -7,13 +7,57 @@
 
 #include "sentry/vfs/internal.h"
 
+/* ---- file systems that no name leads into ---- */
+
+static void pseudo_inode_free(struct inode *in)
+{
+	free(in);
+}
+
+static const struct inode_ops pseudo_root_ops = {.free = pseudo_inode_free};
+
+/* The super block is static and its mount is never put. */
+static void pseudo_super_free(struct super_block *sb)
+{
+	(void)sb;
+}
+
+static const struct super_ops pseudo_super_ops = {.free = pseudo_super_free};
+
+void pseudo_fs_init(struct pseudo_fs *fs, const char *fstype, uint64_t magic)
+{
+	struct inode *root = malloc(sizeof(*root));
+
+	super_init(&fs->sb, &pseudo_super_ops, fstype, magic);
+	fs->sb.no_dcache = fs->sb.pseudo = true;
+	if (!root)
+		return;
+	inode_init(root, &fs->sb, &pseudo_root_ops, 1, S_IFDIR | 0555, NULL);
+	if (!super_set_root(&fs->sb, root))
+		fs->mnt = mount_new(&fs->sb, fs->sb.root, 0, fstype);
+}
+
+int pseudo_fs_path(struct pseudo_fs *fs, struct inode *in, const char *name, struct path *out)
+{
+	struct dentry *d = fs->mnt ? dentry_alloc(&fs->sb, NULL, name, strlen(name)) : NULL;
+
+	if (!d) {
+		inode_put(in);
+		return -ENOMEM;
+	}
+	d->inode = in;
+	*out = (struct path){mount_get(fs->mnt), d};
+	return 0;
+}
+
+/* ---- the anonymous one ---- */
+
 struct anon_inode {
 	struct inode inode;
 	void (*free_priv)(void *priv);
 };
 
-static struct super_block anon_sb;
-static struct mount *anon_mount;
+static struct pseudo_fs anon_fs;
 static _Atomic uint64_t last_ino = 1;
 
 static void anon_inode_free(struct inode *in)
@@ -27,21 +71,13 @@ static void anon_inode_free(struct inode *in)
 
 static const struct inode_ops anon_inode_ops = {.free = anon_inode_free};
 
-/* The super block is static and its mount is never put. */
-static void anon_super_free(struct super_block *sb)
-{
-	(void)sb;
-}
-
-static const struct super_ops anon_super_ops = {.free = anon_super_free};
-
 static struct inode *inode_new(uint32_t mode, void *priv, void (*free_priv)(void *))
 {
 	struct anon_inode *a = malloc(sizeof(*a));
 
 	if (!a)
 		return NULL;
-	inode_init(&a->inode, &anon_sb, &anon_inode_ops, atomic_fetch_add(&last_ino, 1), mode,
+	inode_init(&a->inode, &anon_fs.sb, &anon_inode_ops, atomic_fetch_add(&last_ino, 1), mode,
 		   NULL);
 	a->inode.priv = priv;
 	a->free_priv = free_priv;
@@ -50,11 +86,7 @@ static struct inode *inode_new(uint32_t mode, void *priv, void (*free_priv)(void
 
 static void anon_init(void)
 {
-	super_init(&anon_sb, &anon_super_ops, "anon_inodefs", ANON_INODE_FS_MAGIC);
-	anon_sb.no_dcache = true;
-	struct inode *root = inode_new(S_IFDIR | 0555, NULL, NULL);
-	if (root && !super_set_root(&anon_sb, root))
-		anon_mount = mount_new(&anon_sb, anon_sb.root, 0, "anon_inodefs");
+	pseudo_fs_init(&anon_fs, "anon_inodefs", ANON_INODE_FS_MAGIC);
 }
 
 static bool anon_ready(void)
@@ -62,12 +94,7 @@ static bool anon_ready(void)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, anon_init);
-	return anon_mount != NULL;
-}
-
-bool dentry_is_anon(const struct dentry *d)
-{
-	return d->sb == &anon_sb;
+	return anon_fs.mnt != NULL;
 }
 
 struct inode *anon_inode_new(uint32_t mode, void *priv, void (*free_priv)(void *priv))
@@ -97,14 +124,12 @@ int file_new_anon(struct inode *in, const char *name, const struct file_ops *ops
 		return -ENOMEM;
 	}
 	format_name(full, sizeof(full), name, in->ino);
-	struct dentry *d = dentry_alloc(&anon_sb, NULL, full, strlen(full));
-	if (!d) {
-		inode_put(in);
-		return -ENOMEM;
-	}
-	d->inode = in;
-	struct file *f = file_new((struct path){anon_mount, d}, flags);
-	dentry_put(d);
+	struct path p;
+	int err = pseudo_fs_path(&anon_fs, in, full, &p);
+	if (err)
+		return err;
+	struct file *f = file_new(p, flags);
+	path_put(p);
 	if (!f)
 		return -ENOMEM;
 	f->ops = ops;

@@ -144,6 +144,3 @@ int walk_lookup_last(struct walk *w, struct dentry **out) MUST_CHECK;
 void flock_list_free(struct flock_list *l);
 /* All locks that belong to an open file description. */
 void flock_release_file(struct file *f);
-
-/* ---- anon.c ---- */
-bool dentry_is_anon(const struct dentry *d);

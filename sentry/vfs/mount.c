@@ -5,6 +5,7 @@
  * mounts under lc_dcache alone.  An attached mount refers to its parent and mount point, and the
  * tree refers to it; detaching breaks that circle.
  */
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -222,13 +223,30 @@ int mount_detach(struct mount *m, bool lazy)
 
 /* ---- namespaces ---- */
 
+static void mnt_ns_free(struct ns *header)
+{
+	struct mnt_ns *ns = container_of(header, struct mnt_ns, ns);
+	struct list_head gone = LIST_HEAD_INIT(gone);
+
+	mutex_lock(&mount_lock, &lc_mount);
+	mutex_lock(&dcache_lock, &lc_dcache);
+	mount_collect_locked(ns->root, &gone);
+	ns->root->ns = NULL;
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	mutex_unlock(&mount_lock, &lc_mount);
+	mount_put_gone(&gone); /* the root's own reference too */
+	free(ns);
+}
+
+const struct ns_type mnt_ns_type = {.name = "mnt", .flag = CLONE_NEWNS, .free = mnt_ns_free};
+
 struct mnt_ns *mnt_ns_new(struct mount *root)
 {
 	struct mnt_ns *ns = calloc(1, sizeof(*ns));
 
 	if (!ns)
 		return NULL;
-	ref_init(&ns->ref, 1);
+	ns_init(&ns->ns, &mnt_ns_type, 0, &user_ns_top);
 	ns->root = root;
 	mutex_lock(&mount_lock, &lc_mount);
 	set_ns(root, ns);
@@ -238,24 +256,13 @@ struct mnt_ns *mnt_ns_new(struct mount *root)
 
 struct mnt_ns *mnt_ns_get(struct mnt_ns *ns)
 {
-	ref_get(&ns->ref);
+	ns_get(&ns->ns);
 	return ns;
 }
 
 void mnt_ns_put(struct mnt_ns *ns)
 {
-	struct list_head gone = LIST_HEAD_INIT(gone);
-
-	if (!ns || !ref_put(&ns->ref))
-		return;
-	mutex_lock(&mount_lock, &lc_mount);
-	mutex_lock(&dcache_lock, &lc_dcache);
-	mount_collect_locked(ns->root, &gone);
-	ns->root->ns = NULL;
-	mutex_unlock(&dcache_lock, &lc_dcache);
-	mutex_unlock(&mount_lock, &lc_mount);
-	mount_put_gone(&gone); /* the root's own reference too */
-	free(ns);
+	ns_put(ns ? &ns->ns : NULL);
 }
 
 struct path mnt_ns_root(struct mnt_ns *ns)

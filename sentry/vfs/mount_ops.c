@@ -5,6 +5,7 @@
  * Checks and change are one step under lc_mount and lc_dcache.  Trees are walked, never recursed
  * into: their depth is the guest's.
  */
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -76,6 +77,17 @@ int mount_create(struct mnt_ns *ns, struct super_block *sb, struct path where, u
 	return err;
 }
 
+/*
+ * The mount namespace that a file of nsfs names; NULL: something else.  Mounted, the file pins the
+ * namespace: where that could be one that (indirectly) holds the mount, it would never go.
+ */
+static const struct ns *named_mnt_ns(const struct dentry *d)
+{
+	const struct ns *named = d->sb->magic == NSFS_MAGIC ? dentry_inode(d)->priv : NULL;
+
+	return named && named->type == &mnt_ns_type ? named : NULL;
+}
+
 /* A copy of src alone, below the copy of its parent if it has one. */
 static struct mount *copy_one(struct mount *src, struct dentry *root, bool top) REQUIRES(lc_mount)
 	REQUIRES(lc_dcache)
@@ -91,11 +103,11 @@ static struct mount *copy_one(struct mount *src, struct dentry *root, bool top) 
 }
 
 /*
- * Copies what is seen from `from` downwards: *out has no parent, and one reference.  After an
- * error *out is what there is so far, or NULL.
+ * Copies what is seen from `from` downwards, for a bind or a new namespace: *out has no parent, and
+ * one reference.  After an error *out is what there is so far, or NULL.
  */
-static int copy_tree(struct path from, bool recursive, struct mount **out) REQUIRES(lc_mount)
-	REQUIRES(lc_dcache)
+static int copy_tree(struct path from, bool recursive, bool new_ns, struct mount **out)
+	REQUIRES(lc_mount) REQUIRES(lc_dcache)
 {
 	struct mount *top = from.mnt;
 
@@ -106,7 +118,7 @@ static int copy_tree(struct path from, bool recursive, struct mount **out) REQUI
 		bool seen = m->parent == top ? dentry_is_ancestor(from.dentry, m->mountpoint)
 					     : m->parent->copy != NULL;
 		m->copy = NULL;
-		if (!seen)
+		if (!seen || (new_ns && named_mnt_ns(m->root)))
 			continue;
 		if (!mount_room(1))
 			return -ENOSPC;
@@ -116,17 +128,27 @@ static int copy_tree(struct path from, bool recursive, struct mount **out) REQUI
 	return 0;
 }
 
+/* Files of nsfs are bound to keep what they name, and are in nobody's tree before. */
+static bool may_bind(const struct mnt_ns *ns, struct path from)
+{
+	const struct ns *named = named_mnt_ns(from.dentry);
+
+	if (named && named->ino <= ns->ns.ino)
+		return false;
+	return from.mnt->ns == ns || from.mnt->sb->magic == NSFS_MAGIC;
+}
+
 int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recursive)
 {
 	struct list_head gone = LIST_HEAD_INIT(gone);
 	struct mount *m = NULL;
 
 	tree_lock();
-	int err = from.mnt->ns == ns ? check_place(ns, where, from.dentry) : -EINVAL;
+	int err = may_bind(ns, from) ? check_place(ns, where, from.dentry) : -EINVAL;
 	if (!err && !mount_room(1))
 		err = -ENOSPC;
 	if (!err)
-		err = copy_tree(from, recursive, &m);
+		err = copy_tree(from, recursive, false, &m);
 	if (!err) {
 		mount_link_locked(m, where.mnt, where.dentry);
 		mount_put(m); /* the tree's is left */
@@ -255,7 +277,8 @@ static void set_tree_ns(struct mount *top, struct mnt_ns *ns) REQUIRES(lc_mount)
 		m->ns = ns;
 }
 
-int mnt_ns_copy(struct mnt_ns *ns, struct path *root, struct path *cwd, struct mnt_ns **out)
+int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
+		struct mnt_ns **out)
 {
 	struct list_head gone = LIST_HEAD_INIT(gone);
 	struct mount *m = NULL, *old[2] = {NULL, NULL};
@@ -263,11 +286,10 @@ int mnt_ns_copy(struct mnt_ns *ns, struct path *root, struct path *cwd, struct m
 
 	if (!copy)
 		return -ENOMEM;
-	ref_init(&copy->ref, 1);
 	tree_lock();
 	int err = mount_room(1) ? 0 : -ENOSPC;
 	if (!err)
-		err = copy_tree((struct path){ns->root, ns->root->root}, true, &m);
+		err = copy_tree((struct path){ns->root, ns->root->root}, true, true, &m);
 	if (!err) {
 		follow_copy(root, ns, &old[0]);
 		follow_copy(cwd, ns, &old[1]);
@@ -280,9 +302,11 @@ int mnt_ns_copy(struct mnt_ns *ns, struct path *root, struct path *cwd, struct m
 	mount_put(old[0]);
 	mount_put(old[1]);
 	mount_put_gone(&gone);
-	if (err)
+	if (err) {
 		free(copy);
-	else
-		*out = copy;
-	return err;
+		return err;
+	}
+	ns_init(&copy->ns, &mnt_ns_type, 0, owner);
+	*out = copy;
+	return 0;
 }

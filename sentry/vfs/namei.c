@@ -425,7 +425,7 @@ ssize_t path_name(struct path p, struct path root, char *buf, size_t size, bool 
 		return -ENAMETOOLONG;
 	*end = '\0';
 	mutex_lock(&dcache_lock, &lc_dcache);
-	if (dentry_is_anon(p.dentry)) {
+	if (p.dentry->sb->pseudo && !p.mnt->parent) { /* not bound anywhere */
 		if (!prepend(&b, p.dentry->name, p.dentry->name_len))
 			err = -ENAMETOOLONG;
 	} else {

@@ -183,6 +183,7 @@ struct super_block {
 	bool no_dcache; /* entries are looked up each time (proc) */
 	bool layer;	/* part of a stacked file system (overlay), which sets this before the
 			   first lookup: its directories' locks are of the lc_layer_* classes */
+	bool pseudo;	/* struct pseudo_fs: a dentry's name is all there is */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	       /* statfs f_type */
 	void *priv;
@@ -231,9 +232,22 @@ struct mount {
 };
 
 struct mnt_ns {
-	ref_t ref;
+	struct ns ns;
 	struct mount *root;
 };
+
+/*
+ * A file system of files without names, which descriptors and magic links lead to; static, and
+ * there as long as the sandbox.
+ */
+struct pseudo_fs {
+	struct super_block sb;
+	struct mount *mnt; /* NULL: not made, or no memory */
+};
+void pseudo_fs_init(struct pseudo_fs *fs, const char *fstype, uint64_t magic);
+/* A path to the inode (consumes its reference), shown as `name`: new references.  -ENOMEM */
+int pseudo_fs_path(struct pseudo_fs *fs, struct inode *in, const char *name,
+		   struct path *out) MUST_CHECK;
 
 /* ---- objects (dentry.c, inode.c, super.c) ---- */
 void inode_init(struct inode *in, struct super_block *sb, const struct inode_ops *ops, uint64_t ino,
@@ -285,6 +299,7 @@ struct mount *mount_get(struct mount *m);
 void mount_put(struct mount *m);
 struct path path_get(struct path p);
 void path_put(struct path p);
+extern const struct ns_type mnt_ns_type;
 struct mnt_ns *mnt_ns_new(struct mount *root); /* consumes the reference to root; NULL: no memory */
 struct mnt_ns *mnt_ns_get(struct mnt_ns *ns);
 void mnt_ns_put(struct mnt_ns *ns);
@@ -314,9 +329,9 @@ int mount_umount(struct mnt_ns *ns, struct path p, bool lazy) MUST_CHECK;
 /* `root` becomes what is mounted at `new`, and moves itself to `put_old`. */
 int mount_pivot(struct mnt_ns *ns, struct path root, struct path new,
 		struct path put_old) MUST_CHECK;
-/* A copy of the whole tree, with a reference; the two paths, whose references are consumed, become
- * the same places in the copy. */
-int mnt_ns_copy(struct mnt_ns *ns, struct path *root, struct path *cwd,
+/* A copy of the whole tree, owned by `owner`, with a reference; the two paths, whose references are
+ * consumed, become the same places in the copy. */
+int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
 		struct mnt_ns **out) MUST_CHECK;
 
 /* What mount(2) can make of nothing; filled at start, ends with a NULL name. */

@@ -171,7 +171,7 @@ static void setup(void)
 	space.pf = &fake_platform;
 	space.task_size = limits.task_size;
 	sem_init(&kicks, 0, 0);
-	ck_assert_int_eq(kernel_init(&fake_platform, "test"), 0);
+	ck_assert_int_eq(kernel_init(&fake_platform, "test", ""), 0);
 	ck_assert_int_eq(ktimer_start_thread(), 0);
 	cred = cred_new_root();
 	struct session *s = session_new(1), *other = session_new(2);

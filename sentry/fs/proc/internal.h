@@ -18,11 +18,13 @@ int proc_may_look(struct inode *in, struct file *f, void *task);
 /* One line of /proc/PID/maps; a file's name as the calling task sees it. */
 void proc_put_map_line(struct text *out, const struct vma *v);
 void proc_put_file_name(struct text *out, struct file *f);
+/* Files of a task belong to its effective ids; of one that is not dumpable, to root: proc(5). */
+void proc_own_by_task(struct inode *in, struct task *t);
 /* The argument of every file of a task is a task reference. */
 void proc_task_free(void *task);
 
 /* Tables of the other files: fd.c, maps.c, mounts.c, smaps.c, status.c, tunables.c. */
-extern const struct synth_dir_ops proc_fd_ops, proc_fdinfo_ops;
+extern const struct synth_dir_ops proc_fd_ops, proc_fdinfo_ops, proc_ns_ops;
 extern const struct synth_file_ops proc_maps_ops, proc_mem_ops, proc_statm_ops;
 extern const struct synth_file_ops proc_smaps_ops, proc_smaps_rollup_ops, proc_numa_maps_ops,
 	proc_pagemap_ops;

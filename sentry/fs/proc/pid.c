@@ -300,6 +300,7 @@ static const struct pid_entry {
 	{"mountinfo", 0444, &proc_mountinfo_ops, NULL, NULL, false},
 	{"mounts", 0444, &proc_mounts_ops, NULL, NULL, false},
 	{"net", 0555, NULL, &net_ops, NULL, false},
+	{"ns", 0511, NULL, &proc_ns_ops, NULL, false},
 	{"numa_maps", 0444, &proc_numa_maps_ops, NULL, NULL, false},
 	{"oom_adj", 0644, &proc_oom_adj_ops, NULL, NULL, false},
 	{"oom_score", 0444, &proc_oom_score_ops, NULL, NULL, false},
@@ -321,8 +322,7 @@ static const struct pid_entry {
 	{"wchan", 0444, &proc_wchan_ops, NULL, NULL, false},
 };
 
-/* Files of a task belong to its effective ids; of one that is not dumpable, to root: proc(5). */
-static void own_by_task(struct inode *in, struct task *t)
+void proc_own_by_task(struct inode *in, struct task *t)
 {
 	struct cred *c = task_cred_get(t);
 	struct mm *mm = task_mm_get(t);
@@ -342,7 +342,7 @@ static int entry_make(struct super_block *sb, const struct pid_entry *e, size_t 
 	if (!in)
 		return -ENOMEM;
 	synth_set_ino(in, (uint64_t)t->tid << 16 | (index + 1));
-	own_by_task(in, t);
+	proc_own_by_task(in, t);
 	*out = in;
 	return 0;
 }
@@ -427,7 +427,7 @@ static int make_dir(struct super_block *sb, const char *name, struct thread_grou
 	if (!*out)
 		return -ENOMEM;
 	synth_set_ino(*out, (uint64_t)id << 16 | (in_group ? 0xffff : 0));
-	own_by_task(*out, t);
+	proc_own_by_task(*out, t);
 	return 0;
 }
 

@@ -7,6 +7,8 @@
 
 #include "sentry/fs/notify/inotify.h"
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
 
@@ -21,9 +23,9 @@ static int show_constant(struct text *out, void *arg)
 static char *name_of(void *arg)
 {
 	struct task *t = task_current();
-	struct uts_ns *ns = t ? t->uts : kernel->uts;
+	struct uts_ns *uts = uts_ns_of((t ? t->ns : kernel->ns)->of[NS_UTS]);
 
-	return arg ? ns->domainname : ns->hostname;
+	return arg ? uts->domainname : uts->hostname;
 }
 
 static int show_name(struct text *out, void *arg)

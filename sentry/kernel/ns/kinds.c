@@ -1,0 +1,81 @@
+/* The kinds of namespaces: where a task has its one, and who may enter another. */
+#include <errno.h>
+#include <linux/capability.h>
+
+#include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/uts.h"
+#include "sentry/kernel/task.h"
+
+/* Privileged over the namespace, and in the user namespace that the task will be in. */
+static bool may_enter(const struct ns_change *ch, const struct ns *ns)
+{
+	return task_ns_capable(ch->t, ns->owner, CAP_SYS_ADMIN) &&
+	       cred_ns_capable(ch->cred, ch->cred->user_ns, CAP_SYS_ADMIN);
+}
+
+static struct ns *slot_of_task(struct task *t, enum ns_slot slot)
+{
+	struct ns_set *s = task_ns_get(t);
+	struct ns *ns = s ? ns_get(s->of[slot]) : NULL;
+
+	ns_set_put(s);
+	return ns;
+}
+
+static int enter_slot(struct ns_change *ch, struct ns *ns, enum ns_slot slot)
+{
+	if (!may_enter(ch, ns))
+		return -EPERM;
+	ns_set_replace(ch->set, slot, ns_get(ns));
+	return 0;
+}
+
+static struct ns *user_of_task(struct task *t)
+{
+	struct cred *c = task_cred_get(t);
+	struct ns *ns = ns_get(&c->user_ns->ns);
+
+	cred_put(c);
+	return ns;
+}
+
+static struct ns *mnt_of_task(struct task *t)
+{
+	struct fs_context *fs = task_fs_get(t);
+
+	if (!fs)
+		return NULL;
+	mutex_lock(&fs->lock, &lc_fs);
+	struct ns *ns = ns_get(&fs->mnt_ns->ns);
+	mutex_unlock(&fs->lock, &lc_fs);
+	fs_context_put(fs);
+	return ns;
+}
+
+static int mnt_enter(struct ns_change *ch, struct ns *ns)
+{
+	if (!may_enter(ch, ns) || !cred_ns_capable(ch->cred, ch->cred->user_ns, CAP_SYS_CHROOT))
+		return -EPERM;
+	if (ref_read(&ch->t->fs->ref) > 1)
+		return -EINVAL;
+	ns_put(ch->mnt);
+	ch->mnt = ns_get(ns);
+	return 0;
+}
+
+static struct ns *uts_of_task(struct task *t)
+{
+	return slot_of_task(t, NS_UTS);
+}
+
+static int uts_enter(struct ns_change *ch, struct ns *ns)
+{
+	return enter_slot(ch, ns, NS_UTS);
+}
+
+const struct ns_kind ns_kinds[] = {
+	{&user_ns_type, "user", user_of_task, NULL},
+	{&mnt_ns_type, "mnt", mnt_of_task, mnt_enter},
+	{&uts_ns_type, "uts", uts_of_task, uts_enter},
+};
+const size_t ns_kind_count = ARRAY_SIZE(ns_kinds);
