@@ -100,6 +100,8 @@ enum p_memop_kind {
 	P_MEMOP_RESIZE,	 /* mremap(addr, len, new_len, 0): in place, shrink or grow */
 	P_MEMOP_ADVISE,	 /* madvise(addr, len, flags) */
 	P_MEMOP_WAKE,	 /* futex(addr, FUTEX_WAKE [|PRIVATE: flags], len) */
+	P_MEMOP_CLEAR,	 /* memset(addr, 0, len), of what the guest may write; else -EFAULT */
+	P_MEMOP_RESET,	 /* nothing is mapped but vDSO and vvar; only where can_reset() says so */
 };
 
 struct p_memop {
@@ -226,6 +228,13 @@ struct platform_ops {
 	/* ---- memory ---- */
 	/* Runs a batch on a stopped thread of the address space; returns 0, or the first error. */
 	int (*mem)(struct p_thread *th, struct p_memop *ops, size_t n);
+	/*
+	 * Whether P_MEMOP_RESET may begin a batch of th's: it is the only thread that its address
+	 * space ever had, and what a fresh address space has is still there.  Extended state, too,
+	 * is then as in a fresh one.  A reset that fails leaves a process that has to die.
+	 * NULL: never.
+	 */
+	bool (*can_reset)(struct p_thread *th);
 	/* Copies; return the bytes done, short when a page is missing (then maybe 0), or -ESRCH.
 	 * `th` may be NULL (another task's memory); when given and stopped at a system call whose
 	 * marshalled bytes cover the range, those are used. */

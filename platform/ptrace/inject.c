@@ -186,6 +186,21 @@ static int map(struct p_thread *th, const struct p_memop *op, long *ret)
 	return err;
 }
 
+/* Of what the guest may write: the host's process_vm_writev(2) does not go further either. */
+static int clear(struct p_thread *th, const struct p_memop *op)
+{
+	static const uint8_t zeros[4096];
+	uint64_t done = 0;
+
+	while (done < op->len) {
+		size_t n = MIN(op->len - done, sizeof(zeros));
+		if (platform_ptrace.copy_out(th->as, th, op->addr + done, zeros, n) != (ssize_t)n)
+			return -EFAULT;
+		done += n;
+	}
+	return 0;
+}
+
 static bool in_range(uint64_t addr, uint64_t len)
 {
 	return addr < PT_TASK_SIZE && len <= PT_TASK_SIZE - addr;
@@ -218,6 +233,10 @@ static int one_op(struct p_thread *th, struct p_memop *op, long *ret)
 	case P_MEMOP_WAKE:
 		return pt_call(th, SYS_futex, op->addr, (uint64_t)(FUTEX_WAKE | op->flags), op->len,
 			       0, 0, 0, ret);
+	case P_MEMOP_CLEAR:
+		return clear(th, op);
+	case P_MEMOP_RESET:
+		break; /* there is no can_reset */
 	}
 	return -EINVAL;
 }

@@ -139,7 +139,8 @@ void vdso_before_op(struct p_thread *th, const struct p_memop *m)
 	const struct p_limits *lim = &th->as->pf->limits;
 	uint64_t end = lim->vdso_base + lim->vdso_len;
 
-	if (!lim->vdso_base || m->kind == P_MEMOP_WAKE || m->kind == P_MEMOP_ADVISE)
+	if (!lim->vdso_base || m->kind == P_MEMOP_WAKE || m->kind == P_MEMOP_ADVISE ||
+	    m->kind == P_MEMOP_CLEAR || m->kind == P_MEMOP_RESET)
 		return;
 	if ((m->addr < end && m->addr + m->len > lim->vvar_base) ||
 	    (m->kind == P_MEMOP_MOVE && m->new_addr < end &&

@@ -115,7 +115,7 @@ int command_send_fds(struct p_aspace *as, const int *fds, int n)
 {
 	union {
 		struct cmsghdr align;
-		char buf[CMSG_SPACE(2 * sizeof(int))];
+		char buf[CMSG_SPACE(ST_OP_FDS_MAX * sizeof(int))];
 	} control = {0};
 	char byte = 0;
 	struct iovec iov = {&byte, 1};
@@ -146,9 +146,37 @@ static uint64_t host_prot(int prot)
 	return (uint64_t)(prot & PROT_WRITE ? prot | PROT_READ : prot);
 }
 
-/* Translates one operation; -EINVAL when it is not one, or leaves the guest's range. */
-static int encode(struct st_op *o, const struct p_memop *m)
+/* The madvise values of the filter; others would be the process's death. */
+static bool advice_allowed(int advice)
 {
+	switch (advice) {
+	case MADV_NORMAL:
+	case MADV_RANDOM:
+	case MADV_SEQUENTIAL:
+	case MADV_WILLNEED:
+	case MADV_DONTNEED:
+	case MADV_FREE:
+	case MADV_DONTFORK:
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
+	case MADV_WIPEONFORK:
+	case MADV_KEEPONFORK:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
+		return true;
+	}
+	return false;
+}
+
+/* Translates one operation; -EINVAL when it is not one, or leaves the guest's range. */
+static int encode(const struct p_limits *lim, struct st_op *o, const struct p_memop *m)
+{
+	uint64_t kept = lim->vdso_len ? lim->vvar_base : ST_TASK_SIZE;
+
 	*o = (struct st_op){.ret = -ECANCELED, .arg = {m->addr, m->len}};
 	if (!range_ok(m->addr, m->len))
 		return -EINVAL;
@@ -186,6 +214,15 @@ static int encode(struct st_op *o, const struct p_memop *m)
 	case P_MEMOP_ADVISE:
 		o->nr = SYS_madvise;
 		o->arg[2] = (uint64_t)m->flags;
+		return advice_allowed(m->flags) ? 0 : -EINVAL;
+	case P_MEMOP_CLEAR:
+		o->flags = ST_OP_CLEAR;
+		return 0;
+	case P_MEMOP_RESET:
+		o->flags = ST_OP_RESET;
+		o->arg[0] = kept;
+		o->arg[1] = ST_VDSO_END;
+		o->arg[2] = lim->vdso_len ? ST_TASK_SIZE - ST_VDSO_END : 0;
 		return 0;
 	case P_MEMOP_WAKE:
 		o->nr = SYS_futex;
@@ -214,60 +251,79 @@ static long decode(const struct p_memop *m, int64_t ret)
 	}
 }
 
-/* The madvise values of the filter; others would be the process's death. */
-static bool advice_allowed(int advice)
+/* Operations that go to the stub together, and the descriptors that they use. */
+struct chunk {
+	struct p_memop *ops;
+	size_t n;
+	int fds[ST_OP_FDS_MAX];
+	int nfds;
+};
+
+/* Its number among the chunk's descriptors; -1: no room for one more. */
+static int chunk_fd(struct chunk *c, int fd)
 {
-	switch (advice) {
-	case MADV_NORMAL:
-	case MADV_RANDOM:
-	case MADV_SEQUENTIAL:
-	case MADV_WILLNEED:
-	case MADV_DONTNEED:
-	case MADV_FREE:
-	case MADV_DONTFORK:
-	case MADV_HUGEPAGE:
-	case MADV_NOHUGEPAGE:
-	case MADV_DONTDUMP:
-	case MADV_DODUMP:
-	case MADV_WIPEONFORK:
-	case MADV_KEEPONFORK:
-	case MADV_COLD:
-	case MADV_PAGEOUT:
-	case MADV_POPULATE_READ:
-	case MADV_POPULATE_WRITE:
-		return true;
-	}
-	return false;
+	for (int i = 0; i < c->nfds; i++)
+		if (c->fds[i] == fd)
+			return i;
+	if (c->nfds == ST_OP_FDS_MAX)
+		return -1;
+	c->fds[c->nfds] = fd;
+	return c->nfds++;
 }
 
-/* Runs ops[0..n), of which those with a descriptor all use `fd`.  Returns how many succeeded, and
- * in *err the first failure or 0. */
-static size_t run_chunk(struct p_thread *th, struct p_memop *ops, size_t n, int fd, int *err)
+/* Takes as many of the operations as go together; *err: why the next one is none. */
+static void chunk_fill(struct p_thread *th, struct chunk *c, size_t n, int *err)
+{
+	const struct p_limits *lim = &th->as->pf->limits;
+
+	while (c->n < ST_OPS_MAX && c->n < n) {
+		const struct p_memop *m = &c->ops[c->n];
+		struct st_op *o = &th->ps->ops[c->n];
+		int fd = 0;
+		if (m->kind == P_MEMOP_MAP && m->fd >= 0 && (fd = chunk_fd(c, m->fd)) < 0)
+			return;
+		if ((*err = encode(lim, o, m)))
+			return;
+		if (o->flags & ST_OP_FD)
+			o->arg[4] = (uint64_t)fd;
+		c->n++;
+	}
+}
+
+static long chunk_send(struct p_thread *th, const struct chunk *c)
 {
 	struct st_pageset *ps = th->ps;
 	struct p_aspace *as = th->as;
 	long r;
 
-	ps->nops = (uint32_t)n;
+	ps->nops = (uint32_t)c->n;
 	ps->ops_done = 0;
-	ps->recv_fd = fd >= 0;
-	if (fd >= 0) {
-		mutex_lock(&as->cmd_lock, &lc_aspace);
-		ps->ctl_fd = as->guest_ctl;
-		r = command_send_fds(as, &fd, 1);
-		if (r == 0)
-			r = command_run(th, ST_CMD_OPS);
-		mutex_unlock(&as->cmd_lock, &lc_aspace);
-	} else {
+	ps->nfds = (uint32_t)c->nfds;
+	if (!c->nfds)
+		return command_run(th, ST_CMD_OPS);
+	mutex_lock(&as->cmd_lock, &lc_aspace);
+	ps->ctl_fd = as->guest_ctl;
+	r = command_send_fds(as, c->fds, c->nfds);
+	if (r == 0)
 		r = command_run(th, ST_CMD_OPS);
-	}
+	mutex_unlock(&as->cmd_lock, &lc_aspace);
+	return r;
+}
+
+/* Returns how many succeeded, and in *err the first failure or 0. */
+static size_t chunk_run(struct p_thread *th, struct chunk *c, int *err)
+{
+	struct st_pageset *ps = th->ps;
+	struct p_memop *ops = c->ops;
+	long r = chunk_send(th, c);
+
 	if (r < 0) {
 		*err = r > -4096 ? (int)r : -EFAULT;
 		ops[0].ret = *err;
 		return 0;
 	}
 	uint32_t done = __atomic_load_n(&ps->ops_done, __ATOMIC_RELAXED);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < c->n; i++) {
 		if (i >= done) {
 			*err = -EFAULT;
 			ops[i].ret = *err;
@@ -279,7 +335,7 @@ static size_t run_chunk(struct p_thread *th, struct p_memop *ops, size_t n, int 
 			return i;
 		}
 	}
-	return n;
+	return c->n;
 }
 
 int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
@@ -293,33 +349,18 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 		vdso_before_op(th, &ops[i]);
 	}
 	while (done < n && !err) {
-		int fd = -1;
-		size_t len = 0;
-		while (len < ST_OPS_MAX && done + len < n) {
-			const struct p_memop *m = &ops[done + len];
-			bool has_fd = m->kind == P_MEMOP_MAP && m->fd >= 0;
-			if (has_fd && fd >= 0 && m->fd != fd)
-				break;
-			int e = encode(&th->ps->ops[len], m);
-			if (!e && m->kind == P_MEMOP_ADVISE && !advice_allowed(m->flags))
-				e = -EINVAL;
-			if (e) {
-				err = e;
-				break;
-			}
-			if (has_fd)
-				fd = m->fd;
-			len++;
-		}
-		int bad = err;
-		err = 0;
-		if (len)
-			done += run_chunk(th, ops + done, len, fd, &err);
+		struct chunk c = {.ops = ops + done};
+		int bad = 0;
+		chunk_fill(th, &c, n - done, &bad);
+		if (c.n)
+			done += chunk_run(th, &c, &err);
 		if (!err && bad) {
 			ops[done].ret = bad;
 			err = bad;
 		}
 	}
+	if (n && ops[0].kind == P_MEMOP_RESET && ops[0].ret == 0 && !err)
+		err = thread_was_reset(th);
 	return err;
 }
 

@@ -313,6 +313,11 @@ bool patch_not_begun(const struct p_aspace *as, uint64_t rip);
 void patch_original_place(const struct p_aspace *as, struct arch_regs *r);
 void patch_withdraw(struct p_thread *th); /* platform.h: show_original */
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);
+void patch_reset(struct p_aspace *as); /* no call site is left */
+
+/* reset.c: platform.h, can_reset; and what follows on the operation. */
+bool systrap_can_reset(struct p_thread *th);
+int thread_was_reset(struct p_thread *th);
 
 /* aspace.c */
 int kit_make(struct kit *k);
@@ -349,6 +354,7 @@ int xstate_learn(struct systrap *pf, struct p_thread *th);
 int thread_xstate_get(struct p_thread *th, void *buf, size_t size);
 int thread_xstate_set(struct p_thread *th, const void *buf, size_t size);
 int thread_xstate_reset(struct p_thread *th);
+int thread_xstate_init(struct p_thread *th); /* the same, where nobody looks before it runs */
 /* Also above the guest's addresses. */
 ssize_t aspace_write_raw(struct p_aspace *as, uint64_t addr, const void *bytes, size_t n);
 ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src, size_t n);

@@ -124,11 +124,14 @@ enum st_kind {
 
 struct st_op {
 	int32_t nr;	/* host system call */
-	uint32_t flags; /* ST_OP_FD: args[4] is the descriptor received for this command */
+	uint32_t flags; /* ST_OP_* */
 	uint64_t arg[6];
 	int64_t ret; /* stub */
 };
-#define ST_OP_FD 1u
+#define ST_OP_FD 1u	/* arg[4] counts the descriptors received for this command from 0 */
+#define ST_OP_CLEAR 2u	/* no call: zeroes arg[1] bytes at arg[0] */
+#define ST_OP_RESET 4u	/* no call: unmaps [0, arg[0]) and arg[2] bytes at arg[1] */
+#define ST_OP_FDS_MAX 4 /* a command */
 #define ST_OPS_MAX 128
 
 struct st_event {
@@ -183,7 +186,7 @@ struct st_pageset {
 	uint32_t nops;
 	uint64_t nonce;
 	uint64_t arg[4];
-	uint32_t recv_fd; /* ST_CMD_OPS: receive a descriptor first, close it last */
+	uint32_t nfds; /* ST_CMD_OPS: how many descriptors to receive first, and to close last */
 	uint32_t pad2;
 	uint64_t self;	    /* this page set's address: what GS must hold for a fast call */
 	uint64_t stack_top; /* of the alternate stack */

@@ -68,7 +68,7 @@ static int protect(struct p_thread *th, uint64_t addr, uint64_t len, int prot)
 	ps->ops[0] =
 		(struct st_op){.nr = SYS_mprotect, .arg = {start, end - start, (uint64_t)prot}};
 	ps->nops = 1;
-	ps->recv_fd = 0;
+	ps->nfds = 0;
 	long r = command_run(th, ST_CMD_OPS);
 	return r < 0 ? (int)r : (int)ps->ops[0].ret;
 }
@@ -247,6 +247,13 @@ void patch_original_place(const struct p_aspace *as, struct arch_regs *r)
 	for (int p = 0; p < forms[s->form].nplaces; p++)
 		if (off == forms[s->form].tramp[p])
 			r->rip = s->addr + forms[s->form].site[p];
+}
+
+void patch_reset(struct p_aspace *as)
+{
+	as->nsites = 0;
+	memset(as->counts, 0, sizeof(as->counts));
+	atomic_store(&as->no_patching, false);
 }
 
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent)

@@ -230,6 +230,7 @@ const struct platform_ops platform_systrap = {
 	.lent_mask = thread_lent_mask,
 	.resume_direct = thread_resume_direct,
 	.show_original = patch_withdraw,
+	.can_reset = systrap_can_reset,
 	.mem = thread_mem,
 	.copy_in = aspace_copy_in,
 	.copy_out = aspace_copy_out,

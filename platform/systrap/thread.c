@@ -242,7 +242,7 @@ static int block_map(struct p_thread *parent, unsigned index, int fd)
 		.arg = {sets, ST_SETS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, 0, 0}};
 	ps->ops[2] = (struct st_op){.nr = SYS_madvise, .arg = {sets, ST_SETS_LEN, MADV_DONTFORK}};
 	ps->nops = 3;
-	ps->recv_fd = 1;
+	ps->nfds = 1;
 	ps->ctl_fd = as->guest_ctl;
 	long r = command_send_fds(as, &fd, 1);
 	if (!r)

@@ -117,7 +117,7 @@ static int take_listener(struct systrap *pf)
 	ioctl(pf->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	ps->ops[0] = (struct st_op){.nr = SYS_close, .arg = {(uint64_t)nr}};
 	ps->nops = 1;
-	ps->recv_fd = 0;
+	ps->nfds = 0;
 	long r = command_run(pf->zygote_thread, ST_CMD_OPS);
 	return r < 0 ? (int)r : (int)ps->ops[0].ret;
 }

@@ -161,3 +161,13 @@ void cred_limit_exec_gain(struct cred *new, const struct cred *old)
 	new->cap_permitted &= old->cap_permitted | new->cap_ambient;
 	new->cap_effective &= new->cap_permitted;
 }
+
+bool cred_same_after_exec(const struct cred *new, const struct cred *old)
+{
+	return new->user_ns == old->user_ns &&new->uid == old->uid &&new->euid ==
+	       old->euid &&new->suid == old->suid &&new->fsuid == old->fsuid &&new->gid ==
+	       old->gid &&new->egid == old->egid &&new->sgid == old->sgid &&new->fsgid ==
+	       old->fsgid &&new->cap_inheritable == old->cap_inheritable &&new->cap_permitted ==
+	       old->cap_permitted &&new->cap_effective == old->cap_effective &&new->cap_bounding ==
+	       old->cap_bounding &&new->cap_ambient == old->cap_ambient;
+}

@@ -51,5 +51,7 @@ void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old);
 void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old);
 /* The rules of execve(2) for a file without file capabilities. */
 void cred_fix_caps_for_exec(struct cred *new, const struct cred *old);
+/* After it: may the new program do what the old one might, and no more? */
+bool cred_same_after_exec(const struct cred *new, const struct cred *old);
 /* After it, when the task has no_new_privs: execve may not add to the permitted capabilities. */
 void cred_limit_exec_gain(struct cred *new, const struct cred *old);

@@ -1,6 +1,8 @@
 /*
- * execve(2).  The new program is loaded into a fresh address space while the old one is whole, so
- * every failure of loading is an error that the caller sees; only then do the siblings die.
+ * execve(2), in one of two ways.  A program that may do and read the same as the old one, which has
+ * no other threads, takes over its host process: as in Linux, the old one is past saving when the
+ * new one's maps fail.  Any other is loaded into a fresh address space while the old one is whole,
+ * so that every failure is an error which the caller sees; only then do the siblings die.
  */
 #include <errno.h>
 #include <string.h>
@@ -76,6 +78,18 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 	mm_put(old_mm);
 }
 
+/* The same for an address space that took over the host process. */
+static void switch_view(struct task *t, struct mm *mm)
+{
+	struct mm *old = t->mm;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	t->mm = mm;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	t->um = (struct umem){.mm = mm, .th = t->pt};
+	mm_put(old);
+}
+
 static void set_exe(struct mm *mm, struct file *exe)
 {
 	mutex_lock(&mm->lock, &lc_mm);
@@ -105,66 +119,127 @@ static void start_registers(struct task *t, const struct loader_result *r)
 	regs->orig_rax = ~0ULL;
 }
 
-int task_exec(struct task *t, const struct exec_args *a)
-{
+/* An execution under way. */
+struct exec {
 	struct loader_program prog;
 	struct loader_result res;
+	struct cred *cred;
+	struct mm *mm;
+	struct p_thread *pt; /* of a fresh host process */
+};
+
+#define MAY_READ 4 /* of path_permission */
+
+static bool readable(const struct file *f, const struct cred *cred)
+{
+	return !f || !path_permission(f->path, MAY_READ, cred);
+}
+
+/* What the old program could do by pretending to be the new one: platform/systrap/reset.c. */
+static bool may_take_over(struct task *t, const struct exec *x)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	bool alone = t->tg->nthreads == 1;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return alone && !task_is_traced(t) && cred_same_after_exec(x->cred, t->cred) &&
+	       readable(x->prog.file, t->cred) && readable(x->prog.interp, t->cred) &&
+	       mm_renewable(t->mm, t->pt);
+}
+
+static int load_fresh(struct task *t, struct exec *x)
+{
+	int err = mm_create(t->k->pf, &x->mm, &x->pt);
+
+	if (err)
+		return err;
+	set_mm_rlimits(x->mm, t->tg->rlimit);
+	return loader_load(&x->prog, x->mm, x->pt, x->cred, false, &x->res);
+}
+
+/* -EBUSY: somebody looks at the old program's memory, and nothing was done. */
+static int load_here(struct task *t, struct exec *x)
+{
+	task_release_user(t, false);
+	int err = mm_renew(t->mm, t->pt, &x->mm);
+	if (err)
+		return err;
+	set_mm_rlimits(x->mm, t->tg->rlimit);
+	err = loader_load(&x->prog, x->mm, t->pt, x->cred, false, &x->res);
+	if (err)
+		signal_group_exit(t->tg, SIGSEGV); /* as in Linux: there is nothing to go back to */
+	return err;
+}
+
+static int load(struct task *t, struct exec *x)
+{
+	bool here = may_take_over(t, x);
+	int err = here ? 0 : load_fresh(t, x);
+
+	if (err)
+		return err;
+	helpers_stop(t);
+	if ((err = task_unshare_fds(t)) || (err = kill_siblings(t)))
+		goto fail;
+	if (here && (err = load_here(t, x)) == -EBUSY)
+		err = load_fresh(t, x);
+	return err;
+fail:
+	if (!here)
+		file_put(x->res.exe);
+	return err;
+}
+
+int task_exec(struct task *t, const struct exec_args *a)
+{
+	struct exec x = {0};
 	struct walk_env env;
-	struct p_thread *pt = NULL;
-	struct mm *mm = NULL;
-	struct cred *cred = NULL;
 	int old_tid = t->tid;
 
 	int err = task_walk_env(t, -100 /* AT_FDCWD */, "", &env);
 	if (err)
 		return err;
-	err = loader_prepare(&env, a, task_rlimit(t, RLIMIT_STACK), &prog);
+	err = loader_prepare(&env, a, task_rlimit(t, RLIMIT_STACK), &x.prog);
 	walk_env_fini(&env);
 	if (err)
 		return err;
-	if (!(cred = cred_dup(t->cred))) {
+	if (!(x.cred = cred_dup(t->cred))) {
 		err = -ENOMEM;
 		goto out;
 	}
-	cred_fix_caps_for_exec(cred, t->cred);
+	cred_fix_caps_for_exec(x.cred, t->cred);
 	if (t->no_new_privs)
-		cred_limit_exec_gain(cred, t->cred);
-	if ((err = mm_create(t->k->pf, &mm, &pt)))
+		cred_limit_exec_gain(x.cred, t->cred);
+	if ((err = load(t, &x)))
 		goto out;
-	set_mm_rlimits(mm, t->tg->rlimit);
-	if ((err = loader_load(&prog, mm, pt, cred, false, &res)))
-		goto out;
-	helpers_stop(t);
-	if ((err = task_unshare_fds(t)) || (err = kill_siblings(t))) {
-		file_put(res.exe);
-		goto out;
-	}
 
 	/* Nothing fails from here on. */
-	set_exe(mm, res.exe);
-	mm->thp_disabled = t->mm->thp_disabled;
-	switch_memory(t, mm, pt);
-	mm = NULL;
-	pt = NULL;
+	set_exe(x.mm, x.res.exe);
+	x.mm->thp_disabled = t->mm->thp_disabled;
+	if (x.pt)
+		switch_memory(t, x.mm, x.pt);
+	else
+		switch_view(t, x.mm);
+	x.mm = NULL;
+	x.pt = NULL;
 	signal_exec(t);
 	t->sud_on = false;
 	fdtable_exec(t->fds);
-	task_set_cred(t, cred);
-	cred = NULL;
+	task_set_cred(t, x.cred);
+	x.cred = NULL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	memcpy(t->comm, res.comm, sizeof(t->comm));
+	memcpy(t->comm, x.res.comm, sizeof(t->comm));
 	t->tg->did_exec = true;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	atomic_store(&t->mm->dumpable, 1);
 	task_vfork_done(t);
-	start_registers(t, &res);
+	start_registers(t, &x.res);
 	ptrace_exec(t, old_tid);
 out:
-	if (pt)
-		t->k->pf->ops->thread_destroy(pt);
-	mm_put(mm);
-	cred_put(cred);
-	loader_program_fini(&prog);
+	if (x.pt)
+		t->k->pf->ops->thread_destroy(x.pt);
+	mm_put(x.mm);
+	cred_put(x.cred);
+	loader_program_fini(&x.prog);
 	return err;
 }
 

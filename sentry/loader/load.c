@@ -26,6 +26,7 @@ struct batch {
 	struct zero_range {
 		uint64_t addr, len;
 		bool must;    /* writable: a failure counts */
+		size_t map;   /* whose end it is */
 		size_t nmaps; /* how many maps were there when it was noted */
 	} * zeros;
 	size_t nzeros;
@@ -69,6 +70,7 @@ static int batch_image(struct batch *b, const struct elf_image *img, uint64_t bi
 		int err = elf_segment_layout(&img->segments[i], bias, &lay);
 		if (err)
 			return err;
+		size_t map = b->n;
 		batch_map(b, &lay.file, file);
 		batch_map(b, &lay.anon, NULL);
 		if (lay.zero_len)
@@ -76,6 +78,7 @@ static int batch_image(struct batch *b, const struct elf_image *img, uint64_t bi
 				(struct zero_range){.addr = lay.zero_addr,
 						    .len = lay.zero_len,
 						    .must = img->segments[i].prot & PROT_WRITE,
+						    .map = map,
 						    .nmaps = b->n};
 	}
 	return 0;
@@ -150,16 +153,28 @@ static bool is_covered(const struct batch *b, const struct zero_range *z)
 	return false;
 }
 
-static int clear_data_ends(const struct batch *b, struct mm *mm, struct p_thread *th)
+/* Maps all, and clears the ends of data: most of them in the same batch. */
+static int map_batch(struct batch *b, struct mm *mm, struct p_thread *th)
 {
 	const struct umem um = {.mm = mm, .th = th};
+	size_t left = 0;
 
 	for (size_t i = 0; i < b->nzeros; i++) {
-		const struct zero_range *z = &b->zeros[i];
-		if (!is_covered(b, z) && clear_out(&um, UADDR(z->addr), z->len) && z->must)
-			return -EFAULT;
+		struct zero_range *z = &b->zeros[i];
+		if (is_covered(b, z))
+			continue;
+		if (z->must) {
+			b->maps[z->map].clear_addr = z->addr;
+			b->maps[z->map].clear_len = z->len;
+		} else {
+			b->zeros[left++] = *z;
+		}
 	}
-	return 0;
+	int err = mm_map_many(mm, th, b->maps, b->n, NULL);
+	for (size_t i = 0; !err && i < left; i++)
+		if (clear_out(&um, UADDR(b->zeros[i].addr), b->zeros[i].len))
+			continue; /* not writable, and Linux does not mind either */
+	return err;
 }
 
 /*
@@ -215,8 +230,7 @@ static int load_images(struct loader_program *prog, struct mm *mm, struct p_thre
 		if (err)
 			return err;
 	}
-	err = mm_map_many(mm, th, b->maps, b->n, NULL);
-	return err ? err : clear_data_ends(b, mm, th);
+	return map_batch(b, mm, th);
 }
 
 /* Linux's kbasename() into the 16 bytes of a task's name. */

@@ -17,7 +17,7 @@ static size_t write_host_mem(struct mm *mm, uint64_t addr, const void *src, size
 {
 	char name[32];
 
-	if (host_proc_fd() < 0)
+	if (host_proc_fd() < 0 || atomic_load(&mm->gone))
 		return 0;
 	snprintf(name, sizeof(name), "%d/mem", (int)mm->pf->ops->host_pid(mm->as));
 	int fd = openat(host_proc_fd(), name, O_RDWR | O_CLOEXEC);

@@ -89,7 +89,8 @@ static struct mm *mm_alloc(struct platform *pf)
 	return mm;
 }
 
-int mm_create(struct platform *pf, struct mm **out, struct p_thread **th)
+/* One without memory yet: its host process is to come. */
+static int mm_new(struct platform *pf, struct mm **out)
 {
 	struct mm *mm = mm_alloc(pf);
 	if (!mm)
@@ -98,8 +99,6 @@ int mm_create(struct platform *pf, struct mm **out, struct p_thread **th)
 	int err = vma_reserve(mm, 4);
 	if (!err && getrandom(mm->seed, sizeof(mm->seed), 0) != (ssize_t)sizeof(mm->seed))
 		err = -EAGAIN;
-	if (!err)
-		err = pf->ops->aspace_create(pf, &mm->as, th);
 	if (err) {
 		mm_put(mm);
 		return err;
@@ -108,6 +107,42 @@ int mm_create(struct platform *pf, struct mm **out, struct p_thread **th)
 	add_special(mm, lim->vvar_base, lim->vvar_len, PROT_READ, "[vvar]");
 	add_special(mm, lim->vdso_base, lim->vdso_len, PROT_READ | PROT_EXEC, "[vdso]");
 	mm_layout(mm);
+	*out = mm;
+	return 0;
+}
+
+int mm_create(struct platform *pf, struct mm **out, struct p_thread **th)
+{
+	struct mm *mm;
+	int err = mm_new(pf, &mm);
+
+	if (!err && (err = pf->ops->aspace_create(pf, &mm->as, th)))
+		mm_put(mm);
+	if (!err)
+		*out = mm;
+	return err;
+}
+
+bool mm_renewable(struct mm *old, struct p_thread *th)
+{
+	const struct platform_ops *ops = old->pf->ops;
+
+	return ref_read(&old->ref) == 1 && ops->can_reset && ops->can_reset(th);
+}
+
+int mm_renew(struct mm *old, struct p_thread *th, struct mm **out)
+{
+	struct mm *mm;
+
+	if (!mm_renewable(old, th))
+		return -EBUSY;
+	int err = mm_new(old->pf, &mm);
+	if (err)
+		return err;
+	mm->as = old->pf->ops->aspace_get(old->as);
+	mm->reset_due = true;
+	/* Whoever still finds the old one sees nothing of the new program by it. */
+	atomic_store(&old->gone, true);
 	*out = mm;
 	return 0;
 }

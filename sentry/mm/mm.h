@@ -68,6 +68,8 @@ struct mm {
 	ref_t ref;
 	struct platform *pf;
 	struct p_aspace *as;
+	_Atomic bool gone;     /* its host process is the next program's: mm_renew */
+	bool reset_due;	       /* … which still has the memory of the one before; map_lock */
 	struct mutex map_lock; /* lc_mm_map */
 	struct mutex lock;     /* lc_mm */
 	struct rb_root vmas;
@@ -100,6 +102,13 @@ struct mm {
 
 /* A fresh address space with one stopped thread (returned in *th); vDSO listed. */
 int mm_create(struct platform *pf, struct mm **out, struct p_thread **th) MUST_CHECK;
+/*
+ * execve(2) in place: a fresh address space in the host process of `old`, which nobody else uses.
+ * The first maps empty it; when they fail, the process has to die.  -EBUSY: it cannot be emptied,
+ * and nothing was done.  mm_renewable says so before.
+ */
+bool mm_renewable(struct mm *old, struct p_thread *th);
+int mm_renew(struct mm *old, struct p_thread *th, struct mm **out) MUST_CHECK;
 /* fork(2): copies the tree while the host process forks.  *child_th is stopped, as parent. */
 int mm_fork(struct mm *parent, struct p_thread *th, struct mm **out,
 	    struct p_thread **child_th) MUST_CHECK;
@@ -115,6 +124,8 @@ struct mm_map_args {
 	struct file *file;  /* borrowed; NULL: anonymous */
 	uint64_t off;
 	const char *name; /* static string or NULL */
+	/* Bytes that are zeroed when all of a batch is mapped; len 0: none. */
+	uint64_t clear_addr, clear_len;
 	bool lock_exempt; /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind */
 };
 

@@ -309,24 +309,40 @@ static void undo(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t en
 		return; /* the process is dead, or had nothing there */
 }
 
+/* After the maps: returns how many operations there are now. */
+static size_t add_clears(const struct mm_map_args *a, size_t n, struct p_memop *ops, size_t nops)
+{
+	for (size_t i = 0; i < n; i++)
+		if (a[i].clear_len)
+			ops[nops++] = (struct p_memop){.kind = P_MEMOP_CLEAR,
+						       .addr = a[i].clear_addr,
+						       .len = a[i].clear_len,
+						       .fd = -1};
+	return nops;
+}
+
 static int map_locked(struct mm *mm, struct p_thread *th, const struct mm_map_args *a,
 		      struct plan *plans, struct p_memop *ops, size_t n, struct vma **dead)
 {
 	/* Twice: what fails on the host is cut out again. */
 	int err = vma_reserve(mm, 2 * PLAN_NODES * n);
-	size_t placed = 0;
+	size_t placed = 0, before = 0;
 
+	if (mm->reset_due)
+		ops[before++] = (struct p_memop){.kind = P_MEMOP_RESET, .fd = -1};
+	struct p_memop *maps = ops + before;
 	while (!err && placed < n && !(err = plan_place(mm, &a[placed], &plans[placed]))) {
-		ops[placed] = plan_op(&plans[placed]);
+		maps[placed] = plan_op(&plans[placed]);
 		plan_commit(mm, &plans[placed], dead);
 		placed++;
 	}
 	size_t good = 0;
 	if (!err) {
-		err = mm_run(mm, th, ops, n);
+		mm->reset_due = false;
+		err = mm_run(mm, th, ops, add_clears(a, n, ops, before + n));
 		if (!err)
 			return 0;
-		while (good < n && ops[good].ret >= 0)
+		while (good < n && maps[good].ret >= 0)
 			good++;
 	}
 	/* Earlier maps that were not run, or failed, must not stay in the tree. */
@@ -339,7 +355,8 @@ int mm_map_many(struct mm *mm, struct p_thread *th, const struct mm_map_args *a,
 		uint64_t *out)
 {
 	CLEANUP_FREE struct plan *plans = calloc(n, sizeof(*plans));
-	CLEANUP_FREE struct p_memop *ops = calloc(n, sizeof(*ops));
+	/* A reset before, a clear a map behind. */
+	CLEANUP_FREE struct p_memop *ops = calloc(2 * n + 1, sizeof(*ops));
 	struct vma *dead = NULL;
 	int err = plans && ops ? 0 : -ENOMEM;
 

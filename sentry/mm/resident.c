@@ -15,7 +15,7 @@ static int open_host_proc(struct mm *mm, const char *file)
 {
 	char name[32];
 
-	if (host_proc_fd() < 0)
+	if (host_proc_fd() < 0 || atomic_load(&mm->gone))
 		return -1;
 	snprintf(name, sizeof(name), "%d/%s", (int)mm->pf->ops->host_pid(mm->as), file);
 	return openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);

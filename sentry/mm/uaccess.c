@@ -20,6 +20,9 @@ static bool range_ok(const struct umem *um, uint64_t addr, size_t n)
 static size_t copy_once(const struct umem *um, void *buf, uint64_t addr, size_t n, bool out)
 {
 	const struct platform_ops *ops = um->mm->pf->ops;
+
+	if (atomic_load_explicit(&um->mm->gone, memory_order_relaxed))
+		return 0;
 	ssize_t done = out ? ops->copy_out(um->mm->as, um->th, addr, buf, n)
 			   : ops->copy_in(um->mm->as, um->th, buf, addr, n);
 

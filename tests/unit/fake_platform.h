@@ -100,7 +100,11 @@ static long fake_perform(const struct p_memop *op)
 	case P_MEMOP_ADVISE:
 		ret = madvise(addr, op->len, op->flags);
 		break;
+	case P_MEMOP_CLEAR:
+		memset(addr, 0, op->len);
+		break;
 	case P_MEMOP_WAKE:
+	case P_MEMOP_RESET:
 		break;
 	}
 	return ret < 0 || r == MAP_FAILED ? -errno : 0;

@@ -124,7 +124,7 @@ static long receive_fds(long ctl, int32_t *fds, uint32_t n)
 	struct {
 		uint64_t len;
 		int32_t level, type;
-		int32_t fd[4];
+		int32_t fd[ST_OP_FDS_MAX];
 	} control = {0};
 	char byte;
 	struct {
@@ -155,27 +155,44 @@ static long receive_fds(long ctl, int32_t *fds, uint32_t n)
 	return 0;
 }
 
+static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t *fds)
+{
+	uint64_t arg4 =
+		op->flags & ST_OP_FD ? (uint64_t)fds[op->arg[4] % ST_OP_FDS_MAX] : op->arg[4];
+
+	if (op->flags & ST_OP_CLEAR)
+		return stub_clear(op->arg[0], op->arg[1]) ? -EFAULT : 0;
+	if (op->flags & ST_OP_RESET) {
+		long r = stub_rseq_leave(ps);
+		if (!r)
+			r = STUB_CALL(SYS_munmap, 0, op->arg[0], 0, 0, 0, 0);
+		if (!r && op->arg[2])
+			r = STUB_CALL(SYS_munmap, op->arg[1], op->arg[2], 0, 0, 0, 0);
+		return r;
+	}
+	return STUB_CALL(op->nr, op->arg[0], op->arg[1], op->arg[2], op->arg[3], arg4, op->arg[5]);
+}
+
 static long run_ops(struct st_pageset *ps)
 {
-	uint32_t n = ps->nops;
-	int32_t fd = -1;
+	uint32_t n = ps->nops, nfds = ps->nfds;
+	int32_t fds[ST_OP_FDS_MAX];
 	long r = 0;
 
 	ps->ops_done = 0;
-	if (ps->recv_fd && (r = receive_fds(ps->ctl_fd, &fd, 1)) < 0)
+	if (nfds > ST_OP_FDS_MAX)
+		return -EINVAL;
+	if (nfds && (r = receive_fds(ps->ctl_fd, fds, nfds)) < 0)
 		return r;
 	for (uint32_t i = 0; i < n && i < ST_OPS_MAX; i++) {
 		struct st_op *op = &ps->ops[i];
-		uint64_t fd_arg = op->flags & ST_OP_FD ? (uint64_t)fd : op->arg[4];
-		r = STUB_CALL(op->nr, op->arg[0], op->arg[1], op->arg[2], op->arg[3], fd_arg,
-			      op->arg[5]);
-		op->ret = r;
+		op->ret = r = run_op(ps, op, fds);
 		ps->ops_done = i + 1;
 		if (r < 0 && r > -4096)
 			break;
 	}
-	if (fd >= 0)
-		STUB_CALL(SYS_close, fd, 0, 0, 0, 0, 0);
+	for (uint32_t i = 0; i < nfds; i++)
+		STUB_CALL(SYS_close, fds[i], 0, 0, 0, 0, 0);
 	return 0;
 }
 
@@ -186,6 +203,8 @@ static long run_ops(struct st_pageset *ps)
 static long run_fork(struct st_pageset *ps)
 {
 	uint64_t sets = ((uint64_t)ps & ~(ST_BLOCK_SIZE - 1)) + ST_SETS_OFF;
+	const uint64_t rseq = ps->rseq;
+	const uint32_t rseq_len = ps->rseq_len, rseq_sig = ps->rseq_sig;
 	long old_ctl = ps->ctl_fd;
 	int32_t fds[2];
 	long r = receive_fds(old_ctl, fds, 2);
@@ -200,6 +219,9 @@ static long run_fork(struct st_pageset *ps)
 		STUB_CALL(SYS_close, fds[0], 0, 0, 0, 0, 0);
 		STUB_CALL(SYS_close, old_ctl, 0, 0, 0, 0, 0);
 		ps->new_ctl = (uint32_t)fds[1];
+		ps->rseq = rseq; /* the host's clone has copied the registration */
+		ps->rseq_len = rseq_len;
+		ps->rseq_sig = rseq_sig;
 		return 0;
 	}
 	STUB_CALL(SYS_close, fds[0], 0, 0, 0, 0, 0);

@@ -179,13 +179,20 @@ static int rseq_call(struct st_pageset *ps, struct stub_sigcontext *mc)
 	return 1;
 }
 
+long stub_rseq_leave(struct st_pageset *ps)
+{
+	uint64_t at = ps->rseq;
+
+	ps->rseq = 0;
+	return at ? STUB_CALL(SYS_rseq, at, ps->rseq_len, 1 /* RSEQ_FLAG_UNREGISTER */,
+			      ps->rseq_sig, 0, 0)
+		  : 0;
+}
+
 void stub_before_exit(struct st_pageset *ps)
 {
 	ps->cpu_ns = clock_now(CLOCK_THREAD_CPUTIME_ID);
-	if (ps->rseq)
-		STUB_CALL(SYS_rseq, ps->rseq, ps->rseq_len, 1 /* RSEQ_FLAG_UNREGISTER */,
-			  ps->rseq_sig, 0, 0);
-	ps->rseq = 0;
+	stub_rseq_leave(ps);
 }
 
 int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *flags,

@@ -172,7 +172,7 @@ stub_access_fault:
 	mov	$-14, %rax
 	ret
 
-	.globl	stub_copy, stub_copy_insn, stub_copy_fault
+	.globl	stub_copy, stub_copy_insn, stub_copy_fault, stub_clear, stub_clear_insn
 stub_copy:
 	mov	%rdx, %rcx
 stub_copy_insn:
@@ -180,6 +180,12 @@ stub_copy_insn:
 stub_copy_fault:
 	mov	%rcx, %rax
 	ret
+stub_clear:
+	mov	%rsi, %rcx
+	xor	%eax, %eax
+stub_clear_insn:
+	rep stosb
+	jmp	stub_copy_fault
 
 	/*
 	 * long stub_vdso_call(fn, a, b, ps): where the vDSO was the guest may have put anything, so

@@ -41,7 +41,8 @@ static int handle_inside(int sig, struct stub_sigcontext *mc)
 		mc->rip = (uint64_t)stub_access_fault;
 		return 1;
 	}
-	if ((sig == SIGSEGV || sig == SIGBUS) && mc->rip == (uint64_t)stub_copy_insn) {
+	if ((sig == SIGSEGV || sig == SIGBUS) &&
+	    (mc->rip == (uint64_t)stub_copy_insn || mc->rip == (uint64_t)stub_clear_insn)) {
 		mc->rip = (uint64_t)stub_copy_fault;
 		return 1;
 	}

@@ -64,6 +64,9 @@ HIDDEN extern const char stub_access_begin[], stub_access_end[], stub_access_fau
 /* Copies n bytes; returns how many it could not, by way of stub_copy_fault. */
 HIDDEN long stub_copy(uint64_t dst, uint64_t src, uint64_t n);
 HIDDEN extern const char stub_copy_insn[], stub_copy_fault[];
+/* Zeroes n bytes; returns how many it could not, by way of stub_copy_fault. */
+HIDDEN long stub_clear(uint64_t dst, uint64_t n);
+HIDDEN extern const char stub_clear_insn[];
 /* fn(a, b, NULL), a function of the vDSO, or -EFAULT by way of stub_vdso_fault. */
 HIDDEN long stub_vdso_call(uint64_t fn, uint64_t a, void *b, struct st_pageset *ps);
 HIDDEN extern const char stub_vdso_fault[];
@@ -103,6 +106,8 @@ HIDDEN int stub_answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], 
 /* Guest code has called exit(2).  The host writes to the place registered for rseq until it is told
  * not to, and that is about to be somebody else's. */
 HIDDEN void stub_before_exit(struct st_pageset *ps);
+/* Ends the registration for rseq, if there is one: 0 or -errno. */
+HIDDEN long stub_rseq_leave(struct st_pageset *ps);
 
 #define STUB_CALL(nr, a, b, c, d, e, f) \
 	stub_syscall((long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f), (nr))
