@@ -12,6 +12,7 @@
 #include "sentry/mm/mm.h"
 #include "sentry/mm/uaccess.h"
 #include "sentry/vfs/file.h"
+#include "syscalls/remote_mm.h"
 #include "syscalls/syscalls.h"
 
 /* personality(2), READ_IMPLIES_EXEC: where the file system does not forbid it. */
@@ -89,6 +90,20 @@ long sys_msync(struct task *t, uint64_t addr, uint64_t len, int flags)
 long sys_brk(struct task *t, uint64_t brk)
 {
 	return (long)mm_brk(t->mm, t->pt, brk);
+}
+
+long sys_mseal(struct task *t, uint64_t addr, uint64_t len, uint64_t flags)
+{
+	return flags ? -EINVAL : mm_seal(t->mm, addr, len);
+}
+
+long sys_remap_file_pages(struct task *t, uint64_t addr, uint64_t len, uint64_t prot, uint64_t page,
+			  uint64_t flags)
+{
+	(void)flags; /* MAP_NONBLOCK would only keep pages from being brought in */
+	if (prot)
+		return -EINVAL;
+	return mm_remap_file(t->mm, t->pt, addr, len, page, task_capable(t, CAP_IPC_LOCK));
 }
 
 /* Pages a step of mincore: one byte each goes through a buffer. */
@@ -181,9 +196,12 @@ long sys_munlockall(struct task *t)
 
 /* ---- process_vm_readv, process_vm_writev ---- */
 
-/* *out: a reference to the other's memory. */
-static int remote_mm(struct task *t, int pid, struct mm **out)
+int remote_mm(struct task *t, int pid, struct mm **out)
 {
+	if (!pid) {
+		*out = mm_get(t->mm);
+		return 0;
+	}
 	mutex_lock(&t->k->tasks_lock, &lc_tasks);
 	struct task *other = task_lookup(pid);
 	if (other)

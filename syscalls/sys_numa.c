@@ -1,5 +1,6 @@
 /*
- * NUMA policies: get_mempolicy(2), set_mempolicy(2), mbind(2), set_mempolicy_home_node(2).  The
+ * NUMA policies: get_mempolicy(2), set_mempolicy(2), mbind(2), set_mempolicy_home_node(2), and the
+ * places of pages: move_pages(2), migrate_pages(2).  The
  * sandbox is a machine with one node, 0.  Policies are checked as Linux does, remembered and shown;
  * pages have only one place to be.
  */
@@ -8,6 +9,7 @@
 #include <linux/mempolicy.h>
 
 #include "sentry/vfs/file.h"
+#include "syscalls/remote_mm.h"
 #include "syscalls/syscalls.h"
 
 #ifndef MPOL_PREFERRED_MANY
@@ -208,4 +210,72 @@ long sys_set_mempolicy_home_node(struct task *t, uint64_t start, uint64_t len, u
 		return 0;
 	(void)!mm_for_each(t->mm, set_home_node, &h);
 	return h.result;
+}
+
+/* Pages have only one node to be on, so none is ever moved, nor fails to be. */
+long sys_migrate_pages(struct task *t, int pid, uint64_t maxnode, uaddr_t from, uaddr_t to)
+{
+	uint64_t old, new;
+	struct mm *mm;
+	int err = nodes_in(t, from, maxnode, &old);
+
+	if (!err)
+		err = nodes_in(t, to, maxnode, &new);
+	if (!err)
+		err = remote_mm(t, pid, &mm);
+	if (err)
+		return err;
+	mm_put(mm);
+	return new & ~NODES || !new ? -EINVAL : 0;
+}
+
+/* The node of the page at addr, or why there is none. */
+static int page_node(struct mm *mm, uint64_t addr)
+{
+	uint64_t bits;
+	struct vma v;
+
+	if (!mm_lookup(mm, addr, &v))
+		return -EFAULT;
+	file_put(v.file);
+	if (!mm_page_bits(mm, page_down(addr), &bits, 1) || !(bits & MM_PAGE_PRESENT))
+		return -ENOENT;
+	return 0;
+}
+
+static int move_page(struct task *t, struct mm *mm, uaddr_t page, uaddr_t node, uaddr_t status)
+{
+	uint64_t addr;
+	int to;
+
+	if (copy_in_val(&t->um, &addr, page))
+		return -EFAULT;
+	if (!uaddr_is_null(node)) {
+		if (copy_in_val(&t->um, &to, node))
+			return -EFAULT;
+		if (to < 0 || to >= (int)WORD_BITS || !(NODES >> to & 1))
+			return -ENODEV;
+	}
+	int at = page_node(mm, addr);
+	return copy_out_val(&t->um, status, &at) ? -EFAULT : 0;
+}
+
+long sys_move_pages(struct task *t, int pid, uint64_t n, uaddr_t pages, uaddr_t nodes,
+		    uaddr_t status, int flags)
+{
+	struct mm *mm;
+
+	if (flags & ~(MPOL_MF_MOVE | MPOL_MF_MOVE_ALL))
+		return -EINVAL;
+	if ((flags & MPOL_MF_MOVE_ALL) && !task_capable(t, CAP_SYS_NICE))
+		return -EPERM;
+	int err = remote_mm(t, pid, &mm);
+	if (err)
+		return err;
+	for (uint64_t i = 0; !err && i < n && !signal_pending(t); i++)
+		err = move_page(t, mm, uaddr_add(pages, i * sizeof(uint64_t)),
+				uaddr_is_null(nodes) ? nodes : uaddr_add(nodes, i * sizeof(int)),
+				uaddr_add(status, i * sizeof(int)));
+	mm_put(mm);
+	return err;
 }

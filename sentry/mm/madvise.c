@@ -70,9 +70,20 @@ static enum advice_kind advice_kind(int advice)
 	}
 }
 
+/* mseal(2): what may be written may be discarded, as can what somebody else keeps. */
+static bool sealed_against(const struct vma *v, int advice)
+{
+	if (!v->sealed || vma_is_shared(v) || v->prot & PROT_WRITE)
+		return false;
+	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE ||
+	       advice == MADV_DONTFORK || advice == MADV_WIPEONFORK;
+}
+
 /* What Linux refuses for one mapping. */
 static int advice_check(const struct vma *v, int advice)
 {
+	if (sealed_against(v, advice))
+		return -EPERM;
 	switch (advice) {
 	case MADV_DONTNEED:
 	case MADV_COLD:

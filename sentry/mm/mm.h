@@ -39,6 +39,7 @@ struct vma {
 	int prot;	  /* PROT_* */
 	int flags;	  /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
 	bool dontfork, wipeonfork, locked, may_write; /* may_write: mprotect(PROT_WRITE) allowed */
+	bool sealed;	   /* mseal(2): for good */
 	bool may_exec;	   /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
 	bool was_writable; /* private, of a file: Linux keeps such apart from the others */
 	struct file *file; /* reference; NULL: private anonymous.  Shared anonymous memory has an
@@ -158,6 +159,11 @@ int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags) MUST_CHECK;
 /* Pages of files count as resident: they are in somebody's page cache. */
 int mm_mincore(struct mm *mm, uint64_t addr, uint64_t len, uint8_t *vec) MUST_CHECK;
 int mm_lock_range(struct mm *mm, uint64_t addr, uint64_t len, bool on) MUST_CHECK;
+/* mseal(2): afterwards what would change or take away [addr, addr+len) fails with EPERM. */
+int mm_seal(struct mm *mm, uint64_t addr, uint64_t len) MUST_CHECK;
+/* remap_file_pages(2) as Linux emulates it: another part of the same shared file at this place. */
+int mm_remap_file(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len, uint64_t page,
+		  bool lock_exempt) MUST_CHECK;
 /* mlock(2)'s own rules about the limit: exempt with CAP_IPC_LOCK. */
 int mm_lock_allowed(struct mm *mm, uint64_t addr, uint64_t len, bool exempt) MUST_CHECK;
 /* mlockall(2), munlockall(2): current says whether today's mappings change, future the rest. */

@@ -238,6 +238,8 @@ static int plan_place(struct mm *mm, const struct mm_map_args *a, struct plan *p
 	p->end = p->start + len;
 	if (a->flags & MAP_FIXED_NOREPLACE && vma_find_overlap(mm, p->start, p->end))
 		return -EEXIST;
+	if (vma_any_sealed(mm, p->start, p->end))
+		return -EPERM;
 
 	int err = check_locked(mm, a, p, len);
 	if (err)
@@ -389,6 +391,8 @@ static int unmap_locked(struct mm *mm, struct p_thread *th, uint64_t start, uint
 {
 	if (!vma_find_overlap(mm, start, end))
 		return 0;
+	if (vma_any_sealed(mm, start, end))
+		return -EPERM;
 	size_t cuts = vma_cuts(mm, start, end);
 	/* A hole in the middle of a mapping makes two of one. */
 	if (cuts == 2 && mm->nvmas >= VMA_COUNT_MAX)

@@ -1,4 +1,5 @@
-/* mprotect(2), mlock(2) and their like: changes of what existing mappings are, not of where. */
+/* mprotect(2), mseal(2), mlock(2) and their like: changes of what existing mappings are, not of
+ * where. */
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -33,6 +34,8 @@ static int protect_reach(const struct mm *mm, uint64_t start, uint64_t end, int 
 	for (*stop = start; *stop < end; v = vma_next(v)) {
 		if (!v || v->start > *stop)
 			return -ENOMEM;
+		if (v->sealed)
+			return -EPERM;
 		if (!prot_allowed(v, prot))
 			return -EACCES;
 		uint64_t upto = MIN(v->end, end);
@@ -114,6 +117,46 @@ int mm_protect(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len, 
 		err = protect_locked(mm, th, addr, MIN(end, mm->task_size), prot, &dead);
 	if (!err && end > mm->task_size)
 		err = -ENOMEM;
+	mutex_unlock(&mm->map_lock, &lc_mm_map);
+	vma_release_list(dead);
+	return err;
+}
+
+/* ---- mseal ---- */
+
+static void set_sealed(struct vma *v, void *arg)
+{
+	(void)arg;
+	v->sealed = true;
+}
+
+static int seal_locked(struct mm *mm, uint64_t start, uint64_t end, struct vma **dead)
+{
+	if (vma_mapped_bytes(mm, start, end) != end - start)
+		return -ENOMEM;
+	if (mm->nvmas + vma_cuts(mm, start, end) > VMA_COUNT_MAX)
+		return -ENOMEM;
+	int err = vma_reserve(mm, 2);
+	if (err)
+		return err;
+	mutex_lock(&mm->lock, &lc_mm);
+	vma_change(mm, start, end, set_sealed, NULL, dead);
+	mutex_unlock(&mm->lock, &lc_mm);
+	return 0;
+}
+
+int mm_seal(struct mm *mm, uint64_t addr, uint64_t len)
+{
+	uint64_t end;
+	int err = mm_check_range(addr, len, -EINVAL, &end);
+
+	if (err || (len && end == addr))
+		return -EINVAL;
+	if (!len)
+		return 0;
+	struct vma *dead = NULL;
+	mutex_lock(&mm->map_lock, &lc_mm_map);
+	err = seal_locked(mm, addr, end, &dead);
 	mutex_unlock(&mm->map_lock, &lc_mm_map);
 	vma_release_list(dead);
 	return err;

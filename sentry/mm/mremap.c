@@ -186,8 +186,12 @@ static int remap_locked(struct mm *mm, struct p_thread *th, struct remap *r, str
 	/* Between the look-up of the descriptor and now, somebody else remapped. */
 	if (r->v->file != r->file)
 		return -EFAULT;
+	if (vma_any_sealed(mm, r->old, r->old + MAX(r->old_len, PAGE_SIZE)))
+		return -EPERM;
 	if (!r->old_len && !vma_is_shared(r->v))
 		return -EINVAL;
+	if (r->flags & MREMAP_FIXED && vma_any_sealed(mm, r->new_addr, r->new_addr + r->new_len))
+		return -EPERM;
 
 	if (!(r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && r->old_len >= r->new_len) {
 		r->new_addr = r->old;
@@ -217,6 +221,45 @@ static int remap_locked(struct mm *mm, struct p_thread *th, struct remap *r, str
 	if (!(r->flags & MREMAP_FIXED) && !(r->new_addr = vma_choose(mm, r->new_len, PAGE_SIZE)))
 		return -ENOMEM;
 	return move_to(mm, th, r, dead);
+}
+
+int mm_remap_file(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len, uint64_t page,
+		  bool lock_exempt)
+{
+	struct vma v;
+	uint64_t placed;
+
+	addr = page_down(addr);
+	len = page_down(len);
+	if (addr + len <= addr || page + (len >> PAGE_SHIFT) < page ||
+	    page + (len >> PAGE_SHIFT) > UINT64_MAX >> PAGE_SHIFT)
+		return -EINVAL;
+	if (!mm_lookup(mm, addr, &v))
+		return -EINVAL;
+	CLEANUP_FILE struct file *file = v.file;
+	if (!vma_is_shared(&v))
+		return -EINVAL;
+	/* The rest of the range must be the same file's, seen in the same way. */
+	for (uint64_t end = v.end; end < addr + len;) {
+		struct vma next;
+		if (!mm_lookup(mm, end, &next))
+			return -EINVAL;
+		file_put(next.file);
+		if (next.file != file || next.prot != v.prot || next.flags != v.flags)
+			return -EINVAL;
+		end = next.end;
+	}
+	const struct mm_map_args a = {
+		.addr = addr,
+		.len = len,
+		.prot = v.prot,
+		.flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE | (v.locked ? MAP_LOCKED : 0),
+		.file = file,
+		.off = page << PAGE_SHIFT,
+		.name = v.name,
+		.lock_exempt = lock_exempt,
+	};
+	return mm_map(mm, th, &a, &placed);
 }
 
 int mm_remap(struct mm *mm, struct p_thread *th, uint64_t old, uint64_t old_len, uint64_t new_len,

@@ -226,7 +226,7 @@ static bool alike(const struct vma *a, const struct vma *b)
 {
 	return a->end == b->start && a->prot == b->prot && a->flags == b->flags &&
 	       a->dontfork == b->dontfork && a->wipeonfork == b->wipeonfork &&
-	       a->locked == b->locked && a->may_write == b->may_write &&
+	       a->locked == b->locked && a->sealed == b->sealed && a->may_write == b->may_write &&
 	       a->may_exec == b->may_exec && a->was_writable == b->was_writable &&
 	       a->policy.mode == b->policy.mode && a->policy.nodes == b->policy.nodes &&
 	       a->file == b->file && a->name == b->name && a->off + (a->end - a->start) == b->off;
@@ -385,6 +385,14 @@ bool vma_range_free(const struct mm *mm, uint64_t start, uint64_t len)
 	const struct vma *v = vma_find(mm, start);
 
 	return !v || guarded_start(v) >= start + len;
+}
+
+bool vma_any_sealed(const struct mm *mm, uint64_t start, uint64_t end)
+{
+	for (const struct vma *v = vma_find(mm, start); v && v->start < end; v = vma_next(v))
+		if (v->sealed)
+			return true;
+	return false;
 }
 
 uint64_t vma_mapped_bytes(const struct mm *mm, uint64_t start, uint64_t end)

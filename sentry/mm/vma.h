@@ -106,6 +106,8 @@ uint64_t vma_gap_topdown(const struct mm *mm, uint64_t len, uint64_t align, uint
 			 uint64_t high);
 /* Is [start, start+len) free, guard gap of the mapping above included? */
 bool vma_range_free(const struct mm *mm, uint64_t start, uint64_t len);
+/* Does mseal(2) protect any of [start, end)? */
+bool vma_any_sealed(const struct mm *mm, uint64_t start, uint64_t end);
 /* Bytes of [start, end) that are mapped. */
 uint64_t vma_mapped_bytes(const struct mm *mm, uint64_t start, uint64_t end);
 /* Does the mapping count against RLIMIT_DATA (private, writable, not a stack)? */
