@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace/ptrace.h"
@@ -145,6 +146,7 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	c->mce_kill = t->mce_kill;
 	c->mempolicy = t->mempolicy;
 	c->cpu_affinity = t->cpu_affinity;
+	keys_clone(t, c, flags);
 	return sem_undo_clone(t, c, flags);
 }
 

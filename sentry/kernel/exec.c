@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "sentry/kernel/helper.h"
+#include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
@@ -226,6 +227,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	fdtable_exec(t->fds);
 	task_set_cred(t, x.cred);
 	x.cred = NULL;
+	keys_exec(t);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(t->comm, x.res.comm, sizeof(t->comm));
 	t->tg->did_exec = true;

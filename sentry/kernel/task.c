@@ -1,4 +1,5 @@
 /* Objects of the task tree: their making, references, and safe views for others. */
+#include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/task.h"
 
 #include <errno.h>
@@ -75,6 +76,7 @@ void thread_group_put(struct thread_group *tg)
 		return;
 	signal_thread_group_fini(tg);
 	posix_timers_free(tg->timers);
+	keys_group_free(tg);
 	sighand_put(tg->sighand);
 	session_put(tg->session);
 	struct container *c = tg->container;
@@ -130,6 +132,7 @@ void task_put(struct task *t)
 	if (!t || !ref_put(&t->ref))
 		return;
 	sem_undo_exit(t); /* of one that never ran */
+	keys_task_free(t);
 	seccomp_task_exit(t);
 	sigqueue_flush(&t->pending);
 	fiber_fini(&t->fiber);

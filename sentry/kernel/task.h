@@ -121,7 +121,14 @@ struct thread_group {
 	/* lc_tasks: /proc/PID/oom_score_adj, and how low one without CAP_SYS_RESOURCE may set it.
 	 */
 	int oom_score_adj, oom_score_adj_min;
-	unsigned coredump_filter; /* lc_tasks: which mappings a core file holds; core(5) */
+	struct key *process_keyring; /* reference or NULL; lc_keys */
+	unsigned coredump_filter;    /* lc_tasks: which mappings a core file holds; core(5) */
+};
+
+/* What add_key(2) and its like work on: keys/keys.h.  lc_keys. */
+struct task_keys {
+	struct key *thread, *session; /* keyrings, references; NULL: none */
+	int default_ring;	      /* KEY_REQKEY_DEFL_* */
 };
 
 struct task {
@@ -194,6 +201,7 @@ struct task {
 	int mce_kill;			/* own: PR_MCE_KILL_* */
 	struct mempolicy mempolicy;	/* own */
 	uint64_t cpu_affinity;
+	struct task_keys keys;
 
 	/* What it may call: seccomp/seccomp.h.  Changes under siglock. */
 	struct seccomp_filter *_Atomic seccomp; /* reference and use, or NULL */

@@ -50,6 +50,7 @@
 	X(lc_tty, "struct pty: line discipline and queues")                                        \
 	X(lc_futex, "priority-inheritance futexes: queues and owners")                             \
 	X(lc_tasks, "task tree: pids, parents, children, groups, sessions, tty owners, zombies")   \
+	X(lc_keys, "keys and keyrings, all of them")                                               \
 	X(lc_trace, "registers of a task in a ptrace-stop, while its tracer uses them (host I/O)") \
 	X(lc_signal, "struct thread_group: signal queues and actions, timers, stop state")         \
 	X(lc_timer, "timer heap")                                                                  \

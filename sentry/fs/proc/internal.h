@@ -23,7 +23,7 @@ void proc_own_by_task(struct inode *in, struct task *t);
 /* The argument of every file of a task is a task reference. */
 void proc_task_free(void *task);
 
-/* Tables of the other files: fd.c, maps.c, mounts.c, smaps.c, status.c, tunables.c. */
+/* Tables of the other files: fd.c, keys.c, maps.c, mounts.c, smaps.c, status.c, tunables.c. */
 extern const struct synth_dir_ops proc_fd_ops, proc_fdinfo_ops, proc_ns_ops;
 extern const struct synth_file_ops proc_maps_ops, proc_mem_ops, proc_statm_ops;
 extern const struct synth_file_ops proc_smaps_ops, proc_smaps_rollup_ops, proc_numa_maps_ops,
@@ -31,5 +31,6 @@ extern const struct synth_file_ops proc_smaps_ops, proc_smaps_rollup_ops, proc_n
 extern const struct synth_file_ops proc_oom_score_ops, proc_oom_adj_ops, proc_oom_score_adj_ops,
 	proc_coredump_filter_ops, proc_timerslack_ops, proc_wchan_ops, proc_cpuset_ops,
 	proc_schedstat_ops;
+extern const struct synth_file_ops proc_keys_ops, proc_key_users_ops;
 extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops;
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

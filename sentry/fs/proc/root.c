@@ -222,6 +222,8 @@ int proc_add_global(struct inode *root)
 		{"cpuinfo", 0444, &cpuinfo_ops, NULL},
 		{"devices", 0444, &devices_ops, NULL},
 		{"filesystems", 0444, &filesystems_ops, NULL},
+		{"key-users", 0444, &proc_key_users_ops, NULL},
+		{"keys", 0444, &proc_keys_ops, NULL},
 		{"loadavg", 0444, &loadavg_ops, NULL},
 		{"locks", 0444, &locks_ops, NULL},
 		{"meminfo", 0444, &meminfo_ops, NULL},

@@ -7,6 +7,7 @@
 
 #include "sentry/fs/notify/inotify.h"
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/run.h"
@@ -198,6 +199,13 @@ int proc_add_sys(struct inode *root)
 		{"max_user_watches", 0644, &limit_ops, &inotify_max_user_watches},
 		{NULL, 0, NULL, NULL},
 	};
+	const struct synth_table keys[] = {
+		{"maxbytes", 0644, &limit_ops, &key_max_bytes},
+		{"maxkeys", 0644, &limit_ops, &key_max_keys},
+		{"root_maxbytes", 0644, &limit_ops, &key_root_max_bytes},
+		{"root_maxkeys", 0644, &limit_ops, &key_root_max_keys},
+		{NULL, 0, NULL, NULL},
+	};
 	struct inode *fs;
 	int err;
 
@@ -209,6 +217,7 @@ int proc_add_sys(struct inode *root)
 	    (err = add_values(kern, "random", random_values, &random)) ||
 	    (err = synth_add_table(random, ids)) || (err = add_values(sys, "fs", fs_values, &fs)) ||
 	    (err = add_values(fs, "mqueue", mqueue_values, &dir)) ||
+	    (err = synth_add_dir(kern, "keys", 0555, &dir)) || (err = synth_add_table(dir, keys)) ||
 	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
 	    (err = synth_add_table(dir, inotify)) ||
 	    (err = add_values(sys, "vm", vm_values, &dir)) ||
