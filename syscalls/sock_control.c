@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/lib/cleanup.h"
 #include "syscalls/socket_util.h"
 
@@ -32,7 +33,7 @@ static bool may_claim(const struct task *t, const struct sock_ucred *u)
 {
 	const struct cred *c = t->cred;
 
-	if (u->pid != t->tg->tgid && !task_capable(t, CAP_SYS_ADMIN))
+	if (u->pid != pid_nr_own(t->tg->pid) && !task_capable(t, CAP_SYS_ADMIN))
 		return false;
 	if (u->uid != c->uid && u->uid != c->euid && u->uid != c->suid &&
 	    !task_capable(t, CAP_SETUID))
@@ -52,6 +53,12 @@ static int import_creds(struct task *t, const uint8_t *data, size_t len, struct 
 		return -EINVAL;
 	if (!may_claim(t, &u))
 		return -EPERM;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	const struct task *who = task_named(t, u.pid);
+	u.pid = who ? who->tid : 0;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	if (!u.pid)
+		return -ESRCH;
 	m->has_creds = true;
 	m->creds = u;
 	return 0;
@@ -127,6 +134,7 @@ static int export_creds(struct control_out *o, struct sock_msg *m)
 	}
 	memset(&c, 0, sizeof(c));
 	c.u = m->has_creds ? m->creds : (struct sock_ucred){0, 65534, 65534};
+	c.u.pid = pid_to_guest(o->t, c.u.pid);
 	if (o->left < len) {
 		m->out_flags |= MSG_CTRUNC;
 		len = o->left;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "sentry/lib/cleanup.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 #define NO_ID 0xffffffffU
@@ -298,10 +299,10 @@ static int cap_words(struct task *t, uaddr_t uheader, struct __user_cap_header_s
 
 static struct cred *cred_of(struct task *t, int pid)
 {
-	if (pid == 0 || pid == t->tid)
+	if (pid == 0)
 		return cred_get(t->cred);
 	mutex_lock(&t->k->tasks_lock, &lc_tasks);
-	struct task *other = task_lookup(pid);
+	struct task *other = task_named(t, pid);
 	struct cred *c = other && other->cred ? cred_get(other->cred) : NULL;
 	mutex_unlock(&t->k->tasks_lock, &lc_tasks);
 	return c;
@@ -351,7 +352,7 @@ long sys_capset(struct task *t, uaddr_t uheader, uaddr_t udata)
 		return err;
 	if (!words)
 		return -EINVAL;
-	if (h.pid != 0 && h.pid != t->tid)
+	if (h.pid != 0 && h.pid != pid_nr_own(t->pid))
 		return -EPERM;
 	if ((err = copy_in(&t->um, data, udata, (size_t)words * sizeof(data[0]))))
 		return err;

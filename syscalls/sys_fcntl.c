@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "syscalls/file_io.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 #define LINUX_F_DUPFD_QUERY 1027
@@ -161,7 +162,7 @@ static long lock_get(struct task *t, struct file *f, uaddr_t arg, bool ofd)
 		l.l_whence = SEEK_SET;
 		l.l_start = r.start;
 		l.l_len = r.end == INT64_MAX ? 0 : r.end - r.start + 1;
-		l.l_pid = pid;
+		l.l_pid = pid_to_guest(t, pid);
 	} else {
 		l.l_type = F_UNLCK;
 	}
@@ -178,6 +179,7 @@ static long set_owner(struct task *t, struct file *f, int kind, int id)
 		return -EINVAL;
 	if (!exists) {
 		mutex_lock(&t->k->tasks_lock, &lc_tasks);
+		id = pid_resolve(task_pid_ns(t), id);
 		if (kind == F_OWNER_TID)
 			exists = task_lookup(id);
 		else if (kind == F_OWNER_PID)
@@ -215,11 +217,13 @@ static long owner_cmd(struct task *t, struct file *f, unsigned cmd, uint64_t arg
 		return id < 0 ? set_owner(t, f, F_OWNER_PGRP, -id)
 			      : set_owner(t, f, F_OWNER_PID, id);
 	case F_GETOWN:
-		return f->owner_kind == F_OWNER_PGRP ? -f->owner_id : f->owner_id;
+		id = pid_to_guest(t, f->owner_id);
+		return f->owner_kind == F_OWNER_PGRP ? -id : id;
 	case F_SETOWN_EX:
 		return set_owner_ex(t, f, UADDR(arg));
 	case F_GETOWN_EX: {
-		struct f_owner_ex ex = {.type = (enum __pid_type)f->owner_kind, .pid = f->owner_id};
+		struct f_owner_ex ex = {.type = (enum __pid_type)f->owner_kind,
+					.pid = pid_to_guest(t, f->owner_id)};
 		return copy_out_val(&t->um, UADDR(arg), &ex);
 	}
 	case F_SETSIG:

@@ -13,6 +13,7 @@
 #include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/run.h"
 #include "sentry/time/clock.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 /* A wait in the host that was aborted for the sake of a signal. */
@@ -95,7 +96,7 @@ long sys_get_robust_list(struct task *t, int pid, uaddr_t head, uaddr_t len)
 	int err = 0;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *other = pid ? task_lookup(pid) : t;
+	struct task *other = pid ? task_named(t, pid) : t;
 	if (!other)
 		err = -ESRCH;
 	else if (other->tg != t->tg && !task_capable(t, 19 /* CAP_SYS_PTRACE */))

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 #define CLASS_OF(prio) ((prio) >> IOPRIO_CLASS_SHIFT & 7)
@@ -63,10 +64,10 @@ static int visit_many(struct task *t, int which, int who, const struct ioprio_qu
 	struct task *o;
 	int ret = -ESRCH;
 	uint32_t uid = who ? (uint32_t)who : t->cred->uid;
+	int pgid = who ? pid_resolve(task_pid_ns(t), who) : t->tg->pgid;
 
 	list_for_each (tg, &kernel->groups, link) {
-		if (tg->zombie ||
-		    (which == IOPRIO_WHO_PGRP && tg->pgid != (who ? who : t->tg->pgid)))
+		if (tg->zombie || (which == IOPRIO_WHO_PGRP && tg->pgid != pgid))
 			continue;
 		list_for_each (o, &tg->threads, thread_link) {
 			if (which == IOPRIO_WHO_USER && o->cred->uid != uid)
@@ -88,7 +89,7 @@ static long ioprio(struct task *t, int which, int who, const struct ioprio_query
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	if (which == IOPRIO_WHO_PROCESS) {
-		struct task *o = who ? task_lookup(who) : t;
+		struct task *o = who ? task_named(t, who) : t;
 		if (o)
 			ret = q->set ? visit(t, o, q) : o->ioprio;
 	} else {

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "sentry/kernel/task.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 /*
@@ -84,7 +85,7 @@ static long compare_tasks(struct task *t, struct task *a, struct task *b, int ki
 long sys_kcmp(struct task *t, int pid1, int pid2, int type, uint64_t idx1, uint64_t idx2)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *a = task_lookup(pid1), *b = task_lookup(pid2);
+	struct task *a = task_named(t, pid1), *b = task_named(t, pid2);
 	if (a && b) {
 		task_get(a);
 		task_get(b);

@@ -12,6 +12,7 @@
 #include "sentry/mm/mm.h"
 #include "sentry/mm/uaccess.h"
 #include "sentry/vfs/file.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/remote_mm.h"
 #include "syscalls/syscalls.h"
 
@@ -203,7 +204,7 @@ int remote_mm(struct task *t, int pid, struct mm **out)
 		return 0;
 	}
 	mutex_lock(&t->k->tasks_lock, &lc_tasks);
-	struct task *other = task_lookup(pid);
+	struct task *other = task_named(t, pid);
 	if (other)
 		task_get(other);
 	mutex_unlock(&t->k->tasks_lock, &lc_tasks);

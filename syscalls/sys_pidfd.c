@@ -6,6 +6,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/lib/cleanup.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 #ifndef PIDFD_NONBLOCK
@@ -13,16 +14,16 @@
 #endif
 
 /* The process with that number, a reference; -ESRCH none, -EINVAL (ENOENT later) a mere thread. */
-static int find_group(int pid, struct thread_group **out)
+static int find_group(struct task *t, int pid, struct thread_group **out)
 {
 	int err = 0;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct thread_group *tg = thread_group_lookup(pid);
+	struct thread_group *tg = thread_group_named(t, pid);
 	if (tg)
 		*out = thread_group_get(tg);
 	else
-		err = task_lookup(pid) ? -EINVAL : -ESRCH;
+		err = task_named(t, pid) ? -EINVAL : -ESRCH;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return err;
 }
@@ -34,7 +35,7 @@ long sys_pidfd_open(struct task *t, int pid, unsigned flags)
 
 	if (flags & ~(unsigned)PIDFD_NONBLOCK || pid <= 0)
 		return -EINVAL;
-	int err = find_group(pid, &tg);
+	int err = find_group(t, pid, &tg);
 	if (err)
 		return err;
 	err = pidfd_create(tg, flags, &f);

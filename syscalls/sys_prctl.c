@@ -7,6 +7,7 @@
 
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 #ifndef PR_SET_VMA
@@ -214,12 +215,12 @@ static long prctl_set_mm(struct task *t, uint64_t option, uint64_t addr, uint64_
 }
 
 /* Whom Yama lets attach: attaching goes by ptrace(2)'s own rules here. */
-static long prctl_set_ptracer(uint64_t pid)
+static long prctl_set_ptracer(struct task *t, uint64_t pid)
 {
 	if (pid == 0 || pid == UINT64_MAX)
 		return 0;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	bool found = pid <= INT32_MAX && task_lookup((int)pid);
+	bool found = pid <= INT32_MAX && task_named(t, (int)pid);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return found ? 0 : -EINVAL;
 }
@@ -325,7 +326,7 @@ long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4
 	case PR_SET_MM:
 		return prctl_set_mm(t, a2, a3, a4, a5);
 	case PR_SET_PTRACER:
-		return prctl_set_ptracer(a2);
+		return prctl_set_ptracer(t, a2);
 	case PR_SET_VMA:
 		/* Names of anonymous mappings: a kernel may be built without them. */
 		return -EINVAL;

@@ -9,6 +9,7 @@
 #include "sentry/kernel/run.h"
 #include "sentry/lib/cleanup.h"
 #include "syscalls/exec_strings.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 long sys_clone(struct task *t, uint64_t flags, uint64_t stack, uaddr_t parent_tid,
@@ -27,7 +28,7 @@ long sys_clone(struct task *t, uint64_t flags, uint64_t stack, uaddr_t parent_ti
 	/* Both would be stored at the same place. */
 	if ((flags & CLONE_PIDFD) && (flags & CLONE_PARENT_SETTID))
 		return -EINVAL;
-	return task_clone(t, &a);
+	return task_clone(t, &a, NULL);
 }
 
 /* The old flags but CLONE_DETACHED and the signal number (CLONE_NEWTIME took one of its bits), and
@@ -35,9 +36,19 @@ long sys_clone(struct task *t, uint64_t flags, uint64_t stack, uaddr_t parent_ti
 #define CLONE3_FLAGS \
 	((0xffffffffULL & ~(uint64_t)(CLONE_DETACHED | (CSIGNAL & ~0x80))) | 3ULL << 32)
 
+/* The wanted numbers of clone3.  Checked for size first, as Linux does. */
+static int copy_in_pids(struct task *t, const struct clone_args_k *a, struct pid_choice *pids)
+{
+	if (a->set_tid_size > PID_NS_LEVEL_MAX || !a->set_tid != !a->set_tid_size)
+		return -EINVAL;
+	pids->n = (unsigned)a->set_tid_size;
+	return copy_in(&t->um, pids->nr, UADDR(a->set_tid), pids->n * sizeof(pids->nr[0]));
+}
+
 long sys_clone3(struct task *t, uaddr_t args, uint64_t size)
 {
 	struct clone_args_k a;
+	struct pid_choice pids;
 
 	if (size < 64)
 		return -EINVAL;
@@ -57,18 +68,20 @@ long sys_clone3(struct task *t, uaddr_t args, uint64_t size)
 		return -EINVAL;
 	if ((a.flags & (CLONE_THREAD | CLONE_PARENT)) && a.exit_signal)
 		return -EINVAL;
-	return task_clone(t, &a);
+	int err = copy_in_pids(t, &a, &pids);
+	return err ? err : task_clone(t, &a, pids.n ? &pids : NULL);
 }
 
 long sys_fork(struct task *t)
 {
-	return task_clone(t, &(struct clone_args_k){.exit_signal = SIGCHLD});
+	return task_clone(t, &(struct clone_args_k){.exit_signal = SIGCHLD}, NULL);
 }
 
 long sys_vfork(struct task *t)
 {
 	return task_clone(
-		t, &(struct clone_args_k){.flags = CLONE_VFORK | CLONE_VM, .exit_signal = SIGCHLD});
+		t, &(struct clone_args_k){.flags = CLONE_VFORK | CLONE_VM, .exit_signal = SIGCHLD},
+		NULL);
 }
 
 static long do_exec(struct task *t, int dirfd, uaddr_t path, uaddr_t argv, uaddr_t envp, int flags)
@@ -151,18 +164,18 @@ long sys_waitid(struct task *t, int type, int id, uaddr_t info, int options, uad
 
 long sys_getpid(struct task *t)
 {
-	return t->tg->tgid;
+	return pid_nr_own(t->tg->pid);
 }
 
 long sys_gettid(struct task *t)
 {
-	return t->tid;
+	return pid_nr_own(t->pid);
 }
 
 long sys_getppid(struct task *t)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	int ppid = t->tg->parent ? t->tg->parent->tgid : 0;
+	int ppid = thread_group_ppid(t->tg);
 	/* Holds until reparent_children() says otherwise. */
 	if (t->k->pf->ops->set_parent)
 		t->k->pf->ops->set_parent(t->pt, (uint32_t)ppid);
@@ -179,9 +192,8 @@ long sys_setpgid(struct task *t, int pid, int pgid)
 	if (pgid < 0)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	tg = pid ? thread_group_lookup(pid) : t->tg;
-	if (!pgid && tg)
-		pgid = tg->tgid;
+	tg = pid ? thread_group_named(t, pid) : t->tg;
+	pgid = pgid ? pid_resolve(task_pid_ns(t), pgid) : tg ? tg->tgid : 0;
 	if (!tg || tg->zombie)
 		ret = -ESRCH;
 	else if (tg != t->tg && tg->parent != t->tg)
@@ -195,7 +207,7 @@ long sys_setpgid(struct task *t, int pid, int pgid)
 	else if (pgid != tg->tgid && !pgrp_exists_in_session(pgid, t->tg->session->sid))
 		ret = -EPERM;
 	else
-		tg->pgid = pgid;
+		thread_group_set_pgid(tg, pgid);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ret;
 }
@@ -203,8 +215,8 @@ long sys_setpgid(struct task *t, int pid, int pgid)
 long sys_getpgid(struct task *t, int pid)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *other = pid ? task_lookup(pid) : t;
-	long ret = other ? other->tg->pgid : -ESRCH;
+	struct task *other = pid ? task_named(t, pid) : t;
+	long ret = other ? pid_show(task_pid_ns(t), other->tg->pgid) : -ESRCH;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ret;
 }
@@ -217,8 +229,8 @@ long sys_getpgrp(struct task *t)
 long sys_getsid(struct task *t, int pid)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *other = pid ? task_lookup(pid) : t;
-	long ret = other ? other->tg->session->sid : -ESRCH;
+	struct task *other = pid ? task_named(t, pid) : t;
+	long ret = other ? pid_show(task_pid_ns(t), other->tg->session->sid) : -ESRCH;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ret;
 }
@@ -236,17 +248,16 @@ long sys_setsid(struct task *t)
 		if (g->pgid == tg->tgid)
 			leads = true;
 	if (!leads) {
-		old = tg->session;
-		tg->session = new;
-		tg->pgid = tg->tgid;
+		old = thread_group_set_session(tg, new);
+		thread_group_set_pgid(tg, tg->tgid);
 	}
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	session_put(leads ? new : old);
-	return leads ? -EPERM : tg->tgid;
+	return leads ? -EPERM : pid_nr_own(tg->pid);
 }
 
 long sys_set_tid_address(struct task *t, uaddr_t tidptr)
 {
 	t->clear_child_tid = tidptr;
-	return t->tid;
+	return pid_nr_own(t->pid);
 }

@@ -13,6 +13,7 @@
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/kernel/signal_queue.h"
 #include "sentry/lib/cleanup.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 /* <sys/ptrace.h> and <linux/ptrace.h> exclude each other. */
@@ -494,7 +495,7 @@ long sys_ptrace(struct task *t, int64_t request, int64_t pid, uint64_t addr, uin
 	if (request == PTRACE_TRACEME)
 		return ptrace_traceme(t);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *target = pid > 0 && pid <= INT32_MAX ? task_lookup((int)pid) : NULL;
+	struct task *target = pid > 0 && pid <= INT32_MAX ? task_named(t, (int)pid) : NULL;
 	if (target)
 		task_get(target);
 	bool ours = target && atomic_load(&target->trace.tracer) == t;

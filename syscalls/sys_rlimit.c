@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sentry/time/posix_timers.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 /* fs.nr_open: no limit of descriptors goes beyond it, whoever asks. */
@@ -88,7 +89,7 @@ static int prlimit_target(struct task *t, int pid, struct thread_group **out)
 	int err = -ESRCH;
 
 	mutex_lock(&t->k->tasks_lock, &lc_tasks);
-	struct task *target = pid ? task_lookup(pid) : t;
+	struct task *target = pid ? task_named(t, pid) : t;
 	if (target) {
 		err = target->tg != t->tg && !may_prlimit(t->cred, target->cred) ? -EPERM : 0;
 		if (!err)

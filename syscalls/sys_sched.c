@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 #ifndef SCHED_DEADLINE
@@ -22,7 +23,7 @@ static long with_task(struct task *t, int tid,
 	if (tid < 0)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *o = tid ? task_lookup(tid) : t;
+	struct task *o = tid ? task_named(t, tid) : t;
 	long ret = o ? fn(t, o, arg) : -ESRCH;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ret;
@@ -325,16 +326,13 @@ long sys_sched_getaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
 
 /* ---- nice values ---- */
 
+/* Not of PRIO_PROCESS, which is about one thread. */
 static bool prio_selects(const struct thread_group *tg, int which, int who, const struct task *t)
+	REQUIRES(lc_tasks)
 {
-	switch (which) {
-	case PRIO_PROCESS:
-		return tg->tgid == (who ? who : t->tg->tgid);
-	case PRIO_PGRP:
-		return tg->pgid == (who ? who : t->tg->pgid);
-	default:
-		return tg->leader->cred->uid == (who ? (uint32_t)who : t->cred->uid);
-	}
+	if (which == PRIO_PGRP)
+		return tg->pgid == (who ? pid_resolve(task_pid_ns(t), who) : t->tg->pgid);
+	return tg->leader->cred->uid == (who ? (uint32_t)who : t->cred->uid);
 }
 
 long sys_getpriority(struct task *t, int which, int who)
@@ -345,7 +343,7 @@ long sys_getpriority(struct task *t, int which, int who)
 	if (which < PRIO_PROCESS || which > PRIO_USER)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *one = which == PRIO_PROCESS ? (who ? task_lookup(who) : t) : NULL;
+	struct task *one = which == PRIO_PROCESS ? (who ? task_named(t, who) : t) : NULL;
 	if (one)
 		best = 20 - one->nice;
 	list_for_each (tg, &kernel->groups, link)
@@ -377,7 +375,7 @@ long sys_setpriority(struct task *t, int which, int who, int prio)
 	prio = MAX(-20, MIN(19, prio));
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	if (which == PRIO_PROCESS) {
-		o = who ? task_lookup(who) : t;
+		o = who ? task_named(t, who) : t;
 		if (o)
 			ret = set_nice(t, o, prio);
 	} else {

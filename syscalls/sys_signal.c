@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "sentry/time/clock.h"
+#include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
 long sys_rt_sigaction(struct task *t, int sig, uaddr_t act, uaddr_t oldact, uint64_t size)
@@ -164,11 +165,11 @@ long sys_rt_sigtimedwait(struct task *t, uaddr_t uset, uaddr_t uinfo, uaddr_t ut
 
 /* ---- sending ---- */
 
-static struct thread_group *lookup_group(int pid)
+static struct thread_group *lookup_group(struct task *t, int pid)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	/* kill(2) takes the number of any thread for its process. */
-	struct task *th = task_lookup(pid);
+	struct task *th = task_named(t, pid);
 	struct thread_group *tg = th ? thread_group_get(th->tg) : NULL;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return tg;
@@ -176,7 +177,7 @@ static struct thread_group *lookup_group(int pid)
 
 static int send_to_group(struct task *t, int pid, const ksiginfo *info)
 {
-	struct thread_group *tg = lookup_group(pid);
+	struct thread_group *tg = lookup_group(t, pid);
 	int err = 0;
 
 	if (!tg)
@@ -197,8 +198,8 @@ static int send_to_thread(struct task *t, int tgid, int tid, const ksiginfo *inf
 	int err = 0;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *th = task_lookup(tid);
-	if (th && (tgid == 0 || th->tg->tgid == tgid))
+	struct task *th = task_named(t, tid);
+	if (th && (tgid == 0 || thread_group_named(t, tgid) == th->tg))
 		task_get(th);
 	else
 		th = NULL;
@@ -228,7 +229,7 @@ long sys_kill(struct task *t, int pid, int sig)
 		return -EINVAL;
 	if (pid == -1)
 		return signal_kill_all(t, &info);
-	return signal_kill_pgrp(t, pid ? -pid : t->tg->pgid, &info);
+	return signal_kill_pgrp(t, pid ? pid_from_guest(t, -pid) : t->tg->pgid, &info);
 }
 
 long sys_tkill(struct task *t, int tid, int sig)
@@ -259,7 +260,7 @@ static int get_siginfo(struct task *t, int pid, int sig, uaddr_t uinfo, ksiginfo
 	if (err)
 		return err;
 	info->si_signo = sig;
-	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != t->tid)
+	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != pid_nr_own(t->pid))
 		return -EPERM;
 	return 0;
 }

@@ -4,11 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/lib/cleanup.h"
 #include "sentry/time/ktimer.h"
 #include "syscalls/socket_util.h"
 
 #define OPTION_MAX 1024
+
+int socket_current_pid(int pid)
+{
+	const struct task *t = task_current();
+
+	return t ? pid_to_guest(t, pid) : pid;
+}
 
 void socket_current_ucred(struct sock_ucred *out)
 {

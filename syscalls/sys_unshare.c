@@ -1,10 +1,11 @@
-/* unshare(2), setns(2): of the namespaces, mounts and UTS only. */
+/* unshare(2), setns(2): of the namespaces, mounts, PIDs and UTS only. */
 #include <errno.h>
 #include <linux/capability.h>
 #include <sched.h>
 
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/nsfs.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/syscalls.h"
 
@@ -14,6 +15,7 @@
 #define NEW_NAMESPACES                                                                 \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
 	 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME)
+#define HAVE_NAMESPACES (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID)
 #define PARTS (CLONE_FILES | CLONE_FS | CLONE_SYSVSEM | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
 
 /* Does a task of another process use this memory, or these signal handlers? */
@@ -61,20 +63,24 @@ long sys_unshare(struct task *t, int flags)
 		flags |= CLONE_THREAD | CLONE_FS;
 	if (flags & CLONE_NEWNS)
 		flags |= CLONE_FS;
+	if (flags & CLONE_NEWPID)
+		flags |= CLONE_THREAD;
 	if (flags & CLONE_VM)
 		flags |= CLONE_SIGHAND;
 	if ((err = check_alone(t, flags)))
 		return err;
-	if (flags & NEW_NAMESPACES & ~(CLONE_NEWNS | CLONE_NEWUTS) ||
-	    (flags & (CLONE_NEWNS | CLONE_NEWUTS) && !task_capable(t, CAP_SYS_ADMIN)))
+	if (flags & NEW_NAMESPACES & ~HAVE_NAMESPACES ||
+	    (flags & HAVE_NAMESPACES && !task_capable(t, CAP_SYS_ADMIN)))
 		return -EPERM;
+	if (flags & CLONE_NEWPID && task_pid_ns_children(t) != task_pid_ns(t))
+		return -EINVAL;
 	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))
 		return err;
 	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(t->fs, t->cred->user_ns)))
 		return err;
 	if ((flags & CLONE_FILES) && (err = task_unshare_fds(t)))
 		return err;
-	if (!(flags & CLONE_NEWUTS))
+	if (!(flags & (CLONE_NEWUTS | CLONE_NEWPID)))
 		return 0;
 	struct ns_set *set;
 	if ((err = ns_set_unshare(t->ns, (uint64_t)flags, t->cred, &set)))

@@ -21,6 +21,7 @@
 #include "sentry/host/poller.h"
 #include "sentry/host/reopen.h"
 #include "sentry/host/sanitizer.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/lib/log.h"
 #include "syscalls/syscalls.h"
 
@@ -148,6 +149,7 @@ static int start_container(const struct boot_config *c, struct control *ctl, str
 	if (!ct || !(ct->id = strdup(c->container_id)))
 		return boot_fail(be, -ENOMEM, "out of memory");
 	ref_init(&ct->ref, 1);
+	ct->pid_ns = pid_ns_get(&pid_ns_top);
 	list_init(&ct->link);
 	list_init(&ct->exec_waits);
 	if (!(ctl->gofer = gofer_conn_new(c->gofer_fd, &hooks)))

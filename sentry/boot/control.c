@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "sentry/boot/internal.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/fs/gofer/goferfs.h"
 #include "sentry/kernel/signal.h"
 #include "sentry/kernel/tty.h"
@@ -269,8 +270,7 @@ static int signal_all(const ksiginfo *info)
 	struct thread_group *tg;
 	int n = 0;
 
-	for (int pid = 1; (tg = thread_group_next(pid)); n++) {
-		pid = tg->tgid + 1;
+	for (int pid = 1; (tg = thread_group_next(&pid_ns_top, &pid)); pid++, n++) {
 		if (signal_send_group(tg, info))
 			n--;
 		thread_group_put(tg);
@@ -297,11 +297,10 @@ static void bury_lost(void)
 {
 	struct thread_group *tg;
 
-	for (int pid = 1; (tg = thread_group_next(pid));) {
+	for (int pid = 1; (tg = thread_group_next(&pid_ns_top, &pid)); pid++) {
 		struct task *t = NULL;
 		char byte;
 
-		pid = tg->tgid + 1;
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		if (!list_empty(&tg->threads))
 			t = task_get(list_first(&tg->threads, struct task, thread_link));

@@ -15,6 +15,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/lib/log.h"
 #include "sentry/vfs/file.h"
 
@@ -29,8 +30,10 @@ struct maker {
 
 static int proc_make(const char *data, struct super_block **out)
 {
+	const struct task *t = task_current();
+
 	(void)data;
-	return procfs_mount(out);
+	return procfs_mount(t ? task_pid_ns(t) : &pid_ns_top, out);
 }
 
 static int sys_make(const char *data, struct super_block **out)

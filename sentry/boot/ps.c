@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "sentry/boot/internal.h"
+#include "sentry/kernel/pid.h"
 
 #define NS 1000000000LL
 
@@ -56,8 +57,7 @@ json_t *ps_list(struct container *ct)
 	json_t *list = json_array();
 
 	(void)ct;
-	for (int pid = 1; (tg = thread_group_next(pid));) {
-		pid = tg->tgid + 1;
+	for (int pid = 1; (tg = thread_group_next(&pid_ns_top, &pid)); pid++) {
 		json_t *j = describe(tg);
 		if (j && json_array_append_new(list, j))
 			j = NULL;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "sentry/boot/internal.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/fs/synth/text.h"
 #include "sentry/host/crash.h"
 #include "syscalls/syscalls.h"
@@ -66,8 +67,7 @@ char *stacks_text(void)
 	struct thread_group *tg;
 	struct task *t;
 
-	for (int pid = 1; (tg = thread_group_next(pid));) {
-		pid = tg->tgid + 1;
+	for (int pid = 1; (tg = thread_group_next(&pid_ns_top, &pid)); pid++) {
 		text_printf(&out, "process %d\n", tg->tgid);
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		list_for_each (t, &tg->threads, thread_link)

@@ -7,14 +7,14 @@
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 
-#define CLONE_NEW_NAMESPACES                                                            \
-	(CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | \
-	 0x80 /* CLONE_NEWTIME */)
+#define CLONE_NEW_NAMESPACES \
+	(CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWNET | 0x80 /* CLONE_NEWTIME */)
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
@@ -35,14 +35,19 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 		return -EINVAL;
 	if ((f & CLONE_THREAD) && (f & (CLONE_NEWUSER | CLONE_NEWPID)))
 		return -EINVAL;
+	/* Threads are all in one PID namespace; a namespace's orphans belong to its init. */
+	if (task_pid_ns_children(t) != task_pid_ns(t) && (f & (CLONE_THREAD | CLONE_NEWPID)))
+		return -EINVAL;
+	if ((f & CLONE_PARENT) && task_pid_ns(t)->init == t->tg)
+		return -EINVAL;
 	if ((f & CLONE_PIDFD) && (f & (CLONE_THREAD | CLONE_DETACHED)))
 		return -EINVAL;
 	if (a->exit_signal > LINUX_NSIG)
 		return -EINVAL;
 	if (f & CLONE_NEW_NAMESPACES ||
-	    (f & (CLONE_NEWNS | CLONE_NEWUTS) && !task_capable(t, CAP_SYS_ADMIN)))
+	    (f & (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID) && !task_capable(t, CAP_SYS_ADMIN)))
 		return -EPERM;
-	if ((f & CLONE_INTO_CGROUP) || a->set_tid_size)
+	if (f & CLONE_INTO_CGROUP)
 		return -EINVAL;
 	if (atomic_load(&kernel->ntasks) >= TASKS_MAX)
 		return -EAGAIN;
@@ -125,10 +130,12 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 		return -ENOMEM;
 	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs, c->cred->user_ns)))
 		return err;
-	if (!(flags & CLONE_NEWUTS))
+	if (!(flags & (CLONE_NEWUTS | CLONE_NEWPID)))
 		c->ns = ns_set_get(t->ns);
 	else if ((err = ns_set_unshare(t->ns, flags, c->cred, &c->ns)))
 		return err;
+	if (c->tg != t->tg)
+		c->tg->pid_ns = pid_ns_get(task_pid_ns_children(c));
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(c->comm, t->comm, sizeof(c->comm));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
@@ -177,7 +184,8 @@ static void child_registers(struct task *t, struct task *c, const struct clone_a
 }
 
 /* Puts the child in the tree: from here on others see it. */
-static int link_child(struct task *t, struct task *c, uint64_t flags, int event)
+static int link_child(struct task *t, struct task *c, uint64_t flags, int event,
+		      const struct pid_choice *pids)
 {
 	struct thread_group *parent = t->tg, *tg = c->tg;
 	int err;
@@ -189,13 +197,10 @@ static int link_child(struct task *t, struct task *c, uint64_t flags, int event)
 	if (!err)
 		seccomp_inherit(t, c);
 	mutex_unlock(&parent->siglock, &lc_signal);
-	if (!err && tg != parent) {
-		tg->pgid = parent->pgid;
-		tg->session = session_get(parent->session);
+	if (!err && tg != parent)
 		memcpy(tg->rlimit, parent->rlimit, sizeof(tg->rlimit));
-	}
 	if (!err)
-		err = task_link(c);
+		err = task_link(c, parent, pids);
 	if (!err && tg != parent) {
 		struct thread_group *p = flags & CLONE_PARENT ? parent->parent : parent;
 		tg->parent = p;
@@ -225,10 +230,10 @@ static void discard_child(struct task *c)
 /* The ids that the guest asked to be told.  Faults are ignored, as Linux does. */
 static void tell_ids(struct task *t, struct task *c, const struct clone_args_k *a)
 {
-	int32_t tid = c->tid;
+	int32_t tid = pid_nr_in(c->pid, task_pid_ns(t)), own = pid_nr_own(c->pid);
 
 	if (a->flags & CLONE_CHILD_SETTID)
-		(void)!copy_out_val(&c->um, UADDR(a->child_tid), &tid);
+		(void)!copy_out_val(&c->um, UADDR(a->child_tid), &own);
 	if (a->flags & CLONE_CHILD_CLEARTID)
 		c->clear_child_tid = UADDR(a->child_tid);
 	if (a->flags & CLONE_PARENT_SETTID)
@@ -247,7 +252,7 @@ static int give_pidfd(struct task *t, struct task *c, const struct clone_args_k 
 	return 0;
 }
 
-long task_clone(struct task *t, const struct clone_args_k *a)
+long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_choice *pids)
 {
 	int32_t pidfd = -1;
 	int err = check_flags(t, a);
@@ -265,9 +270,7 @@ long task_clone(struct task *t, const struct clone_args_k *a)
 	}
 	err = -ENOMEM;
 	struct thread_group *tg = group_for_child(t, a->flags, (int)a->exit_signal);
-	if (!tg)
-		goto no_pidfd;
-	struct task *c = task_new(tg);
+	struct task *c = tg ? task_new(tg) : NULL;
 	thread_group_put(tg);
 	if (!c)
 		goto no_pidfd;
@@ -275,10 +278,10 @@ long task_clone(struct task *t, const struct clone_args_k *a)
 		goto discard;
 	child_registers(t, c, a);
 	int event = ptrace_clone_event(t, a->flags, (int)a->exit_signal);
-	if ((err = link_child(t, c, a->flags, event)))
+	if ((err = link_child(t, c, a->flags, event, pids)))
 		goto discard;
 
-	int tid = c->tid;
+	int tid = pid_nr_in(c->pid, task_pid_ns(t)), root_tid = c->tid;
 	tell_ids(t, c, a);
 	if (pidfd >= 0)
 		(void)!give_pidfd(t, c, a, pidfd);
@@ -286,12 +289,12 @@ long task_clone(struct task *t, const struct clone_args_k *a)
 	atomic_store(&t->vfork_done, false);
 	task_make_runnable(c);
 	if (event)
-		ptrace_event(t, event, (uint64_t)tid);
+		ptrace_event_pid(t, event, root_tid);
 	if (a->flags & CLONE_VFORK) {
 		while (!atomic_load(&t->vfork_done))
 			if (task_park(t, TASK_UNINTERRUPTIBLE, TIME_NEVER))
 				break;
-		ptrace_event(t, PTRACE_EVENT_VFORK_DONE, (uint64_t)tid);
+		ptrace_event_pid(t, PTRACE_EVENT_VFORK_DONE, root_tid);
 	}
 	return tid;
 

@@ -10,6 +10,7 @@
 #include "sentry/kernel/helper.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/tty.h"
@@ -39,10 +40,11 @@ static int kill_siblings(struct task *t)
 	struct task *old = NULL;
 	if (tg->leader != t) {
 		old = tg->leader;
-		task_unhash(old);
 		trace_unlink(old);
 		atomic_store(&old->state, TASK_DEAD);
-		task_rehash(t, tg->tgid);
+		old->pid = NULL;
+		atomic_fetch_sub(&kernel->ntasks, 1);
+		task_take_leader_pid(t);
 		tg->leader = task_get(t);
 	}
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
@@ -194,7 +196,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 {
 	struct exec x = {0};
 	struct walk_env env;
-	int old_tid = t->tid;
+	int old_tid = ptrace_tid_seen(t);
 
 	int err = task_walk_env(t, -100 /* AT_FDCWD */, "", &env);
 	if (err)
@@ -284,6 +286,7 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	t->fds = fdtable_get(a->fds);
 	t->fs = fs_context_get(a->fs);
 	t->ns = ns_set_get(kernel->ns);
+	tg->pid_ns = pid_ns_get(a->container->pid_ns);
 	t->cred = cred_get(a->cred);
 	t->no_new_privs = a->no_new_privs;
 	tg->oom_score_adj = tg->oom_score_adj_min = a->oom_score_adj;
@@ -292,11 +295,7 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	start_registers(t, &res);
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	err = task_link(t);
-	if (!err) {
-		tg->pgid = tg->tgid;
-		tg->session->sid = tg->tgid;
-	}
+	err = task_link(t, NULL, NULL);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	if (err)
 		goto fail_linked;

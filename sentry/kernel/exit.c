@@ -6,9 +6,11 @@
 #include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/helper.h"
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
+#include "sentry/kernel/signal_queue.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/time/posix_timers.h"
 
@@ -37,7 +39,7 @@ static void robust_futex_died(struct task *t, uint64_t addr, bool pi, bool pendi
 			futex_wake_user(t, addr);
 			return;
 		}
-		if ((val & FUTEX_TID_MASK) != (uint32_t)t->tid)
+		if ((val & FUTEX_TID_MASK) != (uint32_t)pid_nr_own(t->pid))
 			return;
 		uint32_t died = (val & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
 		if (t->k->pf->ops->cmpxchg32(t->pt, addr, val, died, &seen))
@@ -108,11 +110,13 @@ void task_vfork_done(struct task *t)
 
 static struct thread_group *new_parent_for_orphans(struct thread_group *tg)
 {
-	for (struct thread_group *p = tg->parent; p; p = p->parent)
+	struct pid_ns *ns = tg->pid_ns;
+
+	/* A subreaper is one for its own namespace. */
+	for (struct thread_group *p = tg->parent; p && p->pid_ns->level == ns->level; p = p->parent)
 		if (p->child_subreaper && !p->zombie && !atomic_load(&p->exiting))
 			return p;
-	struct thread_group *init = tg->container->init;
-	return init != tg ? init : NULL;
+	return ns->init != tg ? ns->init : NULL;
 }
 
 /* Signals and notifications that the end of a group causes, gathered under lc_tasks, sent after. */
@@ -154,11 +158,12 @@ static void notices_send(struct notices *ns)
 	ns->n = 0;
 }
 
-static void status_info(ksiginfo *info, struct task *t, int status)
+/* For the parent, or tracer, `to`. */
+static void status_info(ksiginfo *info, struct task *t, int status, const struct thread_group *to)
 {
 	memset(info, 0, sizeof(*info));
 	info->si_signo = SIGCHLD;
-	info->si_pid = t->tid;
+	info->si_pid = pid_nr_in(t->pid, to->pid_ns);
 	info->si_uid = t->cred->uid;
 	if ((status & 0x7f) == 0) {
 		info->si_code = CLD_EXITED;
@@ -169,9 +174,9 @@ static void status_info(ksiginfo *info, struct task *t, int status)
 	}
 }
 
-static void child_info(ksiginfo *info, struct thread_group *tg)
+static void child_info(ksiginfo *info, struct thread_group *tg, const struct thread_group *to)
 {
-	status_info(info, tg->leader, tg->wait_status);
+	status_info(info, tg->leader, tg->wait_status, to);
 	info->si_signo = tg->exit_signal;
 	info->si_utime = tg->dead_utime / (NSEC_PER_SEC / 100);
 	info->si_stime = tg->dead_stime / (NSEC_PER_SEC / 100);
@@ -188,9 +193,7 @@ void thread_group_reap(struct thread_group *tg)
 		mm_usage_add(&parent->child_usage, &tg->dead_usage);
 		mm_usage_add(&parent->child_usage, &tg->child_usage);
 	}
-	list_del(&tg->sibling);
-	list_del(&tg->link);
-	task_unhash(tg->leader);
+	thread_group_unlink(tg);
 	atomic_store(&tg->leader->state, TASK_DEAD);
 }
 
@@ -204,14 +207,14 @@ static bool zombie_settle(struct thread_group *tg, struct notices *ns) REQUIRES(
 
 	/* Who traces it waits for it first. */
 	if (tracer && tracer->tg != parent) {
-		child_info(&info, tg);
+		child_info(&info, tg, tracer->tg);
 		info.si_signo = SIGCHLD;
 		notice_add(ns, tracer->tg, &info, true);
 		return false;
 	}
 	if (parent) {
 		bool ignored = tg->exit_signal == SIGCHLD && sigchld_ignored(parent);
-		child_info(&info, tg);
+		child_info(&info, tg, parent);
 		notice_add(ns, parent, tg->exit_signal ? &info : NULL, true);
 		if (!ignored)
 			return false;
@@ -254,7 +257,7 @@ static void publish_parent(struct thread_group *tg) REQUIRES(lc_tasks)
 	mutex_lock(&tg->siglock, &lc_signal);
 	list_for_each (t, &tg->threads, thread_link)
 		if (t->pt)
-			ops->set_parent(t->pt, tg->parent ? (uint32_t)tg->parent->tgid : 0);
+			ops->set_parent(t->pt, (uint32_t)thread_group_ppid(tg));
 	mutex_unlock(&tg->siglock, &lc_signal);
 }
 
@@ -309,15 +312,62 @@ void thread_group_untraced(struct thread_group *tg)
 		put_tree_refs(tg);
 }
 
-/* The container's init ended: everybody else in it dies with it (pid_namespaces(7)). */
-static void container_kill_rest(struct thread_group *init)
+/* ---- the end of a PID namespace: pid_namespaces(7) ---- */
+
+/* Nobody comes in any more, and everybody else in it dies. */
+static void pid_ns_kill(struct pid_ns *ns, const struct thread_group *init)
 {
 	struct thread_group *tg;
 
-	for (int from = 0; (tg = thread_group_next(from)); thread_group_put(tg)) {
-		from = tg->tgid + 1;
-		if (tg != init && tg->container == init->container)
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	ns->dead = true;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	for (int nr = 1; (tg = thread_group_next(ns, &nr)); nr++) {
+		if (tg != init)
 			signal_group_exit(tg, SIGKILL);
+		thread_group_put(tg);
+	}
+}
+
+/* A child that ended before nobody waits for children any more. */
+static struct thread_group *reap_one_child(struct thread_group *tg) REQUIRES(lc_tasks)
+{
+	struct thread_group *c;
+
+	list_for_each (c, &tg->children, sibling) {
+		if (!c->zombie || task_is_traced(c->leader))
+			continue;
+		thread_group_reap(c);
+		return c;
+	}
+	return NULL;
+}
+
+/*
+ * The init of a namespace below the sandbox's own stays until nobody else is in it: who waits for
+ * it knows then that all are gone.  Those whose parent is elsewhere go when that has waited.
+ */
+static void pid_ns_end(struct task *t)
+{
+	struct thread_group *tg = t->tg, *c;
+	struct pid_ns *ns = tg->pid_ns;
+
+	mutex_lock(&tg->siglock, &lc_signal);
+	tg->sighand->action[SIGCHLD - 1].handler = LINUX_SIG_IGN; /* they reap themselves */
+	mutex_unlock(&tg->siglock, &lc_signal);
+	pid_ns_kill(ns, tg);
+	for (;;) {
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+		c = reap_one_child(tg);
+		bool alone = ns->ntasks == 1;
+		ns->ending = alone ? NULL : t;
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+		if (c)
+			put_tree_refs(c);
+		else if (alone)
+			return;
+		else
+			task_park_always(t);
 	}
 }
 
@@ -326,8 +376,10 @@ static void thread_group_exited(struct task *t)
 	struct thread_group *tg = t->tg, *d, *tmp;
 	struct notices ns;
 	struct list_head dead;
-	bool is_init = tg->container->init == tg;
+	bool is_init = tg->container->init == tg, ends_ns = tg->pid_ns->init == tg;
 
+	if (ends_ns && tg->pid_ns->level)
+		pid_ns_end(t);
 	ns.n = 0;
 	list_init(&dead);
 	posix_timers_exit(tg);
@@ -369,11 +421,10 @@ static void thread_group_exited(struct task *t)
 	}
 	notices_send(&ns);
 	waitq_notify(&tg->exit_waitq, POLLIN);
-	if (is_init) {
-		container_kill_rest(tg);
-		if (tg->container->init_exited)
-			tg->container->init_exited(tg->container, status);
-	}
+	if (ends_ns && !tg->pid_ns->level)
+		pid_ns_kill(tg->pid_ns, tg);
+	if (is_init && tg->container->init_exited)
+		tg->container->init_exited(tg->container, status);
 	if (reaped)
 		put_tree_refs(tg);
 }
@@ -434,7 +485,7 @@ static bool thread_stays(struct task *t) REQUIRES(lc_tasks)
 		return false;
 	t->trace.zombie = true;
 	t->exit_status = status;
-	status_info(&info, t, status);
+	status_info(&info, t, status, tracer->tg);
 	(void)!signal_send_group(tracer->tg, &info);
 	waitq_notify(&tracer->tg->wait_children, POLLIN);
 	return true;

@@ -5,29 +5,18 @@
 
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/uts.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/task.h"
 
 static struct kernel the_kernel;
 struct kernel *kernel;
 
-/* The pid table: a hash of tasks by tid.  Numbers of live groups and sessions stay taken. */
-#define PID_MAX 4194304
-#define PID_BUCKETS 1024
-static struct list_head pid_hash[PID_BUCKETS]; /* lc_tasks */
-static int last_pid;
-
-static struct list_head *pid_bucket(int tid)
-{
-	return &pid_hash[(unsigned)tid % PID_BUCKETS];
-}
-
 int kernel_init(struct platform *pf, const char *hostname, const char *domainname)
 {
 	cpu_set_t cpus;
 
-	for (int i = 0; i < PID_BUCKETS; i++)
-		list_init(&pid_hash[i]);
+	pid_init();
 	the_kernel.pf = pf;
 	mutex_init(&the_kernel.tasks_lock);
 	list_init(&the_kernel.groups);
@@ -48,49 +37,14 @@ int kernel_init(struct platform *pf, const char *hostname, const char *domainnam
 	return 0;
 }
 
-struct task *task_lookup(int tid)
-{
-	struct task *t;
-
-	list_for_each (t, pid_bucket(tid), hash_link)
-		if (t->tid == tid)
-			return t;
-	return NULL;
-}
-
-struct thread_group *thread_group_lookup(int tgid)
-{
-	struct task *t = task_lookup(tgid);
-
-	return t && t->tg->tgid == tgid ? t->tg : NULL;
-}
-
-static bool pid_in_use(int pid) REQUIRES(lc_tasks)
-{
-	struct thread_group *tg;
-
-	if (task_lookup(pid))
-		return true;
-	list_for_each (tg, &kernel->groups, link)
-		if (tg->tgid == pid || tg->pgid == pid || tg->session->sid == pid)
-			return true;
-	return false;
-}
-
-int task_link(struct task *t)
+int task_link(struct task *t, const struct thread_group *like, const struct pid_choice *pids)
 {
 	struct thread_group *tg = t->tg;
-	int pid = last_pid, tries = 0;
 
-	do {
-		if (++pid >= PID_MAX)
-			pid = 300; /* as Linux: numbers below are left to daemons of the boot */
-		if (++tries > PID_MAX)
-			return -EAGAIN;
-	} while (pid_in_use(pid));
-	last_pid = pid;
-	t->tid = pid;
-	list_add(&t->hash_link, pid_bucket(pid));
+	int err = pid_alloc(t, tg->pid_ns, pids, &t->pid);
+	if (err)
+		return err;
+	t->tid = t->pid->numbers[0].nr;
 	mutex_lock(&tg->siglock, &lc_signal);
 	list_add_tail(&t->thread_link, &tg->threads);
 	signal_recalc(t); /* a group stop may be under way */
@@ -99,8 +53,18 @@ int task_link(struct task *t)
 	tg->threaded |= tg->nthreads > 1;
 	if (!tg->leader) {
 		tg->leader = task_get(t);
-		tg->tgid = pid;
+		tg->tgid = t->tid;
+		tg->pid = t->pid;
+		tg->pgid = like ? like->pgid : tg->tgid;
+		if (like)
+			tg->session = session_get(like->session);
+		else
+			tg->session->sid = tg->tgid;
+		pid_hold(tg->pgid);
+		pid_hold(tg->session->sid);
 		list_add_tail(&thread_group_get(tg)->link, &kernel->groups);
+		if (pid_nr_own(t->pid) == 1)
+			__atomic_store_n(&tg->pid_ns->init, tg, __ATOMIC_RELAXED);
 	}
 	atomic_fetch_add(&kernel->ntasks, 1);
 	return 0;
@@ -108,29 +72,76 @@ int task_link(struct task *t)
 
 void task_unhash(struct task *t)
 {
-	list_del(&t->hash_link);
+	pid_leave(t->pid);
+	t->pid = NULL;
 	atomic_fetch_sub(&kernel->ntasks, 1);
 }
 
-void task_rehash(struct task *t, int tid)
+void task_take_leader_pid(struct task *t)
 {
-	list_del(&t->hash_link);
-	t->tid = tid;
-	list_add(&t->hash_link, pid_bucket(tid));
+	struct pid *own = t->pid;
+
+	t->pid = t->tg->pid;
+	t->pid->task = t;
+	t->tid = t->tg->tgid;
+	pid_leave(own);
 }
 
-struct thread_group *thread_group_next(int from)
+void thread_group_set_pgid(struct thread_group *tg, int pgid)
+{
+	int old = tg->pgid;
+
+	tg->pgid = pgid;
+	pid_hold(pgid);
+	pid_drop(old);
+}
+
+struct session *thread_group_set_session(struct thread_group *tg, struct session *to)
+{
+	struct session *old = tg->session;
+
+	tg->session = to;
+	pid_hold(to->sid);
+	pid_drop(old->sid);
+	return old;
+}
+
+void thread_group_unlink(struct thread_group *tg)
+{
+	list_del(&tg->sibling);
+	list_del(&tg->link);
+	pid_drop(tg->pgid);
+	pid_drop(tg->session->sid);
+	if (tg->pid_ns->init == tg)
+		__atomic_store_n(&tg->pid_ns->init, NULL, __ATOMIC_RELAXED);
+	tg->pid = NULL;
+	task_unhash(tg->leader);
+}
+
+struct thread_group *thread_group_next(const struct pid_ns *ns, int *nr)
 {
 	struct thread_group *tg, *best = NULL;
+	int least = INT32_MAX;
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	list_for_each (tg, &kernel->groups, link)
-		if (tg->tgid >= from && (!best || tg->tgid < best->tgid))
+	list_for_each (tg, &kernel->groups, link) {
+		int n = pid_nr_in(tg->pid, ns);
+		if (n >= *nr && n > 0 && n < least) {
+			least = n;
 			best = tg;
-	if (best)
+		}
+	}
+	if (best) {
 		thread_group_get(best);
+		*nr = least;
+	}
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return best;
+}
+
+int thread_group_ppid(const struct thread_group *tg)
+{
+	return tg->parent ? pid_nr_in(tg->parent->pid, tg->pid_ns) : 0;
 }
 
 bool pgrp_exists_in_session(int pgid, int sid)

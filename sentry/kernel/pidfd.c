@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "sentry/kernel/pid.h"
+
 static const struct file_ops pidfd_ops;
 
 static bool group_ended(struct thread_group *tg)
@@ -28,10 +30,20 @@ static size_t pidfd_show(struct file *f, char *buf, size_t size)
 {
 	struct thread_group *tg = f->priv;
 
+	const struct task *reader = task_current();
+	const struct pid_ns *ns = reader ? task_pid_ns(reader) : &pid_ns_top;
+	size_t n;
+
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	int pid = thread_group_lookup(tg->tgid) == tg ? tg->tgid : -1;
+	const struct pid *p = tg->pid;
+	int nr = p ? pid_nr_in(p, ns) : -1;
+	n = (size_t)snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d", nr, nr);
+	for (unsigned i = ns->level + 1; nr > 0 && i <= p->level && n < size; i++)
+		n += (size_t)snprintf(buf + n, size - n, "\t%d", p->numbers[i].nr);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-	return snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d\n", pid, pid);
+	if (n < size)
+		n += (size_t)snprintf(buf + n, size - n, "\n");
+	return MIN(n, size - 1);
 }
 
 static void pidfd_release(struct file *f)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/lib/log.h"
@@ -22,8 +23,12 @@ static bool set_answers(struct task *t)
 {
 	const struct platform_ops *ops = t->k->pf->ops;
 	const struct cred *c = t->cred;
-	const struct p_ids ids = {
-		(uint32_t)t->tg->tgid, (uint32_t)t->tid, c->uid, c->euid, c->gid, c->egid};
+	const struct p_ids ids = {(uint32_t)pid_nr_own(t->tg->pid),
+				  (uint32_t)pid_nr_own(t->pid),
+				  c->uid,
+				  c->euid,
+				  c->gid,
+				  c->egid};
 	bool direct = may_answer_directly(t);
 
 	if (ops->set_direct)

@@ -20,13 +20,24 @@ struct task *task_new_on(struct thread_group *tg, void (*entry)(void *), void *a
 void helper_sleeps(struct task *h);
 /* Waits for a token whatever becomes of the task; for waits that others' work ends soon. */
 void task_park_always(struct task *t);
-struct thread_group *thread_group_new(struct container *c);
-/* Gives the task a number and links it; a group's first task makes the group visible.
- * -EAGAIN: no number left. */
-int task_link(struct task *t) REQUIRES(lc_tasks);
+struct thread_group *thread_group_new(struct container *c); /* in no PID namespace yet */
+/*
+ * Gives the task its numbers (pids: those that are wanted, or NULL) and links it; a group's first
+ * task makes the group visible, in process group and session `like` (NULL: its own, new ones).
+ * -errno as pid_alloc.
+ */
+int task_link(struct task *t, const struct thread_group *like, const struct pid_choice *pids)
+	REQUIRES(lc_tasks);
 void task_unhash(struct task *t) REQUIRES(lc_tasks);
+/* A zombie leaves the tree, with its leader. */
+void thread_group_unlink(struct thread_group *tg) REQUIRES(lc_tasks);
 /* execve by a thread that is not the leader: it takes the leader's number. */
-void task_rehash(struct task *t, int tid) REQUIRES(lc_tasks);
+void task_take_leader_pid(struct task *t) REQUIRES(lc_tasks);
+/* Moves a group into another process group, or into a session of its own (`to` consumed; returns
+ * the old session, which the caller puts). */
+void thread_group_set_pgid(struct thread_group *tg, int pgid) REQUIRES(lc_tasks);
+struct session *thread_group_set_session(struct thread_group *tg, struct session *to)
+	REQUIRES(lc_tasks);
 
 /* Tells robust futexes and clear_child_tid about the end of a thread (gone) or of its address
  * space. */

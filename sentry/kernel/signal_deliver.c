@@ -120,7 +120,7 @@ static enum next act_on(struct task *t, struct delivery *d) REQUIRES(lc_signal)
 	}
 	if (ksigaction_ignores(a, d->signo))
 		return NEXT_NONE;
-	if (signal_protected(tg, &d->info))
+	if (signal_protected(tg, &d->info, true))
 		return NEXT_NONE;
 	if (bit & SIG_SET_STOP) {
 		tg->stop_dequeued = true;

@@ -52,8 +52,9 @@ enum signal_sent { SIGNAL_QUEUED, SIGNAL_IGNORED };
 int signal_send_locked(struct thread_group *tg, struct task *t, const ksiginfo *info,
 		       struct sigqueue *own) REQUIRES(lc_signal);
 void signal_group_exit_locked(struct thread_group *tg, int wait_status) REQUIRES(lc_signal);
-/* Does this signal, without a handler, do nothing to this group? */
-bool signal_protected(const struct thread_group *tg, const ksiginfo *info);
+/* Does this signal, without a handler, do nothing to this group?  forced: SIGKILL and SIGSTOP are
+ * the kernel's, or come from a namespace above. */
+bool signal_protected(const struct thread_group *tg, const ksiginfo *info, bool forced);
 
 static inline struct linux_stack signal_altstack(const struct task *t)
 {

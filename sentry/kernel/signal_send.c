@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/signal_queue.h"
@@ -21,7 +22,7 @@ void signal_info_user(ksiginfo *info, int signo, int code, const struct task *se
 	memset(info, 0, sizeof(*info));
 	info->si_signo = signo;
 	info->si_code = code;
-	info->si_pid = sender->tg->tgid;
+	info->si_pid = pid_nr_own(sender->tg->pid);
 	info->si_uid = sender->cred->uid;
 }
 
@@ -91,23 +92,45 @@ void signal_retarget(struct task *t, sigset_k set)
 
 static bool signal_unkillable(const struct thread_group *tg)
 {
-	return __atomic_load_n(&tg->container->init, __ATOMIC_RELAXED) == tg && !tg->killable_init;
+	return __atomic_load_n(&tg->pid_ns->init, __ATOMIC_RELAXED) == tg && !tg->killable_init;
+}
+
+/* The operator's signals name no sender; a guest does, or is in the container's namespace or in one
+ * below, so that its init sees it. */
+static bool is_operators(const struct thread_group *tg, const ksiginfo *info)
+{
+	return info->si_code == SI_USER && info->si_pid == 0 && tg->container->init == tg;
 }
 
 /*
- * The init of a container is protected from signals that it has no handler for, as the init of a
- * PID namespace is (pid_namespaces(7)); the kernel's own SIGKILL and SIGSTOP get through.  So does
- * whatever the operator sends from outside, where Linux would want a handler for all but these two:
- * `runsc kill` means it.  Siginfo of guests names them, so that a pid of 0 is nobody inside.
+ * The init of a PID namespace is protected from signals that it has no handler for
+ * (pid_namespaces(7)); the kernel's own SIGKILL and SIGSTOP get through, and those of its
+ * ancestors.  So does whatever the operator sends to a container's init, where Linux would want a
+ * handler for all but these two: `runsc kill` means it.
  */
-bool signal_protected(const struct thread_group *tg, const ksiginfo *info)
+bool signal_protected(const struct thread_group *tg, const ksiginfo *info, bool forced)
 {
-	if (!signal_unkillable(tg) || (info->si_code == SI_USER && info->si_pid == 0))
+	if (!signal_unkillable(tg) || is_operators(tg, info))
 		return false;
-	return info->si_code != SI_KERNEL || !(SIG_BIT(info->si_signo) & SIG_SET_KERNEL_ONLY);
+	return !forced || !(SIG_BIT(info->si_signo) & SIG_SET_KERNEL_ONLY);
 }
 
-static bool sig_ignored(const struct thread_group *tg, struct task *t, const ksiginfo *info)
+/* Does the siginfo say who sent it?  sigaction(2). */
+static bool names_sender(const ksiginfo *info)
+{
+	return info->si_code <= 0 && info->si_code != SI_TIMER && info->si_code != SI_SIGIO;
+}
+
+/* Is the sender, who is at work on this host thread, in a namespace that tg does not see? */
+static bool sender_unseen(const struct thread_group *tg, const ksiginfo *info)
+{
+	const struct task *sender = names_sender(info) ? task_current() : NULL;
+
+	return sender && sender->tg->pid && !pid_nr_in(sender->tg->pid, tg->pid_ns);
+}
+
+static bool sig_ignored(const struct thread_group *tg, struct task *t, const ksiginfo *info,
+			bool forced)
 {
 	sigset_k bit = SIG_BIT(info->si_signo);
 	const struct ksigaction *a = &tg->sighand->action[info->si_signo - 1];
@@ -115,7 +138,7 @@ static bool sig_ignored(const struct thread_group *tg, struct task *t, const ksi
 	/* A tracer sees what the program ignores. */
 	if ((signal_mask_locked(t) & bit) || (task_is_traced(t) && info->si_signo != SIGKILL))
 		return false;
-	if (a->handler == LINUX_SIG_DFL && signal_protected(tg, info))
+	if (a->handler == LINUX_SIG_DFL && signal_protected(tg, info, forced))
 		return true;
 	return ksigaction_ignores(a, info->si_signo);
 }
@@ -192,6 +215,8 @@ int signal_send_locked(struct thread_group *tg, struct task *t, const ksiginfo *
 {
 	int signo = info->si_signo;
 	sigset_k bit = SIG_BIT(signo);
+	bool forced = info->si_code == SI_KERNEL;
+	ksiginfo seen;
 
 	if (list_empty(&tg->threads) || atomic_load(&tg->exiting) || (t && t->sig_exiting))
 		return SIGNAL_QUEUED; /* nobody is left to see that it was lost */
@@ -199,7 +224,14 @@ int signal_send_locked(struct thread_group *tg, struct task *t, const ksiginfo *
 		signal_discard(tg, SIG_BIT(SIGCONT));
 	else if (signo == SIGCONT)
 		group_continue(tg);
-	if (sig_ignored(tg, t ? t : list_first(&tg->threads, struct task, thread_link), info))
+	if (sender_unseen(tg, info)) {
+		seen = *info;
+		seen.si_pid = 0;
+		info = &seen;
+		forced = true;
+	}
+	if (sig_ignored(tg, t ? t : list_first(&tg->threads, struct task, thread_link), info,
+			forced))
 		return SIGNAL_IGNORED;
 	if (signo == SIGKILL) {
 		signal_group_exit_locked(tg, SIGKILL);
@@ -327,7 +359,7 @@ int signal_kill_pgrp(const struct task *sender, int pgid, const ksiginfo *info)
 	return success ? 0 : ret;
 }
 
-/* Everybody but the sender and the init of its container; what is not permitted is passed over. */
+/* Everybody in its namespace but the sender and the init; what is not permitted is passed over. */
 int signal_kill_all(const struct task *sender, const ksiginfo *info)
 {
 	struct thread_group *tg;
@@ -335,8 +367,7 @@ int signal_kill_all(const struct task *sender, const ksiginfo *info)
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	list_for_each (tg, &kernel->groups, link) {
-		if (tg == sender->tg || tg->container != sender->tg->container ||
-		    tg == tg->container->init)
+		if (tg == sender->tg || pid_nr_in(tg->pid, task_pid_ns(sender)) <= 1)
 			continue;
 		int err = kill_one(sender, tg, info);
 		if (ret == -ESRCH)

@@ -11,6 +11,7 @@
 
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -79,9 +80,11 @@ void thread_group_put(struct thread_group *tg)
 	keys_group_free(tg);
 	sighand_put(tg->sighand);
 	session_put(tg->session);
+	pid_ns_put(tg->pid_ns);
 	struct container *c = tg->container;
 	if (ref_put(&c->ref)) {
 		mnt_ns_put(c->mnt_ns);
+		pid_ns_put(c->pid_ns);
 		free(c->id);
 		free(c);
 	}
@@ -106,7 +109,6 @@ struct task *task_new_on(struct thread_group *tg, void (*entry)(void *), void *a
 	t->k = kernel;
 	t->tg = thread_group_get(tg);
 	list_init(&t->thread_link);
-	list_init(&t->hash_link);
 	list_init(&t->run_link);
 	list_init(&t->pi_owned);
 	list_init(&t->helpers);

@@ -30,6 +30,9 @@
 #include "sentry/vfs/vfs.h"
 
 struct ns_set;
+struct pid;
+struct pid_choice;
+struct pid_ns;
 struct task;
 struct tty;
 
@@ -38,6 +41,7 @@ struct container {
 	ref_t ref;
 	char *id;		     /* owned */
 	struct mnt_ns *mnt_ns;	     /* reference */
+	struct pid_ns *pid_ns;	     /* reference */
 	struct thread_group *init;   /* borrowed; NULL before start; lc_tasks */
 	struct list_head link;	     /* kernel.containers; lc_control of boot */
 	struct list_head exec_waits; /* boot's */
@@ -59,7 +63,7 @@ enum task_state {
 
 struct session {
 	ref_t ref;
-	int sid;
+	int sid;	 /* of the top PID namespace */
 	struct tty *tty; /* controlling terminal; lc_tasks; see tty.h */
 	int old_fg_pgid; /* foreground group of a terminal that hung up; lc_tasks */
 };
@@ -82,8 +86,11 @@ struct thread_group {
 				      * that either is enough to walk it */
 	int nthreads;		     /* not yet exited */
 	bool threaded;		     /* had more than one since it was made, or since exec */
-	int tgid;		     /* immutable */
+	/* Numbers of the top PID namespace: pid.h. */
+	int tgid; /* immutable */
 	int pgid;
+	struct pid *pid;	     /* the leader's, whoever that is; own, while not reaped */
+	struct pid_ns *pid_ns;	     /* immutable once it is linked; reference */
 	struct session *session;     /* reference */
 	struct thread_group *parent; /* NULL for the container's init */
 	struct list_head children, sibling;
@@ -137,21 +144,21 @@ struct task {
 	struct thread_group *tg;      /* immutable, reference */
 	struct list_head thread_link; /* lc_tasks */
 	int tid;		      /* lc_tasks; changes only when exec makes it the leader */
+	struct pid *pid;	      /* the same in all namespaces: pid.h */
 	struct fiber fiber;
-	struct list_head run_link;  /* run queue of the workers; lc_runq */
-	struct list_head hash_link; /* by tid; lc_tasks */
-	struct p_thread *pt;	    /* own; changes under siglock, for those who interrupt it */
-	struct umem um;		    /* own: { mm, pt } */
-	struct mm *mm;		    /* own, reference; others: task_mm_get() */
-	struct fdtable *fds;	    /* own, reference; others: lc_tasks */
-	struct fs_context *fs;	    /* own, reference; others: lc_tasks */
-	struct ns_set *ns;	    /* own, reference; others: task_ns_get() */
-	struct cred *cred;	    /* own; others: task_cred_get() */
-	char comm[16];		    /* lc_tasks */
-	_Atomic int state;	    /* enum task_state */
-	_Atomic bool no_new_privs;  /* set by the task, or for it (seccomp TSYNC) */
-	bool exit_requested;	    /* own: exit(2) of this thread */
-	int exit_status;	    /* own wait status */
+	struct list_head run_link; /* run queue of the workers; lc_runq */
+	struct p_thread *pt;	   /* own; changes under siglock, for those who interrupt it */
+	struct umem um;		   /* own: { mm, pt } */
+	struct mm *mm;		   /* own, reference; others: task_mm_get() */
+	struct fdtable *fds;	   /* own, reference; others: lc_tasks */
+	struct fs_context *fs;	   /* own, reference; others: lc_tasks */
+	struct ns_set *ns;	   /* own, reference; others: task_ns_get() */
+	struct cred *cred;	   /* own; others: task_cred_get() */
+	char comm[16];		   /* lc_tasks */
+	_Atomic int state;	   /* enum task_state */
+	_Atomic bool no_new_privs; /* set by the task, or for it (seccomp TSYNC) */
+	bool exit_requested;	   /* own: exit(2) of this thread */
+	int exit_status;	   /* own wait status */
 
 	struct list_head helpers;  /* those that work for this task; lc_leaf of helper.c */
 	struct task *helps;	   /* a helper's owner, which outlives it; NULL: a guest's task */
@@ -281,8 +288,11 @@ void thread_group_put(struct thread_group *tg);
 /* Under lc_tasks; borrowed results. */
 struct task *task_lookup(int tid) REQUIRES(lc_tasks);
 struct thread_group *thread_group_lookup(int tgid) REQUIRES(lc_tasks);
-/* The next live thread group with tgid ≥ from, with a reference; NULL: none.  Takes lc_tasks. */
-struct thread_group *thread_group_next(int from);
+/*
+ * The next thread group that is not reaped and that the namespace calls *nr or higher, with a
+ * reference; *nr becomes its number.  NULL: none.  Takes lc_tasks.
+ */
+struct thread_group *thread_group_next(const struct pid_ns *ns, int *nr);
 /* References for readers other than the task; NULL when it is exiting. */
 struct mm *task_mm_get(struct task *t);
 struct cred *task_cred_get(struct task *t);
@@ -316,6 +326,8 @@ static inline bool task_own_capable(const struct task *t, int cap)
 int task_walk_env(struct task *t, int dirfd, const char *name, struct walk_env *env) MUST_CHECK;
 void walk_env_fini(struct walk_env *env);
 char task_state_letter(const struct task *t);
+/* What its own namespace calls its parent: getppid(2). */
+int thread_group_ppid(const struct thread_group *tg) REQUIRES(lc_tasks);
 bool pgrp_exists_in_session(int pgid, int sid) REQUIRES(lc_tasks);
 bool pgrp_is_orphaned(int pgid) REQUIRES(lc_tasks);
 
@@ -345,11 +357,12 @@ void task_waiter_init(struct task_waiter *tw, struct task *t); /* notify = task_
 int task_wait_file(struct task *t, struct file *f, uint32_t events, int64_t deadline) MUST_CHECK;
 
 /* ---- clone, exec, exit, wait ---- */
-struct clone_args_k { /* clone3(2), kernel layout */
+struct clone_args_k { /* clone3(2), kernel layout; set_tid was read into pids */
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
 		set_tid_size, cgroup;
 };
-long task_clone(struct task *t, const struct clone_args_k *a);
+/* pids: the numbers that are wanted, or NULL. */
+long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_choice *pids);
 /* Replaces the program.  On success the task's registers are the new program's; returns 0. */
 int task_exec(struct task *t, const struct exec_args *a) MUST_CHECK;
 /* Asks the task to end with this exit status (wait status form); takes effect in its loop. */

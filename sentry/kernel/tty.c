@@ -1,3 +1,4 @@
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/tty.h"
 
 #include <errno.h>
@@ -199,6 +200,7 @@ static long get_number(struct tty *tty, struct task *t, unsigned cmd, uint64_t a
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	bool mine = is_controlling(tty, t);
 	int n = cmd == TIOCGSID ? t->tg->session->sid : tty->fg_pgid;
+	n = pid_show(task_pid_ns(t), n);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return mine ? copy_out_val(&t->um, UADDR(arg), &n) : -ENOTTY;
 }
@@ -215,6 +217,7 @@ static long set_foreground(struct tty *tty, struct task *t, uint64_t arg)
 	if (pgid < 0)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	pgid = pid_resolve(task_pid_ns(t), pgid);
 	if (!is_controlling(tty, t))
 		err = -ENOTTY;
 	else if (!pgrp_exists_in_session(pgid, t->tg->session->sid))

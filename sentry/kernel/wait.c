@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
@@ -89,8 +90,8 @@ static void exit_result(struct wait_result *r, int ws)
 }
 
 /* Does c have news that the query asks for?  Takes it unless WNOWAIT. */
-static bool take_news(const struct wait_query *q, struct thread_group *c, struct wait_result *r)
-	REQUIRES(lc_tasks)
+static bool take_news(const struct wait_query *q, struct thread_group *c, struct thread_group *own,
+		      struct wait_result *r) REQUIRES(lc_tasks)
 {
 	bool keep = q->options & WNOWAIT, found = false;
 
@@ -117,7 +118,7 @@ static bool take_news(const struct wait_query *q, struct thread_group *c, struct
 	}
 	if (!found)
 		return false;
-	r->pid = c->tgid;
+	r->pid = pid_nr_in(c->pid, own->pid_ns);
 	r->uid = c->leader->cred->uid;
 	take_usage(c, &r->usage);
 	r->reaped = NULL;
@@ -134,6 +135,7 @@ static bool take_trace_news(const struct wait_query *q, struct task *c, struct t
 			    struct wait_result *r) REQUIRES(lc_tasks)
 {
 	bool keep = q->options & WNOWAIT, leader = c == c->tg->leader;
+	int nr = pid_nr_in(c->pid, own->pid_ns);
 
 	if (atomic_load(&c->trace.stopped) && c->trace.unreported) {
 		r->code = CLD_TRAPPED;
@@ -152,7 +154,7 @@ static bool take_trace_news(const struct wait_query *q, struct task *c, struct t
 	} else {
 		return false;
 	}
-	r->pid = c->tid;
+	r->pid = nr;
 	r->uid = c->cred->uid;
 	memset(&r->usage, 0, sizeof(r->usage));
 	return true;
@@ -207,7 +209,7 @@ static int scan_children(struct task *t, const struct wait_query *q, struct wait
 		if (c->zombie ? held_by_tracer(c, t->tg)
 			      : task_is_traced(c->leader) && !held_by_tracer(c, t->tg))
 			continue;
-		if (take_news(q, c, r)) {
+		if (take_news(q, c, t->tg, r)) {
 			ret = 1;
 			break;
 		}
@@ -261,12 +263,12 @@ long task_wait4(struct task *t, int pid, uaddr_t ustatus, int options, uaddr_t u
 		q.type = P_ALL;
 	} else if (pid > 0) {
 		q.type = P_PID;
-		q.id = pid;
+		q.id = pid_from_guest(t, pid);
 	} else {
 		if (pid == INT32_MIN)
 			return -ESRCH;
 		q.type = P_PGID;
-		q.id = pid ? -pid : t->tg->pgid;
+		q.id = pid ? pid_from_guest(t, -pid) : t->tg->pgid;
 	}
 	int found = wait_for(t, &q, &r);
 	if (found <= 0)
@@ -313,12 +315,12 @@ long task_waitid(struct task *t, int type, int id, uaddr_t uinfo, int options, u
 	case P_PID:
 		if (id <= 0)
 			return -EINVAL;
+		q.id = pid_from_guest(t, id);
 		break;
 	case P_PGID:
 		if (id < 0)
 			return -EINVAL;
-		if (id == 0)
-			q.id = t->tg->pgid;
+		q.id = id ? pid_from_guest(t, id) : t->tg->pgid;
 		break;
 	case P_PIDFD:
 		if (id < 0)
@@ -367,6 +369,7 @@ void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	struct thread_group *parent = tg->parent ? thread_group_get(tg->parent) : NULL;
 	uint32_t uid = tg->leader ? tg->leader->cred->uid : 0;
+	int pid = parent && tg->pid ? pid_nr_in(tg->pid, parent->pid_ns) : 0;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	if (!parent)
 		return;
@@ -377,7 +380,7 @@ void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo)
 		memset(&info, 0, sizeof(info));
 		info.si_signo = SIGCHLD;
 		info.si_code = cld_code;
-		info.si_pid = tg->tgid;
+		info.si_pid = pid;
 		info.si_uid = uid;
 		info.si_status = signo;
 		(void)!signal_send_group(parent, &info);

@@ -154,3 +154,5 @@ void sock_msg_fini(struct sock_msg *m);
 /* Who calls, for write(2) on a socket; zeros when nobody does.  Defined by syscalls/sys_socket.c.
  */
 void socket_current_ucred(struct sock_ucred *out);
+/* What the calling process calls that one: pids here are the sandbox's. */
+int socket_current_pid(int pid);

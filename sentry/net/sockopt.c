@@ -162,7 +162,7 @@ static int give_peercred(struct socket *s, void *v, uint32_t *len)
 	struct sock_ucred u = {.pid = 0, .uid = -1, .gid = -1};
 
 	if (s->peer_cred) {
-		u.pid = s->peer_pid;
+		u.pid = socket_current_pid(s->peer_pid);
 		u.uid = s->peer_cred->euid;
 		u.gid = s->peer_cred->egid;
 	}

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/pid.h"
 
 /* CPU clock ids (clock_getcpuclockid): ~pid in the upper bits, then "per thread", then a type. */
 #define CPUCLOCK_TYPE_MASK 3
@@ -17,7 +17,7 @@ static int lookup_cpu_clock(struct task *t, int id, struct guest_clock *out)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	if (id & CPUCLOCK_PERTHREAD) {
-		struct task *th = pid ? task_lookup(pid) : t;
+		struct task *th = pid ? task_named(t, pid) : t;
 		if (th && th->tg == t->tg) {
 			*out = (struct guest_clock){.kind = GUEST_CLOCK_THREAD,
 						    .task = task_get(th)};
@@ -25,7 +25,7 @@ static int lookup_cpu_clock(struct task *t, int id, struct guest_clock *out)
 		}
 	} else {
 		struct thread_group *tg =
-			pid == 0 || pid == t->tid ? t->tg : thread_group_lookup(pid);
+			pid == 0 || pid == pid_nr_own(t->pid) ? t->tg : thread_group_named(t, pid);
 		if (tg) {
 			*out = (struct guest_clock){.kind = GUEST_CLOCK_PROCESS,
 						    .tg = thread_group_get(tg)};

@@ -1,4 +1,5 @@
 /* timer_create(2) and its kin. */
+#include "sentry/kernel/pid.h"
 #include "sentry/time/posix_timers.h"
 
 #include <errno.h>
@@ -60,7 +61,7 @@ static struct task *find_thread(struct thread_group *tg, int tid) REQUIRES(lc_si
 	struct task *t;
 
 	list_for_each (t, &tg->threads, thread_link)
-		if (t->tid == tid)
+		if (pid_nr_own(t->pid) == tid)
 			return t;
 	return NULL;
 }

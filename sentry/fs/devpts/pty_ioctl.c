@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sentry/fs/devpts/pty.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/mm/uaccess.h"
 
 #define PTS_MAJOR 136
@@ -307,6 +308,7 @@ static long get_job(struct pty *p, struct task *t, unsigned cmd, uint64_t arg)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	const struct session *s = p->tty.session;
 	int n = cmd == TIOCGPGRP ? p->tty.fg_pgid : s ? s->sid : -1;
+	n = pid_show(task_pid_ns(t), n);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return n < 0 ? -ENOTTY : put_int(t, arg, n);
 }

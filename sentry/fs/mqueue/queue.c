@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "sentry/fs/mqueue/queue.h"
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/pid.h"
 
 bool file_is_mqueue(const struct file *f)
 {
@@ -53,7 +53,7 @@ static void take_notification(struct mqueue *q, const struct task *sender, ksigi
 	memset(info, 0, sizeof(*info));
 	info->si_signo = q->notify.sigev_notify == SIGEV_SIGNAL ? q->notify.sigev_signo : 0;
 	info->si_code = SI_MESGQ;
-	info->si_pid = sender->tg->tgid;
+	info->si_pid = *to ? pid_nr_in(sender->tg->pid, (*to)->pid_ns) : 0;
 	info->si_uid = sender->cred->uid;
 	info->si_value = q->notify.sigev_value;
 }
@@ -156,10 +156,11 @@ static ssize_t queue_read(struct file *f, struct uio *io, int64_t *off)
 	mutex_lock(&q->lock, &lc_ipc);
 	const struct thread_group *owner = q->notify_owner;
 	int how = owner ? q->notify.sigev_notify : 0;
-	int n = snprintf(
-		text, sizeof(text), "QSIZE:%-10llu NOTIFY:%-5d SIGNO:%-5d NOTIFY_PID:%-6d\n",
-		(unsigned long long)q->bytes, how,
-		owner && how == SIGEV_SIGNAL ? q->notify.sigev_signo : 0, owner ? owner->tgid : 0);
+	int n = snprintf(text, sizeof(text),
+			 "QSIZE:%-10llu NOTIFY:%-5d SIGNO:%-5d NOTIFY_PID:%-6d\n",
+			 (unsigned long long)q->bytes, how,
+			 owner && how == SIGEV_SIGNAL ? q->notify.sigev_signo : 0,
+			 owner ? pid_to_guest(task_current(), owner->tgid) : 0);
 	mutex_unlock(&q->lock, &lc_ipc);
 	if (*off < 0 || *off >= n)
 		return 0;

@@ -11,6 +11,8 @@ int proc_add_sys(struct inode *root) MUST_CHECK;
 extern const struct synth_dir_ops proc_root_ops; /* the numbers: pid.c */
 extern const struct synth_link_ops proc_self_ops, proc_thread_self_ops;
 
+/* The PID namespace whose processes this procfs shows: the numbers in its texts are of that one. */
+const struct pid_ns *proc_pid_ns(const struct super_block *sb);
 /* May the calling task look into `target`?  ptrace(2), "Ptrace access mode checking". */
 bool proc_may_access(struct task *target);
 /* may_open of files that show a task's memory: -EACCES. */

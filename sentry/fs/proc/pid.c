@@ -7,6 +7,7 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 
 void proc_task_free(void *task)
@@ -397,6 +398,16 @@ struct thread_group *proc_dir_group(const struct file *f)
 	return t && t->tid == t->tg->tgid ? t->tg : NULL;
 }
 
+const struct pid_ns *proc_pid_ns(const struct super_block *sb)
+{
+	return synth_arg(sb->root->inode);
+}
+
+static void pid_ns_free(void *ns)
+{
+	pid_ns_put(ns);
+}
+
 static int parse_id(const char *name)
 {
 	char *end;
@@ -414,7 +425,8 @@ static int make_dir(struct super_block *sb, const char *name, struct thread_grou
 	int id = parse_id(name);
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *t = id > 0 ? task_lookup(id) : NULL;
+	struct pid *p = id > 0 ? pid_lookup(proc_pid_ns(sb), id) : NULL;
+	struct task *t = p ? p->task : NULL;
 	/* As on Linux, /proc/TID works for every thread, though only leaders are listed. */
 	if (t && in_group && t->tg != in_group)
 		t = NULL;
@@ -426,7 +438,7 @@ static int make_dir(struct super_block *sb, const char *name, struct thread_grou
 	*out = synth_dir_new(sb, 0555, in_group ? &thread_ops : &group_ops, t);
 	if (!*out)
 		return -ENOMEM;
-	synth_set_ino(*out, (uint64_t)id << 16 | (in_group ? 0xffff : 0));
+	synth_set_ino(*out, (uint64_t)t->tid << 16 | (in_group ? 0xffff : 0));
 	proc_own_by_task(*out, t);
 	return 0;
 }
@@ -437,12 +449,13 @@ static int root_lookup(struct inode *dir, const char *name, struct inode **out, 
 	return make_dir(dir->sb, name, NULL, out);
 }
 
-static int emit_id(struct dir_context *ctx, int64_t *off, int id)
+/* tid: the same as id, of the top namespace. */
+static int emit_id(struct dir_context *ctx, int64_t *off, int id, int tid)
 {
 	char name[16];
 	int n = snprintf(name, sizeof(name), "%d", id);
 
-	if (!ctx->emit(ctx, name, (size_t)n, (int64_t)id + 1, (uint64_t)id << 16, DT_DIR))
+	if (!ctx->emit(ctx, name, (size_t)n, (int64_t)id + 1, (uint64_t)tid << 16, DT_DIR))
 		return 0;
 	*off = (int64_t)id + 1;
 	return 1;
@@ -452,9 +465,9 @@ static int root_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off
 {
 	struct thread_group *tg;
 
-	(void)dir, (void)arg;
-	while ((tg = thread_group_next((int)*off))) {
-		int more = emit_id(ctx, off, tg->tgid);
+	(void)dir;
+	for (int id = (int)*off; (tg = thread_group_next(arg, &id)); id++) {
+		int more = emit_id(ctx, off, id, tg->tgid);
 		thread_group_put(tg);
 		if (!more)
 			break;
@@ -462,7 +475,8 @@ static int root_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off
 	return 0;
 }
 
-const struct synth_dir_ops proc_root_ops = {.lookup = root_lookup, .readdir = root_readdir};
+const struct synth_dir_ops proc_root_ops = {
+	.common.free_arg = pid_ns_free, .lookup = root_lookup, .readdir = root_readdir};
 
 static int task_dir_lookup(struct inode *dir, const char *name, struct inode **out, void *task)
 {
@@ -472,17 +486,21 @@ static int task_dir_lookup(struct inode *dir, const char *name, struct inode **o
 static int task_dir_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off, void *task)
 {
 	struct thread_group *tg = ((struct task *)task)->tg;
+	const struct pid_ns *ns = proc_pid_ns(dir->sb);
 	struct task *t;
 
-	(void)dir;
 	for (;;) {
-		int best = 0;
+		int best = 0, tid = 0;
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
-		list_for_each (t, &tg->threads, thread_link)
-			if (t->tid >= *off && (!best || t->tid < best))
-				best = t->tid;
+		list_for_each (t, &tg->threads, thread_link) {
+			int id = pid_nr_in(t->pid, ns);
+			if (id >= *off && (!best || id < best)) {
+				best = id;
+				tid = t->tid;
+			}
+		}
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-		if (!best || !emit_id(ctx, off, best))
+		if (!best || !emit_id(ctx, off, best, tid))
 			return 0;
 	}
 }
@@ -494,9 +512,10 @@ static int show_self(struct text *out, void *arg)
 	struct task *t = task_current();
 
 	(void)arg;
-	if (!t)
+	int tgid = t ? pid_nr_in(t->tg->pid, proc_pid_ns(out->of->sb)) : 0;
+	if (!tgid)
 		return -ENOENT;
-	text_printf(out, "%d", t->tg->tgid);
+	text_printf(out, "%d", tgid);
 	return 0;
 }
 
@@ -505,9 +524,11 @@ static int show_thread_self(struct text *out, void *arg)
 	struct task *t = task_current();
 
 	(void)arg;
-	if (!t)
+	const struct pid_ns *ns = proc_pid_ns(out->of->sb);
+	int tgid = t ? pid_nr_in(t->tg->pid, ns) : 0;
+	if (!tgid)
 		return -ENOENT;
-	text_printf(out, "%d/task/%d", t->tg->tgid, t->tid);
+	text_printf(out, "%d/task/%d", tgid, pid_nr_in((t->helps ? t->helps : t)->pid, ns));
 	return 0;
 }
 

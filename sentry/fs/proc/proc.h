@@ -9,11 +9,13 @@
 
 #include "sentry/vfs/vfs.h"
 
+struct pid_ns;
 struct thread_group;
 
 /* Reads what is copied from the host (/proc/cpuinfo).  Before confinement. */
 void procfs_capture_host(void);
-int procfs_mount(struct super_block **out) MUST_CHECK;
+/* Shows the processes of this namespace, by its numbers. */
+int procfs_mount(struct pid_ns *ns, struct super_block **out) MUST_CHECK;
 
 /* The process whose directory /proc/PID `f` is, borrowed while the file lives; else NULL. */
 struct thread_group *proc_dir_group(const struct file *f);

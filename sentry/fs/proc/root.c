@@ -12,6 +12,7 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
 #include "sentry/lib/log.h"
@@ -120,11 +121,14 @@ static int show_loadavg(struct text *out, void *arg)
 	(void)arg;
 	if (sysinfo(&si))
 		return -ENOSYS;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	int last = proc_pid_ns(out->of->sb)->last;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	for (int i = 0; i < 3; i++)
 		l[i] = (si.loads[i] * 100 + (1UL << 15)) >> 16;
-	text_printf(out, "%lu.%02lu %lu.%02lu %lu.%02lu 1/%d %llu\n", l[0] / 100, l[0] % 100,
+	text_printf(out, "%lu.%02lu %lu.%02lu %lu.%02lu 1/%d %d\n", l[0] / 100, l[0] % 100,
 		    l[1] / 100, l[1] % 100, l[2] / 100, l[2] % 100, atomic_load(&kernel->ntasks),
-		    (unsigned long long)atomic_load(&kernel->nforks) + 1);
+		    last);
 	return 0;
 }
 
@@ -190,8 +194,13 @@ static int show_locks(struct text *out, void *arg)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		const struct flock_info *l = &all[i];
+		mutex_lock(&kernel->tasks_lock, &lc_tasks);
+		int pid = pid_show(proc_pid_ns(out->of->sb), l->pid);
+		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+		if (!pid)
+			continue;
 		text_printf(out, "%zu: %s ADVISORY  %s %d %02x:%02x:%llu %lld ", i + 1,
-			    kinds[l->kind], l->exclusive ? "WRITE" : "READ", l->pid, major(l->dev),
+			    kinds[l->kind], l->exclusive ? "WRITE" : "READ", pid, major(l->dev),
 			    minor(l->dev), (unsigned long long)l->ino, (long long)l->start);
 		if (l->end == INT64_MAX)
 			text_puts(out, "EOF\n");
@@ -266,11 +275,11 @@ static int add_sysvipc(struct inode *root)
 	return err ? err : synth_add_table(dir, table);
 }
 
-int procfs_mount(struct super_block **out)
+int procfs_mount(struct pid_ns *ns, struct super_block **out)
 {
 	struct super_block *sb;
 	int err = synth_super_new("proc", PROC_SUPER_MAGIC, SYNTH_NO_DCACHE | SYNTH_FIXED_ATTRS,
-				  &proc_root_ops, NULL, &sb);
+				  &proc_root_ops, pid_ns_get(ns), &sb);
 	if (err)
 		return err;
 	struct inode *root = sb->root->inode;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -24,26 +25,58 @@ struct snapshot {
 	uint64_t affinity;
 	int seccomp_mode, seccomp_filters;
 	unsigned umask, fd_size, nsigqueued;
+	/* The same in each namespace from that of the procfs down to the task's own. */
+	int nslevels, nsnr[PID_NS_LEVEL_MAX + 1][4];
 };
 
-static void snapshot_take(struct task *t, struct snapshot *s)
+static const char *const nsnr_names[4] = {"NStgid", "NSpid", "NSpgid", "NSsid"};
+
+static void own_numbers(struct task *t, const struct pid_ns *from, struct snapshot *s)
+	REQUIRES(lc_tasks)
+{
+	const struct pid *pids[4] = {t->tg->pid, t->pid, pid_lookup(&pid_ns_top, t->tg->pgid),
+				     pid_lookup(&pid_ns_top, t->tg->session->sid)};
+
+	for (unsigned level = from->level; level <= t->pid->level; level++, s->nslevels++)
+		for (int i = 0; i < 4; i++)
+			s->nsnr[s->nslevels][i] =
+				pids[i] ? pid_nr_in(pids[i], t->pid->numbers[level].ns) : 0;
+}
+
+static void put_own_numbers(struct text *out, const struct snapshot *s)
+{
+	for (int i = 0; i < 4; i++) {
+		text_printf(out, "\n%s:", nsnr_names[i]);
+		for (int level = 0; level < s->nslevels; level++)
+			text_printf(out, "\t%d", s->nsnr[level][i]);
+	}
+	text_putc(out, '\n');
+}
+
+/* Numbers are those of ns. */
+static void snapshot_take(struct task *t, const struct pid_ns *ns, struct snapshot *s)
 {
 	struct thread_group *tg = t->tg;
+	struct task *tracer = NULL;
 
 	memset(s, 0, sizeof(*s));
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(s->comm, t->comm, sizeof(s->comm));
 	s->comm[15] = 0;
 	s->state = task_state_letter(t);
-	s->tid = t->tid;
-	s->tgid = tg->tgid;
-	s->tracer = task_is_traced(t) ? atomic_load(&t->trace.tracer)->tid : 0;
-	s->ppid = tg->parent ? tg->parent->tgid : 0;
-	s->pgid = tg->pgid;
-	s->sid = tg->session->sid;
+	if (t->pid) {
+		s->tid = pid_nr_in(t->pid, ns);
+		s->tgid = pid_nr_in(tg->pid, ns);
+		s->ppid = tg->parent ? pid_nr_in(tg->parent->pid, ns) : 0;
+		s->pgid = pid_show(ns, tg->pgid);
+		s->sid = pid_show(ns, tg->session->sid);
+		own_numbers(t, ns, s);
+	}
+	if ((tracer = atomic_load(&t->trace.tracer)))
+		s->tracer = pid_nr_in(tracer->pid, ns);
 	s->has_tty = tg->session->tty != NULL;
 	s->tty_index = s->has_tty ? tg->session->tty->index : 0;
-	s->tty_pgid = s->has_tty ? tg->session->tty->fg_pgid : -1;
+	s->tty_pgid = s->has_tty ? pid_show(ns, tg->session->tty->fg_pgid) : -1;
 	s->nthreads = MAX(tg->nthreads, 1);
 	s->nice = t->nice;
 	s->policy = t->sched_policy;
@@ -103,7 +136,7 @@ static int show_stat(struct text *out, void *task)
 	struct task *t = task;
 	struct snapshot s;
 
-	snapshot_take(t, &s);
+	snapshot_take(t, proc_pid_ns(out->of->sb), &s);
 	int64_t cpu = thread_group_cpu_time(t->tg);
 	struct mm *mm = s.mm;
 	uint64_t rss = mm ? mm_resident_pages(mm) : 0;
@@ -205,7 +238,7 @@ static int show_status(struct text *out, void *task)
 	struct task *t = task;
 	struct snapshot s;
 
-	snapshot_take(t, &s);
+	snapshot_take(t, proc_pid_ns(out->of->sb), &s);
 	const struct cred *c = s.cred;
 	struct mm_usage usage = {0};
 
@@ -221,8 +254,7 @@ static int show_status(struct text *out, void *task)
 		    s.fd_size);
 	for (size_t i = 0; i < c->ngroups; i++)
 		text_printf(out, "%u ", c->groups[i]);
-	text_printf(out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", s.tgid, s.tid,
-		    s.pgid, s.sid);
+	put_own_numbers(out, &s);
 	if (s.mm)
 		put_memory(out, s.mm, &usage);
 	text_printf(out, "CoreDumping:\t0\nTHP_enabled:\t1\nThreads:\t%d\nSigQ:\t%u/%llu\n",

@@ -106,6 +106,7 @@ static ssize_t link_readlink(struct inode *in, char *buf, size_t size)
 	if (!n->link_ops->show)
 		return -EINVAL;
 	struct text t = TEXT_INIT;
+	t.of = in;
 	int err = n->link_ops->show(&t, n->arg);
 	if (!err)
 		err = text_error(&t);

@@ -32,6 +32,7 @@ static int buf_new(struct synth_node *n, struct synth_buf **out)
 	if (!b)
 		return -ENOMEM;
 	ref_init(&b->ref, 1);
+	b->text.of = &n->in;
 	int err = n->file_ops->show(&b->text, n->arg);
 	if (!err)
 		err = text_error(&b->text);

@@ -12,15 +12,18 @@
 
 #include "sentry/lib/compiler.h"
 
+struct inode;
+
 struct text {
 	char *buf; /* owned; NUL-terminated once anything was put */
 	size_t len, cap;
 	bool failed;
+	const struct inode *of; /* whose text it is, for synthetic files; else NULL */
 };
 
-#define TEXT_INIT                 \
-	{                         \
-		NULL, 0, 0, false \
+#define TEXT_INIT                       \
+	{                               \
+		NULL, 0, 0, false, NULL \
 	}
 #define TEXT_MAX (64UL << 20) /* more than this is -ENOMEM: guests decide how much there is */
 

@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 
 #include "sentry/kernel/futex/pi_queue.h"
+#include "sentry/kernel/pid.h"
 
 /* Takes a free word for w's task: 1, 0 (it changed), or -EFAULT. */
 static int take_free(struct pi_waiter *w, uaddr_t addr, const struct pi_key *k, uint32_t val)
@@ -78,7 +79,7 @@ long pi_lock_word(struct pi_waiter *w, uaddr_t addr, const struct pi_key *k, boo
 		}
 		if (try) {
 			mutex_lock(&pi_futex_lock, &lc_futex);
-			bool there = pi_owner_of(val) != NULL;
+			bool there = pi_owner_of(w->t, val) != NULL;
 			mutex_unlock(&pi_futex_lock, &lc_futex);
 			return there ? -EAGAIN : -ESRCH;
 		}
@@ -114,7 +115,7 @@ long futex_pi_lock(struct task *t, uaddr_t addr, bool shared, bool try, int64_t 
 
 long futex_pi_unlock(struct task *t, uaddr_t addr, bool shared)
 {
-	uint32_t val, mine = (uint32_t)t->tid;
+	uint32_t val, mine = (uint32_t)pid_nr_own(t->pid);
 	struct pi_key k;
 	long ret = pi_key_get(t, addr, shared, &k);
 
@@ -127,7 +128,7 @@ long futex_pi_unlock(struct task *t, uaddr_t addr, bool shared)
 		if ((val & FUTEX_TID_MASK) != mine) {
 			/* Of a waiter that died with the lock in its hands it is no more our
 			 * matter. */
-			ret = mine == (uint32_t)t->tid ? -EPERM : 0;
+			ret = mine == (uint32_t)pid_nr_own(t->pid) ? -EPERM : 0;
 			break;
 		}
 		mutex_lock(&pi_futex_lock, &lc_futex);
@@ -161,7 +162,7 @@ void futex_pi_release(struct task *t, bool gone)
 		f->users++;
 		pi_set_owner(f, NULL);
 		while ((w = pi_first(f))) {
-			w->dead_tid = t->tid;
+			w->dead_tid = pid_nr_own(t->pid);
 			file = pi_dequeue(w, PI_LOOK); /* NULL: we use f, too */
 			task_wake(w->t);
 		}

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "sentry/kernel/futex/pi_queue.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 
 #define CHAIN_MAX 1024 /* owners that wait for owners: Linux's limit for chains of rt-mutexes */
@@ -142,7 +143,7 @@ struct pi_waiter *pi_waiter_new(struct task *t)
 		return NULL;
 	list_init(&w->link);
 	w->t = t;
-	w->tid = t->tid;
+	w->tid = pid_nr_own(t->pid);
 	w->state = PI_LOOK;
 	w->rank = t->sched_policy == SCHED_FIFO || t->sched_policy == SCHED_RR ? t->sched_priority
 									       : 0;
@@ -202,10 +203,10 @@ void pi_wake_first(const struct pi_key *k)
 
 /* ---- waiting ---- */
 
-struct task *pi_owner_of(uint32_t val)
+struct task *pi_owner_of(const struct task *t, uint32_t val)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *owner = task_lookup((int)(val & FUTEX_TID_MASK));
+	struct task *owner = task_named(t, (int)(val & FUTEX_TID_MASK));
 	/* One that is not gone has futex_pi_release before it, which needs lc_futex. */
 	if (owner && owner->pi_gone)
 		owner = NULL;
@@ -215,7 +216,7 @@ struct task *pi_owner_of(uint32_t val)
 
 int pi_queue_for_owner(struct pi_waiter *w, const struct pi_key *k, uint32_t val)
 {
-	struct task *owner = pi_owner_of(val);
+	struct task *owner = pi_owner_of(w->t, val);
 
 	if (!owner)
 		return -ESRCH;

@@ -70,7 +70,7 @@ void pi_waiter_end(struct pi_waiter *w);
 int pi_queue_for_owner(struct pi_waiter *w, const struct pi_key *k, uint32_t val)
 	REQUIRES(lc_futex);
 /* The task that owns a lock whose word is `val`, if it can still unlock it. */
-struct task *pi_owner_of(uint32_t val) REQUIRES(lc_futex);
+struct task *pi_owner_of(const struct task *t, uint32_t val) REQUIRES(lc_futex);
 /* Sleeps until w's state says something: 0 it owns the lock, 1 it is to look again; or an error,
  * and it is on no queue. */
 long pi_sleep(struct pi_waiter *w, int64_t deadline);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sentry/kernel/ipc/ids.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
 struct msg_queue {
@@ -313,8 +314,8 @@ int msq_stat(struct task *t, int id, enum ipc_find how, struct msqid_ds *out)
 		out->__msg_cbytes = q->bytes;
 		out->msg_qnum = q->count;
 		out->msg_qbytes = q->max_bytes;
-		out->msg_lspid = q->lspid;
-		out->msg_lrpid = q->lrpid;
+		out->msg_lspid = pid_to_guest(t, q->lspid);
+		out->msg_lrpid = pid_to_guest(t, q->lrpid);
 		ret = how == IPC_BY_ID ? 0 : o->id;
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
@@ -402,9 +403,10 @@ char *msq_proc_text(void)
 		const struct msg_queue *q = queue_of(o);
 		fprintf(out,
 			"%10d %10d  %4o  %10lu %10lu %5u %5u %5u %5u %5u %5u %10lu %10lu %10lu\n",
-			o->key, o->id, o->mode, q->bytes, q->count, (unsigned)q->lspid,
-			(unsigned)q->lrpid, o->uid, o->gid, o->cuid, o->cgid, q->stime, q->rtime,
-			q->ctime);
+			o->key, o->id, o->mode, q->bytes, q->count,
+			(unsigned)pid_to_guest(task_current(), q->lspid),
+			(unsigned)pid_to_guest(task_current(), q->lrpid), o->uid, o->gid, o->cuid,
+			o->cgid, q->stime, q->rtime, q->ctime);
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return fclose(out) ? (free(text), NULL) : text;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sentry/kernel/ipc/sem_set.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
 static struct ipc_ns *const ns = &ipc_init_ns;
@@ -243,7 +244,7 @@ int sem_query(struct task *t, int id, int num, int cmd)
 			ret = s->sems[num].value;
 			break;
 		case GETPID:
-			ret = s->sems[num].pid;
+			ret = pid_to_guest(t, s->sems[num].pid);
 			break;
 		default:
 			ret = count_waiters(s, (unsigned)num, cmd == GETZCNT);

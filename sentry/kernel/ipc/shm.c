@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "sentry/kernel/ipc/ids.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 #include "sentry/mm/vma.h"
 #include "sentry/vfs/file.h"
@@ -332,7 +333,7 @@ int shm_detach(struct task *t, uint64_t addr)
 
 /* ---- control ---- */
 
-static void fill(const struct shm_segment *s, struct shmid_ds *out)
+static void fill(const struct task *t, const struct shm_segment *s, struct shmid_ds *out)
 {
 	memset(out, 0, sizeof(*out));
 	ipc_fill_perm(&s->obj, &out->shm_perm);
@@ -340,8 +341,8 @@ static void fill(const struct shm_segment *s, struct shmid_ds *out)
 	out->shm_atime = s->atime;
 	out->shm_dtime = s->dtime;
 	out->shm_ctime = s->ctime;
-	out->shm_cpid = s->cpid;
-	out->shm_lpid = s->lpid;
+	out->shm_cpid = pid_to_guest(t, s->cpid);
+	out->shm_lpid = pid_to_guest(t, s->lpid);
 	out->shm_nattch = count_attachments(s);
 }
 
@@ -352,7 +353,7 @@ int shm_stat(struct task *t, int id, enum ipc_find how, struct shmid_ds *out)
 	mutex_lock(&ns->lock, &lc_ipc);
 	int ret = ipc_find(&ns->shm, id, how, t->cred, &o);
 	if (!ret) {
-		fill(segment_of(o), out);
+		fill(t, segment_of(o), out);
 		ret = how == IPC_BY_ID ? 0 : o->id;
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
@@ -456,9 +457,10 @@ char *shm_proc_text(void)
 		fprintf(out,
 			"%10d %10d  %4o %21lu %5u %5u  %5lu %5u %5u %5u %5u %10lu %10lu %10lu "
 			"%21lu %21lu\n",
-			o->key, o->id, o->mode, s->size, (unsigned)s->cpid, (unsigned)s->lpid,
-			count_attachments(s), o->uid, o->gid, o->cuid, o->cgid, s->atime, s->dtime,
-			s->ctime, 0UL, 0UL);
+			o->key, o->id, o->mode, s->size,
+			(unsigned)pid_to_guest(task_current(), s->cpid),
+			(unsigned)pid_to_guest(task_current(), s->lpid), count_attachments(s),
+			o->uid, o->gid, o->cuid, o->cgid, s->atime, s->dtime, s->ctime, 0UL, 0UL);
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return fclose(out) ? (free(text), NULL) : text;

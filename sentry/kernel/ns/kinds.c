@@ -4,6 +4,7 @@
 
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/uts.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
 /* Privileged over the namespace, and in the user namespace that the task will be in. */
@@ -73,9 +74,36 @@ static int uts_enter(struct ns_change *ch, struct ns *ns)
 	return enter_slot(ch, ns, NS_UTS);
 }
 
+static struct ns *pid_of_task(struct task *t)
+{
+	return ns_get(&task_pid_ns(t)->ns);
+}
+
+static struct ns *pid_children_of_task(struct task *t)
+{
+	struct ns *ns = slot_of_task(t, NS_PID);
+
+	/* One without an init yet is not shown. */
+	if (ns && ns != &task_pid_ns(t)->ns && !pid_ns_of(ns)->last) {
+		ns_put(ns);
+		return NULL;
+	}
+	return ns;
+}
+
+/* Downwards only: what a process sees stays what it sees. */
+static int pid_enter(struct ns_change *ch, struct ns *ns)
+{
+	if (!pid_ns_within(pid_ns_of(ns), task_pid_ns(ch->t)))
+		return may_enter(ch, ns) ? -EINVAL : -EPERM;
+	return enter_slot(ch, ns, NS_PID);
+}
+
 const struct ns_kind ns_kinds[] = {
 	{&user_ns_type, "user", user_of_task, NULL},
 	{&mnt_ns_type, "mnt", mnt_of_task, mnt_enter},
 	{&uts_ns_type, "uts", uts_of_task, uts_enter},
+	{&pid_ns_type, "pid", pid_of_task, pid_enter},
+	{&pid_ns_type, "pid_for_children", pid_children_of_task, NULL},
 };
 const size_t ns_kind_count = ARRAY_SIZE(ns_kinds);

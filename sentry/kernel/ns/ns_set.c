@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "sentry/kernel/ns/uts.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
 /* How a kind of a set is begun, and made anew out of an old one; NULL: no memory. */
@@ -15,6 +16,7 @@ static const struct {
 	int (*copy)(struct ns *old, const struct cred *c, struct ns **out);
 } slots[NS_SLOTS] = {
 	[NS_UTS] = {CLONE_NEWUTS, uts_ns_top, uts_ns_copy},
+	[NS_PID] = {CLONE_NEWPID, pid_ns_top_get, pid_ns_new},
 };
 
 struct ns_set *ns_set_new(void)

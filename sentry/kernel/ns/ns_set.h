@@ -19,6 +19,7 @@ struct fs_context;
 
 enum ns_slot {
 	NS_UTS,
+	NS_PID, /* of the children that are yet to come: pid.h */
 	NS_SLOTS,
 };
 

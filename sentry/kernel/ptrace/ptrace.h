@@ -46,7 +46,11 @@ int ptrace_signal(struct task *t, int signo, ksiginfo *info);
 void ptrace_group_stop(struct task *t);
 void ptrace_trap(struct task *t); /* trap_wanted */
 void ptrace_event(struct task *t, int event, uint64_t message);
-void ptrace_exec(struct task *t, int old_tid);
+/* … whose message is a task's number, for the tracer's namespace. */
+void ptrace_event_pid(struct task *t, int event, int tid);
+/* t's number in its tracer's namespace; 0: there is no tracer, or it does not see it. */
+int ptrace_tid_seen(struct task *t);
+void ptrace_exec(struct task *t, int old_tid /* as seen */);
 void ptrace_step_into_handler(struct task *t);
 /* Before guest code runs on, and after: the trap flag of single steps. */
 void ptrace_enter_guest(struct task *t);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/signal_queue.h"
@@ -30,7 +31,7 @@ static void notify_tracer(struct task *t) REQUIRES(lc_tasks)
 		memset(&info, 0, sizeof(info));
 		info.si_signo = SIGCHLD;
 		info.si_code = CLD_TRAPPED;
-		info.si_pid = t->tid;
+		info.si_pid = pid_nr_in(t->pid, tg->pid_ns);
 		info.si_uid = t->cred->uid;
 		info.si_status = t->trace.code & 0x7f;
 		(void)!signal_send_group(tg, &info);
@@ -114,7 +115,7 @@ static int stop_with_code(struct task *t, struct stop *s)
 	memset(&info, 0, sizeof(info));
 	info.si_signo = s->code & 0x7f;
 	info.si_code = s->code;
-	info.si_pid = t->tid;
+	info.si_pid = pid_nr_own(t->pid);
 	info.si_uid = t->cred->uid;
 	s->info = &info;
 	return trace_stop(t, s);
@@ -206,8 +207,10 @@ int ptrace_signal(struct task *t, int signo, ksiginfo *info)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	*info = t->trace.info;
 	struct task *tracer = atomic_load(&t->trace.tracer);
-	if (now != info->si_signo && tracer)
+	if (now != info->si_signo && tracer) {
 		signal_info_user(info, now, SI_USER, tracer);
+		info->si_pid = pid_nr_in(tracer->pid, task_pid_ns(t));
+	}
 	info->si_signo = now;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	if (t->mask & SIG_BIT(now) & ~SIG_UNBLOCKABLE) {
@@ -262,6 +265,27 @@ void ptrace_event(struct task *t, int event, uint64_t message)
 
 	if (options(t) >> event & 1)
 		send_from_tracer(t, stop_with_code(t, &s));
+}
+
+int ptrace_tid_seen(struct task *t)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct task *tracer = atomic_load(&t->trace.tracer);
+	int seen = tracer ? pid_nr_in(t->pid, task_pid_ns(tracer)) : 0;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return seen;
+}
+
+void ptrace_event_pid(struct task *t, int event, int tid)
+{
+	int seen = 0;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct task *tracer = atomic_load(&t->trace.tracer);
+	if (tracer)
+		seen = pid_show(task_pid_ns(tracer), tid);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	ptrace_event(t, event, (uint64_t)seen);
 }
 
 void ptrace_exec(struct task *t, int old_tid)

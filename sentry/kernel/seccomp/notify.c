@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 #include "sentry/lib/cleanup.h"
 
@@ -194,7 +195,7 @@ static long notif_recv(struct seccomp_listener *l, struct task *t, uint64_t arg)
 	struct notification *n = first_unseen(l);
 	if (n) {
 		out.id = n->id;
-		out.pid = (uint32_t)n->t->tid;
+		out.pid = (uint32_t)pid_nr_in(n->t->pid, task_pid_ns(t));
 		out.data = *n->data;
 		n->state = NOTIF_SENT;
 		/* A killable wait begins; the task looks again. */

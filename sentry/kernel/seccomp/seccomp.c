@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/lib/log.h"
@@ -154,7 +155,8 @@ static long attach(struct task *t, unsigned flags, struct seccomp_filter *f) REQ
 	if (flags & SECCOMP_FILTER_FLAG_TSYNC) {
 		struct task *s = sync_obstacle(t);
 		if (s)
-			return flags & SECCOMP_FILTER_FLAG_TSYNC_ESRCH ? -ESRCH : s->tid;
+			return flags & SECCOMP_FILTER_FLAG_TSYNC_ESRCH ? -ESRCH
+								       : pid_nr_own(s->pid);
 	}
 	f->depth = old ? old->depth + 1 : 1;
 	f->prev = old; /* the task's reference and use become the filter's */
