@@ -1,5 +1,4 @@
-/* mount(2), umount2(2), pivot_root(2).  Mounts of all namespaces are private: nothing propagates.
- */
+/* mount(2), umount2(2), pivot_root(2). */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -8,6 +7,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "sentry/vfs/mount.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
 
@@ -57,14 +57,25 @@ static int bind_or_move(struct task *t, const char *source, struct path where, u
 	return err;
 }
 
-/* Private is what every mount is; a slave of nobody is private. */
-static int change_propagation(uint64_t flags, struct path where)
+static int change_propagation(struct task *t, uint64_t flags, struct path where)
 {
 	uint64_t type = flags & ~(uint64_t)(MS_REC | MS_SILENT);
 
-	if (where.dentry != where.mnt->root || (type != MS_PRIVATE && type != MS_SLAVE))
+	if (type & ~(uint64_t)PROPAGATION || type & (type - 1))
 		return -EINVAL;
-	return 0;
+	return mount_set_propagation(t->fs->mnt_ns, where, (unsigned)type, flags & MS_REC);
+}
+
+/* Access times go on as they were unless something is said about them. */
+static int remount(struct task *t, const struct mount_strings *s, struct path where, uint64_t flags)
+{
+	const uint64_t atime = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
+	unsigned mask = flags & atime ? MOUNT_FLAGS : MOUNT_FLAGS & ~(unsigned)atime;
+	int err = 0;
+
+	if (!(flags & MS_BIND))
+		err = mount_reconfigure(t->fs->mnt_ns, where, s->options, flags & MS_RDONLY);
+	return err ? err : mount_set_flags(t->fs->mnt_ns, where, kept_flags(flags), mask);
 }
 
 static int mount_new_fs(struct task *t, const struct mount_strings *s, struct path where,
@@ -92,11 +103,11 @@ static int do_mount(struct task *t, const struct mount_strings *s, struct path w
 	if (flags & LINUX_MS_NOUSER)
 		return -EINVAL;
 	if (flags & MS_REMOUNT)
-		return mount_remount(t->fs->mnt_ns, where, kept_flags(flags));
+		return remount(t, s, where, flags);
 	if (flags & MS_BIND)
 		return bind_or_move(t, s->source, where, flags);
 	if (flags & PROPAGATION)
-		return change_propagation(flags, where);
+		return change_propagation(t, flags, where);
 	if (flags & MS_MOVE)
 		return bind_or_move(t, s->source, where, flags);
 	return mount_new_fs(t, s, where, flags);
@@ -127,6 +138,18 @@ long sys_mount(struct task *t, uaddr_t source, uaddr_t target, uaddr_t type, uin
 	return err;
 }
 
+static int umount_found(struct task *t, struct path p, int flags)
+{
+	if (flags & MNT_EXPIRE) {
+		mutex_lock(&t->fs->lock, &lc_fs);
+		bool root = p.mnt == t->fs->root.mnt;
+		mutex_unlock(&t->fs->lock, &lc_fs);
+		if (root || flags & (MNT_FORCE | MNT_DETACH))
+			return -EINVAL;
+	}
+	return mount_umount(t->fs->mnt_ns, p, flags);
+}
+
 long sys_umount2(struct task *t, uaddr_t target, int flags)
 {
 	struct path p;
@@ -138,11 +161,9 @@ long sys_umount2(struct task *t, uaddr_t target, int flags)
 		return err;
 	if (!task_capable(t, CAP_SYS_ADMIN))
 		err = -EPERM;
-	else if (flags & MNT_EXPIRE)
-		err = -EINVAL;
 	else if (!(err = path_cross_mounts(&p, 0)))
-		err = mount_umount(t->fs->mnt_ns, p, flags & MNT_DETACH);
-	path_put(p);
+		err = umount_found(t, p, flags);
+	path_put_unused(p);
 	return err;
 }
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "sentry/kernel/fdtable.h"
+#include "sentry/vfs/mount.h"
 
 struct fs_context *fs_context_new(struct mnt_ns *ns, struct path root, struct path cwd,
 				  uint32_t umask)

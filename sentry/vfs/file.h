@@ -74,6 +74,7 @@ struct file {
 	_Atomic int64_t pos;
 	_Atomic int owner_kind, owner_id, owner_sig; /* F_SETOWN, F_SETSIG */
 	bool noted;		 /* its opening was reported (notify.h), so its closing will be */
+	bool writer;		 /* the mount counts it among its writers */
 	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */
 	void *priv;
 };

@@ -5,6 +5,7 @@
 
 #include "sentry/vfs/acl.h"
 #include "sentry/vfs/file.h"
+#include "sentry/vfs/mount.h"
 #include "sentry/vfs/notify.h"
 #include "sentry/vfs/vfs.h"
 
@@ -60,8 +61,11 @@ bool mount_room(size_t n);
 /* The one after m among `top` and what is mounted below it, parents first; NULL: none.  Not
  * recursive, as guests decide how deep mounts are nested. */
 struct mount *mount_next(struct mount *m, struct mount *top) REQUIRES(lc_mount);
-/* Puts m, which has no parent, onto (parent, mountpoint): takes the references. */
+/* Puts m, which has no parent, onto (parent, mountpoint): takes the references, and one to m. */
 void mount_link_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
+	REQUIRES(lc_mount) REQUIRES(lc_dcache);
+/* The same for a mount that was unlinked: the references are the caller's, and m's its own. */
+void mount_hang_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
 	REQUIRES(lc_mount) REQUIRES(lc_dcache);
 /* Unlinks m from its parent: its references to parent and mountpoint, and the tree's to m, are
  * then the caller's to put. */
@@ -69,7 +73,57 @@ void mount_unlink_locked(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache)
 /* Takes the whole tree below (and with) m apart, onto `gone`, for mount_put_gone(). */
 void mount_collect_locked(struct mount *m, struct list_head *gone) REQUIRES(lc_mount)
 	REQUIRES(lc_dcache);
+/* One of them, from wherever it is. */
+void mount_retire_locked(struct mount *m, struct list_head *gone) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache);
 void mount_put_gone(struct list_head *gone);
+void mount_tree_lock(void) ACQUIRES(lc_mount) ACQUIRES(lc_dcache);
+void mount_tree_unlock(void) RELEASES(lc_mount) RELEASES(lc_dcache);
+/* The tree of ns has changed: its readers are told. */
+void mnt_ns_touch(struct mnt_ns *ns) REQUIRES(lc_mount);
+void mount_set_tree_ns(struct mount *top, struct mnt_ns *ns) REQUIRES(lc_mount);
+/* Is p at or below `top`, on the same mount or one further up the tree? */
+bool path_is_reachable(struct path p, struct path top) REQUIRES(lc_dcache);
+/* The files open for writing: EROFS when the mount became read-only. */
+int mount_writer_get(struct mount *m) MUST_CHECK;
+void mount_writer_put(struct mount *m);
+
+/* ---- propagate.c ---- */
+/* m becomes one of src's peers and a slave of the same master, if src has any. */
+void mount_share_as(struct mount *m, struct mount *src) REQUIRES(lc_mount);
+int mount_make_shared(struct mount *m) REQUIRES(lc_mount) MUST_CHECK;
+void mount_make_slave(struct mount *m) REQUIRES(lc_mount);
+void mount_make_private(struct mount *m) REQUIRES(lc_mount);
+/* m, just made, receives from src's group. */
+void mount_enslave(struct mount *m, struct mount *src) REQUIRES(lc_mount);
+/*
+ * Mounts the tree m, which is new or is being moved, at `where`, and copies of it wherever that
+ * propagates to.  Prepare makes the copies, onto `made`; after an error they are on `gone`.
+ */
+int mount_spread_prepare(struct mount *m, struct path where, struct list_head *made,
+			 struct list_head *gone) REQUIRES(lc_mount) REQUIRES(lc_dcache) MUST_CHECK;
+void mount_spread_commit(struct path where, struct list_head *made) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache);
+/* Would unmounting m, with what propagates from it, take from somebody what he uses? */
+bool mount_is_busy(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache);
+/* Unmounts m and all below it, and what that propagates to. */
+void mount_umount_tree(struct mount *m, struct list_head *gone) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache);
+
+/* ---- mount_copy.c ---- */
+enum copy_kind {
+	COPY_SAME,  /* propagation is the original's */
+	COPY_ALL,   /* of a namespace: the same, unbindable mounts too, names of namespaces not */
+	COPY_SLAVE, /* all are slaves of the originals */
+};
+/*
+ * Copies what is seen from `from` downwards: *out has no parent, and one reference.  After an
+ * error *out is what there is so far, or NULL.
+ */
+int mount_copy_tree(struct path from, bool recursive, enum copy_kind kind, struct mount **out)
+	REQUIRES(lc_mount) REQUIRES(lc_dcache) MUST_CHECK;
+
+const struct ns *dentry_named_mnt_ns(const struct dentry *d);
 
 /* ---- locks of directories ---- */
 enum dir_lock_kind { DIR_FIRST, DIR_SECOND, DIR_VICTIM };

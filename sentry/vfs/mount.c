@@ -5,9 +5,11 @@
  * mounts under lc_dcache alone.  An attached mount refers to its parent and mount point, and the
  * tree refers to it; detaching breaks that circle.
  */
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
 
@@ -16,6 +18,7 @@
 struct mutex mount_lock = MUTEX_INIT; /* lc_mount */
 static _Atomic unsigned nmounts;      /* all of the sandbox */
 static struct list_head mount_hash[MOUNT_BUCKETS];
+struct waitq mount_waitq = {.lock = MUTEX_INIT, .waiters = LIST_HEAD_INIT(mount_waitq.waiters)};
 
 static struct list_head *bucket_of(const struct mount *m, const struct dentry *d)
 {
@@ -49,6 +52,10 @@ struct mount *mount_new(struct super_block *sb, struct dentry *root, unsigned fl
 	list_init(&m->siblings);
 	list_init(&m->children);
 	list_init(&m->hash);
+	list_init(&m->peer);
+	list_init(&m->slave);
+	list_init(&m->work);
+	list_init(&m->doom);
 	return m;
 }
 
@@ -58,15 +65,30 @@ struct mount *mount_get(struct mount *m)
 	return m;
 }
 
-void mount_put(struct mount *m)
+static void put(struct mount *m)
 {
-	if (!m || !ref_put(&m->ref))
+	if (!ref_put(&m->ref))
 		return;
 	dentry_put(m->root);
 	super_put(m->sb);
 	free(m->source);
 	free(m);
 	atomic_fetch_sub(&nmounts, 1);
+}
+
+void mount_put(struct mount *m)
+{
+	if (!m)
+		return;
+	if (atomic_load_explicit(&m->expiring, memory_order_relaxed))
+		m->expiring = false;
+	put(m);
+}
+
+void path_put_unused(struct path p)
+{
+	dentry_put(p.dentry);
+	put(p.mnt);
 }
 
 bool mount_room(size_t n)
@@ -114,6 +136,14 @@ struct mount *mount_lookup(struct mount *m, struct dentry *d)
 	return found;
 }
 
+int mount_parent_id(struct mount *m)
+{
+	mutex_lock(&mount_lock, &lc_mount);
+	int id = m->parent ? m->parent->id : 0;
+	mutex_unlock(&mount_lock, &lc_mount);
+	return id;
+}
+
 struct mount *mount_next(struct mount *m, struct mount *top)
 {
 	if (!list_empty(&m->children))
@@ -123,22 +153,38 @@ struct mount *mount_next(struct mount *m, struct mount *top)
 	return m == top ? NULL : list_entry(m->siblings.next, struct mount, siblings);
 }
 
-static void set_ns(struct mount *top, struct mnt_ns *ns) REQUIRES(lc_mount)
+void mount_set_tree_ns(struct mount *top, struct mnt_ns *ns)
 {
 	for (struct mount *m = top; m; m = mount_next(m, top))
 		m->ns = ns;
 }
 
-void mount_link_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
+void mnt_ns_touch(struct mnt_ns *ns)
 {
-	m->parent = mount_get(parent);
-	m->mountpoint = dentry_get(mountpoint);
+	static uint64_t last;
+
+	if (!ns)
+		return;
+	ns->event = ++last;
+	waitq_notify(&mount_waitq, POLLPRI | POLLERR);
+}
+
+void mount_hang_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
+{
+	m->parent = parent;
+	m->mountpoint = mountpoint;
+	m->ns = parent->ns;
 	mountpoint->mounted++;
 	list_add_tail(&m->siblings, &parent->children);
 	list_add(&m->hash, bucket_of(parent, mountpoint));
-	set_ns(mount_get(m), parent->ns);
 	for (struct dentry *d = mountpoint; d->parent != d; d = d->parent)
 		d->parent->mount_below = true;
+}
+
+void mount_link_locked(struct mount *m, struct mount *parent, struct dentry *mountpoint)
+{
+	mount_hang_locked(mount_get(m), mount_get(parent), dentry_get(mountpoint));
+	mount_set_tree_ns(m, parent->ns);
 }
 
 int mount_attach(struct mount *m, struct path where)
@@ -169,6 +215,15 @@ void mount_unlink_locked(struct mount *m)
 	m->ns = NULL;
 }
 
+void mount_retire_locked(struct mount *m, struct list_head *gone)
+{
+	if (!list_empty(&m->hash))
+		mount_unlink_locked(m);
+	m->ns = NULL;
+	mount_make_private(m);
+	list_add_tail(&m->siblings, gone);
+}
+
 void mount_collect_locked(struct mount *top, struct list_head *gone)
 {
 	struct mount *m = top, *up;
@@ -177,9 +232,7 @@ void mount_collect_locked(struct mount *top, struct list_head *gone)
 		while (!list_empty(&m->children))
 			m = list_first(&m->children, struct mount, siblings);
 		up = m == top ? NULL : m->parent;
-		if (m->parent)
-			mount_unlink_locked(m);
-		list_add_tail(&m->siblings, gone);
+		mount_retire_locked(m, gone);
 		m = up;
 	} while (up);
 }
@@ -201,24 +254,91 @@ void mount_put_gone(struct list_head *gone)
 	}
 }
 
+void mount_tree_lock(void)
+{
+	mutex_lock(&mount_lock, &lc_mount);
+	mutex_lock(&dcache_lock, &lc_dcache);
+}
+
+void mount_tree_unlock(void)
+{
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	mutex_unlock(&mount_lock, &lc_mount);
+}
+
 int mount_detach(struct mount *m, bool lazy)
 {
 	struct list_head gone = LIST_HEAD_INIT(gone);
 	int err = 0;
 
-	mutex_lock(&mount_lock, &lc_mount);
-	mutex_lock(&dcache_lock, &lc_dcache);
-	/* Of the references, one is the tree's and one the caller's. */
+	mount_tree_lock();
 	if (!m->parent)
 		err = -EINVAL;
-	else if (!lazy && (!list_empty(&m->children) || ref_read(&m->ref) > 2))
+	else if (!lazy && mount_is_busy(m))
 		err = -EBUSY;
 	else
-		mount_collect_locked(m, &gone);
-	mutex_unlock(&dcache_lock, &lc_dcache);
-	mutex_unlock(&mount_lock, &lc_mount);
+		mount_umount_tree(m, &gone);
+	mount_tree_unlock();
 	mount_put_gone(&gone);
 	return err;
+}
+
+/* Some mount on d, in one namespace or (NULL) in any. */
+static struct mount *find_any(struct dentry *d, struct mnt_ns *ns) REQUIRES(lc_dcache)
+{
+	struct mount *m;
+
+	for (size_t i = 0; d->mounted && i < MOUNT_BUCKETS; i++) {
+		if (!mount_hash[i].next)
+			continue;
+		list_for_each (m, &mount_hash[i], hash)
+			if (m->mountpoint == d && (!ns || m->ns == ns))
+				return m;
+	}
+	return NULL;
+}
+
+bool mount_is_point_of(struct mnt_ns *ns, struct dentry *d)
+{
+	if (!__atomic_load_n(&d->mounted, __ATOMIC_RELAXED))
+		return false;
+	mutex_lock(&dcache_lock, &lc_dcache);
+	bool found = find_any(d, ns) != NULL;
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	return found;
+}
+
+void mount_detach_from(struct dentry *d)
+{
+	struct list_head gone = LIST_HEAD_INIT(gone);
+	struct mount *m;
+
+	if (!__atomic_load_n(&d->mounted, __ATOMIC_RELAXED))
+		return;
+	mount_tree_lock();
+	while ((m = find_any(d, NULL)))
+		mount_umount_tree(m, &gone);
+	mount_tree_unlock();
+	mount_put_gone(&gone);
+}
+
+/* ---- files open for writing ---- */
+
+int mount_writer_get(struct mount *m)
+{
+	m->writers++;
+	m->sb->writers++;
+	/* Whoever makes it read-only says so first, and counts then. */
+	if (!(__atomic_load_n(&m->flags, __ATOMIC_SEQ_CST) & MS_RDONLY) && !m->sb->readonly)
+		return 0;
+	mount_writer_put(m);
+	return -EROFS;
+}
+
+void mount_writer_put(struct mount *m)
+{
+	m->writers--;
+	m->sb->writers--;
 }
 
 /* ---- namespaces ---- */
@@ -228,12 +348,10 @@ static void mnt_ns_free(struct ns *header)
 	struct mnt_ns *ns = container_of(header, struct mnt_ns, ns);
 	struct list_head gone = LIST_HEAD_INIT(gone);
 
-	mutex_lock(&mount_lock, &lc_mount);
-	mutex_lock(&dcache_lock, &lc_dcache);
-	mount_collect_locked(ns->root, &gone);
-	ns->root->ns = NULL;
-	mutex_unlock(&dcache_lock, &lc_dcache);
-	mutex_unlock(&mount_lock, &lc_mount);
+	mount_tree_lock();
+	if (ns->root)
+		mount_collect_locked(ns->root, &gone);
+	mount_tree_unlock();
 	mount_put_gone(&gone); /* the root's own reference too */
 	free(ns);
 }
@@ -249,7 +367,7 @@ struct mnt_ns *mnt_ns_new(struct mount *root)
 	ns_init(&ns->ns, &mnt_ns_type, 0, &user_ns_top);
 	ns->root = root;
 	mutex_lock(&mount_lock, &lc_mount);
-	set_ns(root, ns);
+	mount_set_tree_ns(root, ns);
 	mutex_unlock(&mount_lock, &lc_mount);
 	return ns;
 }
@@ -273,6 +391,13 @@ struct path mnt_ns_root(struct mnt_ns *ns)
 	return p;
 }
 
+static int by_id(const void *a, const void *b)
+{
+	const struct mount *x = *(struct mount *const *)a, *y = *(struct mount *const *)b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
 int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg)
 {
 	int ret = 0;
@@ -288,6 +413,7 @@ int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), vo
 	mutex_unlock(&mount_lock, &lc_mount);
 	if (!all)
 		return -ENOMEM;
+	qsort(all, n, sizeof(*all), by_id);
 	for (size_t i = 0; i < n; i++) {
 		if (!ret)
 			ret = fn(all[i], arg);

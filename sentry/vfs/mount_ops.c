@@ -1,10 +1,4 @@
-/*
- * Changes of the mount tree that guests ask for: mount(2), umount(2), pivot_root(2), and the copy
- * of a tree for a bind or a new namespace.
- *
- * Checks and change are one step under lc_mount and lc_dcache.  Trees are walked, never recursed
- * into: their depth is the guest's.
- */
+/* Changes of the mount tree that guests ask for: mount(2), umount(2), pivot_root(2). */
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,120 +16,80 @@ int vfs_fs_make(const char *type, const char *options, struct super_block **out)
 	return -ENODEV;
 }
 
-static void tree_lock(void) ACQUIRES(lc_mount) ACQUIRES(lc_dcache)
-{
-	mutex_lock(&mount_lock, &lc_mount);
-	mutex_lock(&dcache_lock, &lc_dcache);
-}
-
-static void tree_unlock(void) RELEASES(lc_mount) RELEASES(lc_dcache)
-{
-	mutex_unlock(&dcache_lock, &lc_dcache);
-	mutex_unlock(&mount_lock, &lc_mount);
-}
-
 static bool is_mount_root(struct path p)
 {
 	return p.mnt->root == p.dentry;
 }
 
-/* Is p at or below `top`, on the same mount or one further up the tree? */
-static bool is_reachable(struct path p, struct path top) REQUIRES(lc_mount) REQUIRES(lc_dcache)
+bool path_is_reachable(struct path p, struct path top)
 {
 	while (p.mnt != top.mnt && p.mnt->parent)
 		p = (struct path){p.mnt->parent, p.mnt->mountpoint};
 	return p.mnt == top.mnt && dentry_is_ancestor(top.dentry, p.dentry);
 }
 
-/* May something be put onto p, which a walk has found a moment ago? */
-static int check_place(struct mnt_ns *ns, struct path p, const struct dentry *root)
+/*
+ * May something be put onto *p, which a walk has found a moment ago?  What came between is on top
+ * of it: *p becomes that, borrowed from the locks.
+ */
+static int check_place(struct mnt_ns *ns, struct path *p, const struct dentry *root)
 	REQUIRES(lc_mount) REQUIRES(lc_dcache)
 {
-	if (p.mnt->ns != ns)
+	struct mount *over;
+
+	if (p->mnt->ns != ns)
 		return -EINVAL;
-	if (inode_is_dir(dentry_inode(root)) != inode_is_dir(dentry_inode(p.dentry)))
-		return -ENOTDIR;
-	if (!p.dentry->hashed && p.dentry->parent != p.dentry)
+	if (!p->dentry->hashed && p->dentry->parent != p->dentry)
 		return -ENOENT;
-	return mount_find(p.mnt, p.dentry) ? -EBUSY : 0;
+	while ((over = mount_find(p->mnt, p->dentry)))
+		*p = (struct path){over, over->root};
+	return inode_is_dir(dentry_inode(root)) != inode_is_dir(dentry_inode(p->dentry)) ? -ENOTDIR
+											 : 0;
+}
+
+/* Mounts m, which is new, and gives it to whoever receives from that place. */
+static int graft(struct mount *m, struct path where, struct list_head *gone) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache)
+{
+	struct list_head made = LIST_HEAD_INIT(made);
+	int err = mount_spread_prepare(m, where, &made, gone);
+
+	if (!err)
+		mount_spread_commit(where, &made);
+	return err;
 }
 
 int mount_create(struct mnt_ns *ns, struct super_block *sb, struct path where, unsigned flags,
 		 const char *source)
 {
+	struct list_head gone = LIST_HEAD_INIT(gone);
+
 	if (!mount_room(1))
 		return -ENOSPC;
 	struct mount *m = mount_new(sb, sb->root, flags, source);
 	if (!m)
 		return -ENOMEM;
-	tree_lock();
-	int err = check_place(ns, where, m->root);
+	mount_tree_lock();
+	int err = check_place(ns, &where, m->root);
+	/* The same thing twice in one place. */
+	if (!err && where.dentry == where.mnt->root && where.mnt->sb == sb)
+		err = -EBUSY;
 	if (!err)
-		mount_link_locked(m, where.mnt, where.dentry);
-	tree_unlock();
+		err = graft(m, where, &gone);
+	mount_tree_unlock();
+	mount_put_gone(&gone);
 	mount_put(m);
 	return err;
-}
-
-/*
- * The mount namespace that a file of nsfs names; NULL: something else.  Mounted, the file pins the
- * namespace: where that could be one that (indirectly) holds the mount, it would never go.
- */
-static const struct ns *named_mnt_ns(const struct dentry *d)
-{
-	const struct ns *named = d->sb->magic == NSFS_MAGIC ? dentry_inode(d)->priv : NULL;
-
-	return named && named->type == &mnt_ns_type ? named : NULL;
-}
-
-/* A copy of src alone, below the copy of its parent if it has one. */
-static struct mount *copy_one(struct mount *src, struct dentry *root, bool top) REQUIRES(lc_mount)
-	REQUIRES(lc_dcache)
-{
-	struct mount *m = mount_new(src->sb, root, src->flags, src->source);
-
-	src->copy = m;
-	if (m && !top) {
-		mount_link_locked(m, src->parent->copy, src->mountpoint);
-		mount_put(m); /* the tree's is left */
-	}
-	return m;
-}
-
-/*
- * Copies what is seen from `from` downwards, for a bind or a new namespace: *out has no parent, and
- * one reference.  After an error *out is what there is so far, or NULL.
- */
-static int copy_tree(struct path from, bool recursive, bool new_ns, struct mount **out)
-	REQUIRES(lc_mount) REQUIRES(lc_dcache)
-{
-	struct mount *top = from.mnt;
-
-	*out = copy_one(top, from.dentry, true);
-	if (!*out)
-		return -ENOMEM;
-	for (struct mount *m = mount_next(top, top); recursive && m; m = mount_next(m, top)) {
-		bool seen = m->parent == top ? dentry_is_ancestor(from.dentry, m->mountpoint)
-					     : m->parent->copy != NULL;
-		m->copy = NULL;
-		if (!seen || (new_ns && named_mnt_ns(m->root)))
-			continue;
-		if (!mount_room(1))
-			return -ENOSPC;
-		if (!copy_one(m, m->root, false))
-			return -ENOMEM;
-	}
-	return 0;
 }
 
 /* Files of nsfs are bound to keep what they name, and are in nobody's tree before. */
 static bool may_bind(const struct mnt_ns *ns, struct path from)
 {
-	const struct ns *named = named_mnt_ns(from.dentry);
+	const struct ns *named = dentry_named_mnt_ns(from.dentry);
 
 	if (named && named->ino <= ns->ns.ino)
 		return false;
-	return from.mnt->ns == ns || from.mnt->sb->magic == NSFS_MAGIC;
+	return !from.mnt->unbindable && (from.mnt->ns == ns || from.mnt->sb->magic == NSFS_MAGIC);
 }
 
 int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recursive)
@@ -143,19 +97,21 @@ int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recu
 	struct list_head gone = LIST_HEAD_INIT(gone);
 	struct mount *m = NULL;
 
-	tree_lock();
-	int err = may_bind(ns, from) ? check_place(ns, where, from.dentry) : -EINVAL;
+	mount_tree_lock();
+	int err = check_place(ns, &where, from.dentry);
+	if (!err && !may_bind(ns, from))
+		err = -EINVAL;
 	if (!err && !mount_room(1))
 		err = -ENOSPC;
 	if (!err)
-		err = copy_tree(from, recursive, false, &m);
-	if (!err) {
-		mount_link_locked(m, where.mnt, where.dentry);
+		err = mount_copy_tree(from, recursive, COPY_SAME, &m);
+	if (!err)
+		err = graft(m, where, &gone);
+	if (!err)
 		mount_put(m); /* the tree's is left */
-	} else if (m) {
+	else if (m)
 		mount_collect_locked(m, &gone);
-	}
-	tree_unlock();
+	mount_tree_unlock();
 	mount_put_gone(&gone);
 	return err;
 }
@@ -167,46 +123,150 @@ static void put_unlinked(struct mount *m, struct path was)
 	mount_put(m);
 }
 
+static bool has_unbindable(struct mount *top) REQUIRES(lc_mount)
+{
+	for (struct mount *m = top; m; m = mount_next(m, top))
+		if (m->unbindable)
+			return true;
+	return false;
+}
+
+static int check_move(struct mnt_ns *ns, struct path from, struct path *where) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache)
+{
+	struct mount *m = from.mnt;
+
+	int err = check_place(ns, where, m->root);
+	if (!is_mount_root(from) || m->ns != ns || where->mnt->ns != ns || !m->parent ||
+	    err == -ENOTDIR)
+		return -EINVAL;
+	if (err)
+		return err;
+	if (m->parent->group || (where->mnt->group && has_unbindable(m)))
+		return -EINVAL;
+	return path_is_reachable(*where, from) ? -ELOOP : 0;
+}
+
 int mount_move(struct mnt_ns *ns, struct path from, struct path where)
 {
+	struct list_head made = LIST_HEAD_INIT(made), gone = LIST_HEAD_INIT(gone);
 	struct path was = {NULL, NULL};
 	struct mount *m = from.mnt;
 
-	tree_lock();
-	int err = 0;
-	if (!is_mount_root(from) || m->ns != ns || where.mnt->ns != ns || !m->parent)
-		err = -EINVAL;
-	else if (is_reachable(where, from))
-		err = -ELOOP;
-	else if ((err = check_place(ns, where, m->root)) == -ENOTDIR)
-		err = -EINVAL;
+	mount_tree_lock();
+	int err = check_move(ns, from, &where);
+	if (!err)
+		err = mount_spread_prepare(m, where, &made, &gone);
 	if (!err) {
 		was = (struct path){m->parent, m->mountpoint};
 		mount_unlink_locked(m);
-		mount_link_locked(m, where.mnt, where.dentry);
+		mount_spread_commit(where, &made);
 	}
-	tree_unlock();
+	mount_tree_unlock();
+	mount_put_gone(&gone);
 	if (!err)
 		put_unlinked(m, was);
 	return err;
 }
 
-int mount_remount(struct mnt_ns *ns, struct path p, unsigned flags)
+int mount_set_flags(struct mnt_ns *ns, struct path p, unsigned flags, unsigned mask)
 {
-	tree_lock();
-	int err = is_mount_root(p) && p.mnt->ns == ns ? 0 : -EINVAL;
-	if (!err)
-		__atomic_store_n(&p.mnt->flags, flags & MOUNT_FLAGS, __ATOMIC_RELAXED);
-	tree_unlock();
+	struct mount *m = p.mnt;
+	unsigned old = m->flags, new;
+
+	mount_tree_lock();
+	int err = is_mount_root(p) && m->ns == ns ? 0 : -EINVAL;
+	if (!err) {
+		old = m->flags;
+		new = (old & ~mask) | (flags & mask & MOUNT_FLAGS);
+		__atomic_store_n(&m->flags, new, __ATOMIC_SEQ_CST);
+		if (new & ~old & MS_RDONLY && m->writers > 0) {
+			__atomic_store_n(&m->flags, old, __ATOMIC_SEQ_CST);
+			err = -EBUSY;
+		} else {
+			mnt_ns_touch(ns);
+		}
+	}
+	mount_tree_unlock();
 	return err;
 }
 
-int mount_umount(struct mnt_ns *ns, struct path p, bool lazy)
+static int set_readonly(struct super_block *sb, bool readonly)
 {
-	tree_lock();
-	bool ok = is_mount_root(p) && p.mnt->ns == ns;
-	tree_unlock();
-	return ok ? mount_detach(p.mnt, lazy) : -EINVAL;
+	if (!readonly && sb->fixed_readonly)
+		return -EROFS;
+	bool old = __atomic_exchange_n(&sb->readonly, readonly, __ATOMIC_SEQ_CST);
+	if (!readonly || old || !sb->writers)
+		return 0;
+	__atomic_store_n(&sb->readonly, old, __ATOMIC_SEQ_CST);
+	return -EBUSY;
+}
+
+int mount_reconfigure(struct mnt_ns *ns, struct path p, const char *options, bool readonly)
+{
+	struct super_block *sb = p.mnt->sb;
+
+	mount_tree_lock();
+	int err = is_mount_root(p) && p.mnt->ns == ns ? 0 : -EINVAL;
+	mount_tree_unlock();
+	if (!err && sb->ops->remount)
+		err = sb->ops->remount(sb, options);
+	return err ? err : set_readonly(sb, readonly);
+}
+
+static int set_propagation(struct mount *m, unsigned type) REQUIRES(lc_mount)
+{
+	switch (type) {
+	case MS_SHARED:
+		return mount_make_shared(m);
+	case MS_SLAVE:
+		mount_make_slave(m);
+		break;
+	default:
+		mount_make_private(m);
+		m->unbindable = type == MS_UNBINDABLE;
+	}
+	return 0;
+}
+
+int mount_set_propagation(struct mnt_ns *ns, struct path p, unsigned type, bool recursive)
+{
+	struct mount *m = p.mnt;
+
+	mount_tree_lock();
+	int err = is_mount_root(p) && m->ns == ns ? 0 : -EINVAL;
+	for (; !err && m; m = recursive ? mount_next(m, p.mnt) : NULL)
+		err = set_propagation(m, type);
+	mount_tree_unlock();
+	return err;
+}
+
+/* The first time that nobody uses it marks it; the second takes it away, if nobody did since. */
+static int expire(struct mount *m) REQUIRES(lc_mount) REQUIRES(lc_dcache)
+{
+	if (!list_empty(&m->children) || ref_read(&m->ref) > 2)
+		return -EBUSY;
+	return atomic_exchange(&m->expiring, true) ? 0 : -EAGAIN;
+}
+
+int mount_umount(struct mnt_ns *ns, struct path p, int flags)
+{
+	struct list_head gone = LIST_HEAD_INIT(gone);
+	struct mount *m = p.mnt;
+
+	mount_tree_lock();
+	int err = is_mount_root(p) && m->ns == ns ? 0 : -EINVAL;
+	if (!err && flags & MNT_EXPIRE)
+		err = expire(m);
+	if (!err && !m->parent)
+		err = -EINVAL; /* the root stays */
+	if (!err && !(flags & MNT_DETACH) && mount_is_busy(m))
+		err = -EBUSY;
+	if (!err)
+		mount_umount_tree(m, &gone);
+	mount_tree_unlock();
+	mount_put_gone(&gone);
+	return err;
 }
 
 static int check_pivot(struct mnt_ns *ns, struct path root, struct path new, struct path put_old)
@@ -218,7 +278,10 @@ static int check_pivot(struct mnt_ns *ns, struct path root, struct path new, str
 		return -EBUSY;
 	if (!is_mount_root(root) || !is_mount_root(new) || !new.mnt->parent)
 		return -EINVAL;
-	if (!is_reachable(put_old, new) || !is_reachable(new, root))
+	if (new.mnt->parent->group || put_old.mnt->group ||
+	    (root.mnt->parent && root.mnt->parent->group))
+		return -EINVAL;
+	if (!path_is_reachable(put_old, new) || !path_is_reachable(new, root))
 		return -EINVAL;
 	return mount_find(put_old.mnt, put_old.dentry) ? -EBUSY : 0;
 }
@@ -227,7 +290,7 @@ int mount_pivot(struct mnt_ns *ns, struct path root, struct path new, struct pat
 {
 	struct path new_was = {NULL, NULL}, root_was = {NULL, NULL};
 
-	tree_lock();
+	mount_tree_lock();
 	int err = check_pivot(ns, root, new, put_old);
 	if (!err) {
 		new_was = (struct path){new.mnt->parent, new.mnt->mountpoint};
@@ -250,63 +313,13 @@ int mount_pivot(struct mnt_ns *ns, struct path root, struct path new, struct pat
 		root.mnt->mountpoint = NULL;
 		mount_link_locked(root.mnt, put_old.mnt, put_old.dentry);
 		root.mnt->ns = ns;
+		mnt_ns_touch(ns);
 	}
-	tree_unlock();
+	mount_tree_unlock();
 	if (!err) {
 		put_unlinked(new.mnt, new_was);
 		mount_put(root.mnt); /* its place's before, or the namespace's */
 		path_put_p(&root_was);
 	}
 	return err;
-}
-
-/* The same place in the copy of the tree just made. */
-static void follow_copy(struct path *p, const struct mnt_ns *ns, struct mount **old)
-	REQUIRES(lc_mount)
-{
-	*old = NULL;
-	if (p->mnt->ns != ns)
-		return;
-	*old = p->mnt;
-	p->mnt = mount_get(p->mnt->copy);
-}
-
-static void set_tree_ns(struct mount *top, struct mnt_ns *ns) REQUIRES(lc_mount)
-{
-	for (struct mount *m = top; m; m = mount_next(m, top))
-		m->ns = ns;
-}
-
-int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
-		struct mnt_ns **out)
-{
-	struct list_head gone = LIST_HEAD_INIT(gone);
-	struct mount *m = NULL, *old[2] = {NULL, NULL};
-	struct mnt_ns *copy = calloc(1, sizeof(*copy));
-
-	if (!copy)
-		return -ENOMEM;
-	tree_lock();
-	int err = mount_room(1) ? 0 : -ENOSPC;
-	if (!err)
-		err = copy_tree((struct path){ns->root, ns->root->root}, true, true, &m);
-	if (!err) {
-		follow_copy(root, ns, &old[0]);
-		follow_copy(cwd, ns, &old[1]);
-		set_tree_ns(m, copy);
-		copy->root = m;
-	} else if (m) {
-		mount_collect_locked(m, &gone);
-	}
-	tree_unlock();
-	mount_put(old[0]);
-	mount_put(old[1]);
-	mount_put_gone(&gone);
-	if (err) {
-		free(copy);
-		return err;
-	}
-	ns_init(&copy->ns, &mnt_ns_type, 0, owner);
-	*out = copy;
-	return 0;
 }

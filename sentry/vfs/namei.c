@@ -7,6 +7,7 @@
  * and leaves the lock; afterwards the walk goes on under it.
  */
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <string.h>
 
 #include "sentry/vfs/internal.h"
@@ -193,7 +194,8 @@ static int jump(struct walk *w, struct path to)
 static int follow(struct walk *w, struct inode *in, bool *jumped) NO_LOCK_ANALYSIS
 {
 	*jumped = false;
-	if (w->nlinks >= VFS_SYMLINK_MAX || w->flags & WALK_NO_SYMLINKS)
+	if (w->nlinks >= VFS_SYMLINK_MAX || w->flags & WALK_NO_SYMLINKS ||
+	    w->cur.mnt->flags & MS_NOSYMFOLLOW)
 		return -ELOOP;
 	w->nlinks++;
 	struct link_hold *h = &w->holds[w->nholds++];

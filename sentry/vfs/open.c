@@ -50,7 +50,11 @@ int file_open_path(struct path p, int flags, struct file **out)
 		*out = f;
 		return 0;
 	}
-	int err = inode_open(f->inode, f);
+	int err = 0;
+	if (file_writable(f) && S_ISREG(f->inode->mode) && !(err = mount_writer_get(p.mnt)))
+		f->writer = true;
+	if (!err)
+		err = inode_open(f->inode, f);
 	if (err) {
 		f->ops = &path_ops; /* nothing to release */
 		file_put(f);

@@ -26,7 +26,7 @@ void super_init(struct super_block *sb, const struct super_ops *ops, const char 
 	sb->dev = dev_new_anonymous();
 	sb->root = NULL;
 	mutex_init(&sb->rename_lock);
-	sb->readonly = sb->no_dcache = sb->layer = sb->pseudo = false;
+	sb->readonly = sb->fixed_readonly = sb->no_dcache = sb->layer = sb->pseudo = false;
 	atomic_init(&sb->pins, 1);
 }
 

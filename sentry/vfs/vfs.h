@@ -33,6 +33,7 @@ struct file;
 struct inode;
 struct dentry;
 struct mount;
+struct peer_group;
 struct super_block;
 struct flock_list;
 struct notify_mark;
@@ -168,6 +169,8 @@ struct super_ops {
 	 * Returns 1 valid, 0 drop it and look up again, or -EAGAIN. */
 	int (*revalidate)(struct dentry *d, bool fast);
 	void (*free)(struct super_block *sb); /* required */
+	/* New options, as text; NULL: they are ignored. */
+	int (*remount)(struct super_block *sb, const char *options);
 	/* Writes ",key=value" options for /proc/mounts; NULL: none. */
 	void (*show_options)(struct super_block *sb, char *buf, size_t size);
 };
@@ -180,10 +183,12 @@ struct super_block {
 	struct dentry *root;	  /* reference; dropped at the last put */
 	struct mutex rename_lock; /* lc_rename */
 	bool readonly;
-	bool no_dcache; /* entries are looked up each time (proc) */
-	bool layer;	/* part of a stacked file system (overlay), which sets this before the
-			   first lookup: its directories' locks are of the lc_layer_* classes */
-	bool pseudo;	/* struct pseudo_fs: a dentry's name is all there is */
+	bool fixed_readonly; /* cannot be remounted for writing */
+	bool no_dcache;	     /* entries are looked up each time (proc) */
+	bool layer;	     /* part of a stacked file system (overlay), which sets this before the
+				first lookup: its directories' locks are of the lc_layer_* classes */
+	bool pseudo;	     /* struct pseudo_fs: a dentry's name is all there is */
+	_Atomic int writers; /* files open for writing */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	       /* statfs f_type */
 	void *priv;
@@ -226,14 +231,28 @@ struct mount {
 	struct list_head hash; /* by (parent, mountpoint) */
 	unsigned flags;
 	int id;
-	char *source;	    /* as /proc/mounts shows it; owned */
-	struct mnt_ns *ns;  /* NULL: detached */
-	struct mount *copy; /* while a tree is copied: its counterpart; lc_mount */
+	char *source;	   /* as /proc/mounts shows it; owned */
+	struct mnt_ns *ns; /* NULL: detached */
+	/* Propagation (propagate.c): the group whose members it shares its events with, and the one
+	 * that it receives from; NULL: none. */
+	struct peer_group *group, *master;
+	struct list_head peer, slave; /* in group->members, in master->slaves */
+	bool unbindable;
+	bool new_group;	       /* while a mount spreads: its group was made for that */
+	uint8_t doomed;	       /* while a tree is unmounted (propagate.c) */
+	struct list_head doom; /* all that go with it */
+	_Atomic bool expiring; /* nobody used it since the last umount2(MNT_EXPIRE) */
+	_Atomic int writers;   /* files open for writing through it */
+	struct list_head work; /* on a list of the change under way */
+	struct mount *copy;    /* while a tree is copied: its counterpart */
+	struct mount *into;    /* while a copy spreads: what it will be mounted in */
 };
 
 struct mnt_ns {
 	struct ns ns;
-	struct mount *root;
+	struct mount *root; /* NULL: what was here has been mounted elsewhere (anonymous) */
+	bool anonymous;	    /* of a tree that is mounted nowhere yet: open_tree(2), fsmount(2) */
+	_Atomic uint64_t event; /* changes with every change of the tree; unique among all */
 };
 
 /*
@@ -303,9 +322,10 @@ extern const struct ns_type mnt_ns_type;
 struct mnt_ns *mnt_ns_new(struct mount *root); /* consumes the reference to root; NULL: no memory */
 struct mnt_ns *mnt_ns_get(struct mnt_ns *ns);
 void mnt_ns_put(struct mnt_ns *ns);
-int mount_attach(struct mount *m, struct path where) MUST_CHECK; /* takes a reference to m */
-int mount_detach(struct mount *m, bool lazy) MUST_CHECK;	 /* EBUSY unless lazy */
-/* Visits every mount of the namespace, parents first (for /proc/mounts), with a reference each. */
+/* For start-up: takes a reference to m; nothing propagates. */
+int mount_attach(struct mount *m, struct path where) MUST_CHECK;
+int mount_detach(struct mount *m, bool lazy) MUST_CHECK; /* EBUSY unless lazy */
+/* Visits every mount of the namespace in the order of their making, with a reference each. */
 int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), void *arg);
 
 /* Crosses mounts on top of p (a walk that ends in "." does not); consumes and returns references.
@@ -313,26 +333,6 @@ int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), vo
 int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
 /* The root of the namespace's root mount, with references. */
 struct path mnt_ns_root(struct mnt_ns *ns);
-
-/*
- * The calls of guests (mount_ops.c), in the caller's namespace `ns`; errors as mount(2), umount(2)
- * and pivot_root(2), capabilities are the caller's to check.  All mounts are private.
- */
-#define MOUNT_FLAGS \
-	(MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_NODIRATIME | MS_RELATIME)
-int mount_create(struct mnt_ns *ns, struct super_block *sb, struct path where, unsigned flags,
-		 const char *source) MUST_CHECK;
-int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recursive) MUST_CHECK;
-int mount_move(struct mnt_ns *ns, struct path from, struct path where) MUST_CHECK;
-int mount_remount(struct mnt_ns *ns, struct path p, unsigned flags) MUST_CHECK;
-int mount_umount(struct mnt_ns *ns, struct path p, bool lazy) MUST_CHECK;
-/* `root` becomes what is mounted at `new`, and moves itself to `put_old`. */
-int mount_pivot(struct mnt_ns *ns, struct path root, struct path new,
-		struct path put_old) MUST_CHECK;
-/* A copy of the whole tree, owned by `owner`, with a reference; the two paths, whose references are
- * consumed, become the same places in the copy. */
-int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
-		struct mnt_ns **out) MUST_CHECK;
 
 /* What mount(2) can make of nothing; filled at start, ends with a NULL name. */
 struct fs_type {

@@ -11,6 +11,7 @@
 #include "sentry/vfs/internal.h"
 
 #define LINUX_ST_VALID 0x20
+#define LINUX_ST_NOSYMFOLLOW 0x2000
 
 int vfs_getattr(struct path p, struct kstat *st)
 {
@@ -195,7 +196,7 @@ int vfs_statfs(struct path p, struct kstatfs *st)
 		{MS_RDONLY, ST_RDONLY},	    {MS_NOSUID, ST_NOSUID},
 		{MS_NODEV, ST_NODEV},	    {MS_NOEXEC, ST_NOEXEC},
 		{MS_NOATIME, ST_NOATIME},   {MS_NODIRATIME, ST_NODIRATIME},
-		{MS_RELATIME, ST_RELATIME},
+		{MS_RELATIME, ST_RELATIME}, {MS_NOSYMFOLLOW, LINUX_ST_NOSYMFOLLOW},
 	};
 
 	*st = (struct kstatfs){

@@ -80,6 +80,7 @@ static void removed(const struct walk *w, struct dentry *d, bool rmdir)
 {
 	struct inode *victim = inode_get(dentry_inode(d));
 
+	mount_detach_from(d);
 	if (!rmdir)
 		notify_inode(victim, IN_ATTRIB);
 	dentry_put(d);
@@ -110,7 +111,7 @@ static int remove_last(struct walk *w, bool rmdir)
 		err = inode_is_dir(victim) ? -EISDIR : -ENOTDIR;
 	else
 		err = may_delete(w->cur, d, rmdir, w->env->cred);
-	if (!err && d->mounted)
+	if (!err && mount_is_point_of(w->cur.mnt->ns, d))
 		err = -EBUSY;
 	if (!err)
 		err = rmdir ? vfs_do_rmdir(w->cur.dentry, d) : vfs_do_unlink(w->cur.dentry, d);

@@ -131,7 +131,8 @@ static int may_rename(struct path olddir, struct dentry *oldd, struct path newdi
 		    (err = inode_permission(target, MAY_WRITE, c)))
 			return err;
 	}
-	return oldd->mounted || newd->mounted ? -EBUSY : 0;
+	struct mnt_ns *ns = olddir.mnt->ns;
+	return mount_is_point_of(ns, oldd) || mount_is_point_of(ns, newd) ? -EBUSY : 0;
 }
 
 static void notify_moved(const struct walk *from, const struct walk *to, struct inode *what,
@@ -179,6 +180,8 @@ static int rename_found(struct walk *from, struct dentry *oldd, struct walk *to,
 		return err;
 	err = vfs_do_rename(from->cur.dentry, oldd, to->cur.dentry, newd, flags);
 	if (!err) {
+		if (target && !exchange)
+			mount_detach_from(newd);
 		notify_moved(from, to, source, exchange ? NULL : target);
 		if (exchange)
 			notify_moved(to, from, target, NULL);

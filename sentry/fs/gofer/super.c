@@ -109,7 +109,8 @@ int goferfs_mount(struct gofer_conn *c, uint32_t id, unsigned flags, struct supe
 	list_init(&gsb->listings);
 	super_init(&gsb->sb, flags & GOFERFS_SHARED ? &shared_ops : &exclusive_ops, "9p",
 		   V9FS_MAGIC);
-	gsb->sb.readonly = flags & GOFERFS_READONLY || at.flags & GOFER_ATTACH_READONLY;
+	gsb->sb.readonly = gsb->sb.fixed_readonly =
+		flags & GOFERFS_READONLY || at.flags & GOFER_ATTACH_READONLY;
 	if (!(at.flags & GOFER_ATTACH_HOST_UDS))
 		gsb->flags &= ~(unsigned)GOFERFS_HOST_UDS;
 	err = gofer_inode_get(gsb, &at.entry, NULL, 0, &root);

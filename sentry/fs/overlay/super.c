@@ -124,7 +124,7 @@ static int take_layers(struct ovl_super *os, const struct overlay_options *o)
 		os->lower_mnt[os->nlower] = m;
 	}
 	if (!o->upper.dentry) {
-		os->sb.readonly = true;
+		os->sb.readonly = os->sb.fixed_readonly = true;
 		return 0;
 	}
 	os->upper_mnt = layer_mount(o->upper.dentry, 0);

@@ -34,5 +34,5 @@ extern const struct synth_file_ops proc_oom_score_ops, proc_oom_adj_ops, proc_oo
 	proc_coredump_filter_ops, proc_timerslack_ops, proc_wchan_ops, proc_cpuset_ops,
 	proc_schedstat_ops;
 extern const struct synth_file_ops proc_keys_ops, proc_key_users_ops;
-extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops;
+extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops, proc_mountstats_ops;
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

@@ -1,5 +1,6 @@
-/* /proc/PID/mounts and mountinfo. */
+/* /proc/PID/mounts, mountinfo and mountstats. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -7,14 +8,18 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/run.h"
+#include "sentry/vfs/mount.h"
+
+enum mounts_kind { MOUNTS, MOUNTINFO, MOUNTSTATS };
 
 struct mounts_out {
 	struct text *out;
 	struct path root;
-	bool info;
+	enum mounts_kind kind;
 };
 
-#define ESCAPED " \t\n\\#"
+#define ESCAPED_PATH " \t\n\\"
+#define ESCAPED_NAME " \t\n\\#"
 
 static void put_path(struct text *out, struct path p, struct path root, bool *reachable)
 {
@@ -23,7 +28,7 @@ static void put_path(struct text *out, struct path p, struct path root, bool *re
 
 	*reachable = n >= 0;
 	if (n >= 0)
-		text_put_escaped(out, start, (size_t)n, ESCAPED);
+		text_put_escaped(out, start, (size_t)n, ESCAPED_PATH);
 	free(buf);
 }
 
@@ -32,11 +37,11 @@ static void put_flags(struct text *out, unsigned flags)
 	static const struct {
 		unsigned flag;
 		const char *name;
-	} names[] = {{MS_NOSUID, ",nosuid"},	     {MS_NODEV, ",nodev"},
-		     {MS_NOEXEC, ",noexec"},	     {MS_NOATIME, ",noatime"},
-		     {MS_NODIRATIME, ",nodiratime"}, {MS_RELATIME, ",relatime"}};
+	} names[] = {{MS_NOSUID, ",nosuid"},	      {MS_NODEV, ",nodev"},
+		     {MS_NOEXEC, ",noexec"},	      {MS_NOATIME, ",noatime"},
+		     {MS_NODIRATIME, ",nodiratime"},  {MS_RELATIME, ",relatime"},
+		     {MS_NOSYMFOLLOW, ",nosymfollow"}};
 
-	text_puts(out, flags & MS_RDONLY ? "ro" : "rw");
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (flags & names[i].flag)
 			text_puts(out, names[i].name);
@@ -53,57 +58,103 @@ static void put_fs_root(struct text *out, struct mount *m)
 		text_putc(out, '/');
 }
 
+static void put_source(struct text *out, const struct mount *m)
+{
+	text_put_escaped(out, m->source, strlen(m->source), ESCAPED_NAME);
+}
+
+static const char *ro_or_rw(bool readonly)
+{
+	return readonly ? "ro" : "rw";
+}
+
+static void put_sharing(struct mounts_out *o, struct mount *m)
+{
+	struct mount_sharing s;
+
+	mount_sharing(m, o->root, &s);
+	if (s.shared)
+		text_printf(o->out, " shared:%d", s.shared);
+	if (s.master)
+		text_printf(o->out, " master:%d", s.master);
+	if (s.from && s.from != s.master)
+		text_printf(o->out, " propagate_from:%d", s.from);
+	if (s.unbindable)
+		text_puts(o->out, " unbindable");
+}
+
 static int put_mount(struct mount *m, void *arg)
 {
 	struct mounts_out *o = arg;
-	char options[256] = "";
-	size_t before = o->out->len;
+	struct text *out = o->out;
+	char options[VFS_PATH_MAX] = "";
+	size_t before = out->len;
 	bool reachable;
 
 	if (m->sb->ops->show_options)
 		m->sb->ops->show_options(m->sb, options, sizeof(options));
-	const char *source = m->source ? m->source : "none";
-	struct path at = {m, m->root};
-	if (o->info) {
-		text_printf(o->out, "%d %d %u:%u ", m->id, m->parent ? m->parent->id : 0,
-			    major(m->sb->dev), minor(m->sb->dev));
-		put_fs_root(o->out, m);
-		text_putc(o->out, ' ');
+	if (o->kind == MOUNTINFO) {
+		text_printf(out, "%d %d %u:%u ", m->id, mount_parent_id(m), major(m->sb->dev),
+			    minor(m->sb->dev));
+		put_fs_root(out, m);
+		text_putc(out, ' ');
 	} else {
-		text_put_escaped(o->out, source, strlen(source), ESCAPED);
-		text_putc(o->out, ' ');
+		if (o->kind == MOUNTSTATS)
+			text_puts(out, "device ");
+		put_source(out, m);
+		text_puts(out, o->kind == MOUNTSTATS ? " mounted on " : " ");
 	}
-	put_path(o->out, at, o->root, &reachable);
+	put_path(out, (struct path){m, m->root}, o->root, &reachable);
 	if (!reachable) {
-		o->out->len = before; /* outside of the reader's root */
+		out->len = before; /* outside of the reader's root */
 		return 0;
 	}
-	if (o->info) {
-		text_putc(o->out, ' ');
-		put_flags(o->out, m->flags);
-		text_printf(o->out, " - %s ", m->sb->fstype);
-		text_put_escaped(o->out, source, strlen(source), ESCAPED);
-		text_printf(o->out, " %s%s\n", m->sb->readonly ? "ro" : "rw", options);
-	} else {
-		text_printf(o->out, " %s ", m->sb->fstype);
-		put_flags(o->out, m->flags);
-		text_printf(o->out, "%s 0 0\n", options);
+	switch (o->kind) {
+	case MOUNTINFO:
+		text_printf(out, " %s", ro_or_rw(m->flags & MS_RDONLY));
+		put_flags(out, m->flags);
+		put_sharing(o, m);
+		text_printf(out, " - %s ", m->sb->fstype);
+		put_source(out, m);
+		text_printf(out, " %s%s\n", ro_or_rw(m->sb->readonly), options);
+		break;
+	case MOUNTS:
+		text_printf(out, " %s %s", m->sb->fstype,
+			    ro_or_rw(m->sb->readonly || m->flags & MS_RDONLY));
+		put_flags(out, m->flags);
+		text_printf(out, "%s 0 0\n", options);
+		break;
+	case MOUNTSTATS:
+		text_printf(out, " with fstype %s\n", m->sb->fstype);
+		break;
 	}
 	return 0;
 }
 
-static int show(struct text *out, struct task *t, bool info)
+/* The namespace and root that a task sees; the caller puts both. */
+static int task_mounts(struct task *t, struct mnt_ns **ns, struct path *root)
 {
 	struct fs_context *fs = task_fs_get(t);
 
 	if (!fs)
 		return -EINVAL;
 	mutex_lock(&fs->lock, &lc_fs);
-	struct mounts_out o = {out, path_get(fs->root), info};
-	struct mnt_ns *ns = mnt_ns_get(fs->mnt_ns);
+	*root = path_get(fs->root);
+	*ns = mnt_ns_get(fs->mnt_ns);
 	mutex_unlock(&fs->lock, &lc_fs);
 	fs_context_put(fs);
-	int err = mnt_ns_for_each(ns, put_mount, &o);
+	return 0;
+}
+
+static int show(struct text *out, struct task *t, enum mounts_kind kind)
+{
+	struct mounts_out o = {.out = out, .kind = kind};
+	struct mnt_ns *ns;
+	int err = task_mounts(t, &ns, &o.root);
+
+	if (err)
+		return err;
+	err = mnt_ns_for_each(ns, put_mount, &o);
 	path_put(o.root);
 	mnt_ns_put(ns);
 	return err;
@@ -111,15 +162,44 @@ static int show(struct text *out, struct task *t, bool info)
 
 static int show_mounts(struct text *out, void *task)
 {
-	return show(out, task, false);
+	return show(out, task, MOUNTS);
 }
 
 static int show_mountinfo(struct text *out, void *task)
 {
-	return show(out, task, true);
+	return show(out, task, MOUNTINFO);
 }
 
-const struct synth_file_ops proc_mounts_ops = {.common.free_arg = proc_task_free,
-					       .show = show_mounts};
-const struct synth_file_ops proc_mountinfo_ops = {.common.free_arg = proc_task_free,
-						  .show = show_mountinfo};
+static int show_mountstats(struct text *out, void *task)
+{
+	return show(out, task, MOUNTSTATS);
+}
+
+/* Changed since the last look?  Each look is the last one for the next. */
+static uint32_t poll_mounts(void *task, _Atomic uint64_t *seen)
+{
+	struct path root;
+	struct mnt_ns *ns;
+
+	if (task_mounts(task, &ns, &root))
+		return POLLIN | POLLRDNORM | POLLERR | POLLPRI;
+	uint64_t now = ns->event, before = atomic_exchange(seen, now);
+	path_put(root);
+	mnt_ns_put(ns);
+	return POLLIN | POLLRDNORM | (now != before ? POLLERR | POLLPRI : 0);
+}
+
+static struct waitq *wait_mounts(void *task)
+{
+	(void)task;
+	return &mount_waitq;
+}
+
+#define MOUNTS_OPS(how)                                                              \
+	{                                                                            \
+		.common.free_arg = proc_task_free, .show = how, .poll = poll_mounts, \
+		.waitq = wait_mounts,                                                \
+	}
+const struct synth_file_ops proc_mounts_ops = MOUNTS_OPS(show_mounts);
+const struct synth_file_ops proc_mountinfo_ops = MOUNTS_OPS(show_mountinfo);
+const struct synth_file_ops proc_mountstats_ops = MOUNTS_OPS(show_mountstats);

@@ -300,6 +300,7 @@ static const struct pid_entry {
 	{"mem", 0600, &proc_mem_ops, NULL, NULL, false},
 	{"mountinfo", 0444, &proc_mountinfo_ops, NULL, NULL, false},
 	{"mounts", 0444, &proc_mounts_ops, NULL, NULL, false},
+	{"mountstats", 0400, &proc_mountstats_ops, NULL, NULL, false},
 	{"net", 0555, NULL, &net_ops, NULL, false},
 	{"ns", 0511, NULL, &proc_ns_ops, NULL, false},
 	{"numa_maps", 0444, &proc_numa_maps_ops, NULL, NULL, false},

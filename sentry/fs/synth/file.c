@@ -1,6 +1,7 @@
 /* Regular files: text made at the first read, writes handed over whole. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ struct synth_buf {
 struct synth_open {
 	struct mutex lock;     /* lc_leaf */
 	struct synth_buf *buf; /* reference; NULL: not made yet */
+	_Atomic uint64_t seen; /* by poll */
 };
 
 static void buf_put(struct synth_buf *b)
@@ -119,9 +121,28 @@ static void file_ops_release(struct file *f)
 	free(o);
 }
 
+static uint32_t file_ops_poll(struct file *f)
+{
+	struct synth_node *n = synth_node(f->inode);
+	struct synth_open *o = f->priv;
+
+	if (!n->file_ops->poll)
+		return POLLIN | POLLOUT;
+	return n->file_ops->poll(n->arg, &o->seen);
+}
+
+static struct waitq *file_ops_waitq(struct file *f)
+{
+	struct synth_node *n = synth_node(f->inode);
+
+	return n->file_ops->waitq ? n->file_ops->waitq(n->arg) : NULL;
+}
+
 static const struct file_ops synth_fops = {
 	.read = file_ops_read,
 	.write = file_ops_write,
+	.poll = file_ops_poll,
+	.waitq = file_ops_waitq,
 	.release = file_ops_release,
 };
 
@@ -138,6 +159,8 @@ static int file_open(struct inode *in, struct dentry *d, struct file *f)
 	if (!o)
 		return -ENOMEM;
 	mutex_init(&o->lock);
+	if (n->file_ops->poll)
+		(void)n->file_ops->poll(n->arg, &o->seen);
 	f->priv = o;
 	f->ops = &synth_fops;
 	return 0;

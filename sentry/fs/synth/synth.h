@@ -44,6 +44,11 @@ struct synth_file_ops {
 	 * Returns the bytes taken or -errno.  NULL: writes give EINVAL.
 	 */
 	ssize_t (*write)(struct file *f, const char *buf, size_t n, void *arg);
+	/* poll(2), for files that say when their text has changed: the events ready now; *seen
+	 * belongs to the open file, and is what was first asked for as it was opened.  NULL: always
+	 * ready. */
+	uint32_t (*poll)(void *arg, _Atomic uint64_t *seen);
+	struct waitq *(*waitq)(void *arg); /* lives as long as the open file */
 	/* Instead of show and write: sets f->ops (and f->priv) itself, for /proc/PID/mem and the
 	 * like.  synth_arg(f->inode) is arg. */
 	int (*open)(struct inode *in, struct file *f, void *arg);

@@ -96,12 +96,6 @@ static void tmpfs_super_free(struct super_block *sb)
 	free(tmpfs_super(sb));
 }
 
-static const struct super_ops tmpfs_super_ops = {
-	.statfs = tmpfs_statfs,
-	.show_options = tmpfs_show_options,
-	.free = tmpfs_super_free,
-};
-
 /* A number with an optional unit: k, m, g, t, p, or with `percent` also %. */
 static int parse_size(const char *s, bool percent, uint64_t *out)
 {
@@ -207,6 +201,34 @@ static int parse_options(struct tmpfs_super *ts, const char *options)
 	free(copy);
 	return err;
 }
+
+/* Limits may change, not below what is used, and not between none and some. */
+static int tmpfs_remount(struct super_block *sb, const char *options)
+{
+	struct tmpfs_super *ts = tmpfs_super(sb);
+	struct tmpfs_super new = {.max_pages = ts->max_pages, .max_inodes = ts->max_inodes};
+	int err = parse_options(&new, options);
+
+	if (err)
+		return err;
+	if ((new.size_given &&new.max_pages &&new.max_pages < ts->pages) ||
+	    (new.inodes_given &&new.max_inodes &&new.max_inodes < ts->inodes) ||
+	    (new.size_given &&new.max_pages && !ts->max_pages) ||
+	    (new.inodes_given &&new.max_inodes && !ts->max_inodes))
+		return -EINVAL;
+	ts->max_pages = new.max_pages;
+	ts->max_inodes = new.max_inodes;
+	ts->size_given |= new.size_given;
+	ts->inodes_given |= new.inodes_given;
+	return 0;
+}
+
+static const struct super_ops tmpfs_super_ops = {
+	.statfs = tmpfs_statfs,
+	.show_options = tmpfs_show_options,
+	.remount = tmpfs_remount,
+	.free = tmpfs_super_free,
+};
 
 int tmpfs_mount_as(const char *fstype, const char *options, struct super_block **out)
 {

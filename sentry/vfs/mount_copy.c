@@ -1,0 +1,108 @@
+/*
+ * Copies of mount trees: for binds, for what propagates, for new namespaces.  Trees are walked,
+ * never recursed into: their depth is the guest's.
+ */
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+
+#include "sentry/vfs/internal.h"
+
+/*
+ * The mount namespace that a file of nsfs names; NULL: something else.  Mounted, the file pins the
+ * namespace: where that could be one that (indirectly) holds the mount, it would never go.
+ */
+const struct ns *dentry_named_mnt_ns(const struct dentry *d)
+{
+	const struct ns *named = d->sb->magic == NSFS_MAGIC ? dentry_inode(d)->priv : NULL;
+
+	return named && named->type == &mnt_ns_type ? named : NULL;
+}
+
+/* A copy of src alone, below the copy of its parent if it has one. */
+static struct mount *copy_one(struct mount *src, struct dentry *root, bool top, enum copy_kind kind)
+	REQUIRES(lc_mount) REQUIRES(lc_dcache)
+{
+	struct mount *m = mount_new(src->sb, root, src->flags, src->source);
+
+	src->copy = m;
+	if (!m)
+		return NULL;
+	if (kind == COPY_SLAVE)
+		mount_enslave(m, src);
+	else
+		mount_share_as(m, src);
+	m->unbindable = src->unbindable;
+	if (!top) {
+		mount_link_locked(m, src->parent->copy, src->mountpoint);
+		mount_put(m); /* the tree's is left */
+	}
+	return m;
+}
+
+int mount_copy_tree(struct path from, bool recursive, enum copy_kind kind, struct mount **out)
+{
+	struct mount *top = from.mnt;
+
+	*out = copy_one(top, from.dentry, true, kind);
+	if (!*out)
+		return -ENOMEM;
+	for (struct mount *m = mount_next(top, top); recursive && m; m = mount_next(m, top)) {
+		bool seen = m->parent == top ? dentry_is_ancestor(from.dentry, m->mountpoint)
+					     : m->parent->copy != NULL;
+		m->copy = NULL;
+		if (!seen ||
+		    (kind == COPY_ALL ? dentry_named_mnt_ns(m->root) != NULL : m->unbindable))
+			continue;
+		if (!mount_room(1))
+			return -ENOSPC;
+		if (!copy_one(m, m->root, false, kind))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* The same place in the copy of the tree just made. */
+static void follow_copy(struct path *p, const struct mnt_ns *ns, struct mount **old)
+	REQUIRES(lc_mount)
+{
+	*old = NULL;
+	if (p->mnt->ns != ns)
+		return;
+	*old = p->mnt;
+	p->mnt = mount_get(p->mnt->copy);
+}
+
+int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
+		struct mnt_ns **out)
+{
+	struct list_head gone = LIST_HEAD_INIT(gone);
+	struct mount *m = NULL, *old[2] = {NULL, NULL};
+	struct mnt_ns *copy = calloc(1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	mount_tree_lock();
+	int err = mount_room(1) ? 0 : -ENOSPC;
+	if (!err)
+		err = mount_copy_tree((struct path){ns->root, ns->root->root}, true, COPY_ALL, &m);
+	if (!err) {
+		follow_copy(root, ns, &old[0]);
+		follow_copy(cwd, ns, &old[1]);
+		mount_set_tree_ns(m, copy);
+		copy->root = m;
+	} else if (m) {
+		mount_collect_locked(m, &gone);
+	}
+	mount_tree_unlock();
+	mount_put(old[0]);
+	mount_put(old[1]);
+	mount_put_gone(&gone);
+	if (err) {
+		free(copy);
+		return err;
+	}
+	ns_init(&copy->ns, &mnt_ns_type, 0, owner);
+	*out = copy;
+	return 0;
+}
