@@ -70,7 +70,6 @@ struct p_limits {
 	uint64_t vdso_base; /* the vDSO's ELF header in every fresh address space; 0 for none */
 	uint64_t vdso_len;  /* [vdso], executable pages */
 	uint64_t vvar_base, vvar_len; /* [vvar], below it */
-	bool near_top;		      /* better to keep mappings within 2 GiB of task_size */
 	size_t xstate_size;	      /* bytes of the XSAVE area that p_xstate_get/_set move */
 	uint64_t xstate_mask;	      /* XCR0 bits in it */
 };

@@ -113,6 +113,7 @@ int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsign
 	list_init(&as->threads);
 	list_init(&as->link);
 	mutex_init(&as->cmd_lock);
+	mutex_init(&as->text_change);
 	b->sets = k->sets;
 	b->index = (uint16_t)block;
 	b->used = 1u << slot;
@@ -155,7 +156,7 @@ void aspace_free(struct p_aspace *as)
 	for (size_t i = 0; i < as->nblocks; i++)
 		munmap(as->blocks[i].sets, ST_SETS_LEN);
 	free(as->blocks);
-	free(as->sites);
+	patch_forget(as);
 	close(as->ctl);
 	if (as->pidfd >= 0)
 		close(as->pidfd);
@@ -392,9 +393,11 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 		as->vdso_gone = true;
 		th->ps->vdso_clock = th->ps->vdso_getcpu = 0;
 	}
+	mutex_lock(&parent->as->text_change, &lc_text_change);
 	err = patch_fork(as, parent->as);
 	if (!err)
 		err = clone_process(parent, &k, as, th);
+	mutex_unlock(&parent->as->text_change, &lc_text_change);
 	close(k.sets_fd);
 	close(k.guest_ctl);
 	if (err) {

@@ -251,8 +251,34 @@ static long decode(const struct p_memop *m, int64_t ret)
 	}
 }
 
+long command_ops(struct p_thread *th, size_t n, const int *fds, int nfds)
+{
+	struct st_pageset *ps = th->ps;
+	struct p_aspace *as = th->as;
+	long r;
+
+	ps->nops = (uint32_t)n;
+	ps->ops_done = 0;
+	ps->nfds = (uint32_t)nfds;
+	if (nfds) {
+		mutex_lock(&as->cmd_lock, &lc_aspace);
+		ps->ctl_fd = as->guest_ctl;
+		r = command_send_fds(as, fds, nfds);
+		if (r == 0)
+			r = command_run(th, ST_CMD_OPS);
+		mutex_unlock(&as->cmd_lock, &lc_aspace);
+	} else {
+		r = command_run(th, ST_CMD_OPS);
+	}
+	if (r < 0)
+		return r > -4096 ? r : -EFAULT;
+	uint32_t done = __atomic_load_n(&ps->ops_done, __ATOMIC_RELAXED);
+	return (long)MIN(done, n);
+}
+
 /* Operations that go to the stub together, and the descriptors that they use. */
 struct chunk {
+	const struct patch_batch *batch;
 	struct p_memop *ops;
 	size_t n;
 	int fds[ST_OP_FDS_MAX];
@@ -278,36 +304,20 @@ static void chunk_fill(struct p_thread *th, struct chunk *c, size_t n, int *err)
 
 	while (c->n < ST_OPS_MAX && c->n < n) {
 		const struct p_memop *m = &c->ops[c->n];
+		const struct text_image *copy = patch_copy_of(c->batch, m);
 		struct st_op *o = &th->ps->ops[c->n];
 		int fd = 0;
-		if (m->kind == P_MEMOP_MAP && m->fd >= 0 && (fd = chunk_fd(c, m->fd)) < 0)
+		if (m->kind == P_MEMOP_MAP && m->fd >= 0 &&
+		    (fd = chunk_fd(c, copy ? copy->fd : m->fd)) < 0)
 			return;
 		if ((*err = encode(lim, o, m)))
 			return;
+		if (copy)
+			o->arg[5] = 0;
 		if (o->flags & ST_OP_FD)
 			o->arg[4] = (uint64_t)fd;
 		c->n++;
 	}
-}
-
-static long chunk_send(struct p_thread *th, const struct chunk *c)
-{
-	struct st_pageset *ps = th->ps;
-	struct p_aspace *as = th->as;
-	long r;
-
-	ps->nops = (uint32_t)c->n;
-	ps->ops_done = 0;
-	ps->nfds = (uint32_t)c->nfds;
-	if (!c->nfds)
-		return command_run(th, ST_CMD_OPS);
-	mutex_lock(&as->cmd_lock, &lc_aspace);
-	ps->ctl_fd = as->guest_ctl;
-	r = command_send_fds(as, c->fds, c->nfds);
-	if (r == 0)
-		r = command_run(th, ST_CMD_OPS);
-	mutex_unlock(&as->cmd_lock, &lc_aspace);
-	return r;
 }
 
 /* Returns how many succeeded, and in *err the first failure or 0. */
@@ -315,16 +325,15 @@ static size_t chunk_run(struct p_thread *th, struct chunk *c, int *err)
 {
 	struct st_pageset *ps = th->ps;
 	struct p_memop *ops = c->ops;
-	long r = chunk_send(th, c);
+	long done = command_ops(th, c->n, c->fds, c->nfds);
 
-	if (r < 0) {
-		*err = r > -4096 ? (int)r : -EFAULT;
+	if (done < 0) {
+		*err = (int)done;
 		ops[0].ret = *err;
 		return 0;
 	}
-	uint32_t done = __atomic_load_n(&ps->ops_done, __ATOMIC_RELAXED);
 	for (size_t i = 0; i < c->n; i++) {
-		if (i >= done) {
+		if (i >= (size_t)done) {
 			*err = -EFAULT;
 			ops[i].ret = *err;
 			return i;
@@ -338,18 +347,14 @@ static size_t chunk_run(struct p_thread *th, struct chunk *c, int *err)
 	return c->n;
 }
 
-int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
+static int run_batch(struct p_thread *th, struct p_memop *ops, size_t n,
+		     const struct patch_batch *b)
 {
 	size_t done = 0;
 	int err = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		ops[i].ret = -ECANCELED;
-		patch_before_op(th, &ops[i]);
-		vdso_before_op(th, &ops[i]);
-	}
 	while (done < n && !err) {
-		struct chunk c = {.ops = ops + done};
+		struct chunk c = {.batch = b, .ops = ops + done};
 		int bad = 0;
 		chunk_fill(th, &c, n - done, &bad);
 		if (c.n)
@@ -361,6 +366,20 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 	}
 	if (n && ops[0].kind == P_MEMOP_RESET && ops[0].ret == 0 && !err)
 		err = thread_was_reset(th);
+	return err;
+}
+
+int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
+{
+	struct patch_batch b;
+
+	for (size_t i = 0; i < n; i++) {
+		ops[i].ret = -ECANCELED;
+		vdso_before_op(th, &ops[i]);
+	}
+	patch_begin(th, ops, n, &b);
+	int err = run_batch(th, ops, n, &b);
+	patch_end(th, ops, n, &b);
 	return err;
 }
 

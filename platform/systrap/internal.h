@@ -27,6 +27,7 @@
 
 #include "platform/platform.h"
 #include "platform/systrap/layout.h"
+#include "platform/systrap/text.h"
 #include "sentry/lib/list.h"
 #include "sentry/lib/lock.h"
 #include "sentry/lib/log.h"
@@ -76,18 +77,6 @@ struct block {
 	uint32_t exiting; /* of these: the thread was told to end; see pageset.tid */
 };
 
-struct site {		  /* a patched call site */
-	uint64_t addr;	  /* of the jump */
-	uint8_t bytes[5]; /* that it overwrote */
-	uint8_t form;	  /* enum form of patch.c */
-	bool patched;	  /* still; else its trampoline may only be stood in */
-};
-
-struct site_count {
-	uint64_t ret;
-	uint32_t hits;
-};
-
 struct p_aspace {
 	_Atomic int ref;
 	struct systrap *pf;
@@ -107,11 +96,10 @@ struct p_aspace {
 	int cpu_busy;		  /* threads that the clock's pace stood for */
 	struct mutex cmd_lock;	  /* lc_aspace */
 	uint32_t guest_ctl;	  /* the control socket's number over there; cmd_lock */
-	/* Patched call sites.  Written while the process has one thread, by who has it stopped. */
 	_Atomic bool no_patching; /* somebody looks at the code */
-	struct site *sites;
-	uint32_t nsites;
-	struct site_count counts[64];
+	struct mutex text_change; /* lc_text_change, see text.h; as the next three */
+	struct text *texts;	  /* read under pf->text_lock, written under both */
+	uint32_t ntexts, texts_cap;
 	struct block *blocks; /* cmd_lock, as the next three */
 	size_t nblocks;
 	struct parked parked[SYSTRAP_PARKED];
@@ -178,6 +166,9 @@ struct systrap {
 	struct list_head pending; /* threads whose clone(2) may continue, once */
 	struct list_head ready;	  /* threads with an event that did not come through a page set */
 	_Atomic int nready;
+
+	struct mutex text_lock; /* lc_text */
+	struct text_file *texts[TEXT_FILES];
 
 	struct p_stats stats; /* `answered`: of threads that are gone, pf->lock */
 	int doorbell_r, doorbell_w;
@@ -281,6 +272,9 @@ long command_run(struct p_thread *th, enum st_cmd cmd);
 void command_give(struct p_thread *th, enum st_cmd cmd);
 long command_wait(struct p_thread *th);
 int command_send_fds(struct p_aspace *as, const int *fds, int n);
+/* Has the stub run ps->ops[0..n), with at most ST_OP_FDS_MAX descriptors.  Returns how many it
+ * began, or -errno. */
+long command_ops(struct p_thread *th, size_t n, const int *fds, int nfds);
 int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n);
 int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
 		     uint32_t *seen);
@@ -307,13 +301,28 @@ void vdso_before_op(struct p_thread *th, const struct p_memop *m);
 
 /* patch.c */
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr); /* a call that trapped */
-void patch_before_op(struct p_thread *th, const struct p_memop *m);
+/* Around a batch of memory operations: keeps as->texts true, and offers copies of text. */
+#define PATCH_MAPS 4
+struct patch_batch {
+	bool begun; /* it concerns us; text_change is held */
+	int nmaps;
+	const struct p_memop *op[PATCH_MAPS];
+	struct text text[PATCH_MAPS];
+};
+void patch_begin(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b);
+/* What a map of the batch shall map, from its beginning, in the place of its file; NULL: nothing.
+ */
+const struct text_image *patch_copy_of(const struct patch_batch *b, const struct p_memop *op);
+void patch_end(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b);
 /* Does it stand where a trampoline begins? */
-bool patch_not_begun(const struct p_aspace *as, uint64_t rip);
-void patch_original_place(const struct p_aspace *as, struct arch_regs *r);
+bool patch_not_begun(struct p_aspace *as, uint64_t rip);
+/* A thread that stands in a trampoline: where it would be in the original; and back. */
+void patch_original_place(struct p_aspace *as, struct arch_regs *r);
+void patch_copied_place(struct p_aspace *as, struct arch_regs *r);
 void patch_withdraw(struct p_thread *th); /* platform.h: show_original */
+/* The parent's text_change is held until the host has forked. */
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);
-void patch_reset(struct p_aspace *as); /* no call site is left */
+void patch_forget(struct p_aspace *as);
 
 /* reset.c: platform.h, can_reset; and what follows on the operation. */
 bool systrap_can_reset(struct p_thread *th);

@@ -8,7 +8,6 @@
  *	block + 0		32 alternate stacks of 32 KiB, private memory
  *	block + 1 MiB		32 page sets of 16 KiB, shared with the sentry: one memfd a block
  *	block 0 + 1.5 MiB	the stub's text, shared, read and execute only
- *	block 0 + 1.5625 MiB	trampolines of patched call sites, private, read and execute only
  *
  * so that a process with up to 32 threads has everything behind one page-table page, a new thread
  * needs no mapping, and the page set is found from the stack pointer alone (guests own GS).
@@ -44,9 +43,6 @@
 #define ST_STACKS_LEN (ST_BLOCK_SLOTS * ST_STACK_SIZE)
 #define ST_TEXT (ST_BLOCK(0) + 0x180000UL)
 #define ST_TEXT_LEN 0x4000UL
-#define ST_TRAMP (ST_BLOCK(0) + 0x190000UL)
-#define ST_TRAMP_LEN 0x8000UL
-#define ST_TRAMP_SIZE 32UL
 #define ST_TASK_SIZE ST_BLOCK(ST_BLOCKS - 1)
 #define ST_MMAP_MIN 0x10000UL
 
@@ -54,7 +50,7 @@
 #define ST_ENTER (ST_TEXT + 0)
 #define ST_HANDLER (ST_TEXT + 16)
 #define ST_RESTORER (ST_TEXT + 32)
-#define ST_FAST (ST_TEXT + 48) /* from trampolines */
+#define ST_FAST (ST_TEXT + 48) /* from trampolines (site.h) */
 
 /* The page set that belongs to a stack pointer inside an alternate stack. */
 #define ST_SET_OF_SP(sp) \

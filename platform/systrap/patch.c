@@ -1,328 +1,433 @@
 /*
- * Patched call sites: an instruction shortly before a `syscall` is overwritten by a jump.
+ * Text with patched call sites in one address space: which mappings have it, how they come to have
+ * it and lose it, and where in the original a thread stands.
  *
- * The `syscall` itself stays where it is and still traps, as does everything between it and the
- * jump, so that whoever jumps to it, restarts it or returns to the instruction after it sees what
- * was always there.  The jump leads to a trampoline (above the guest's addresses) that does what
- * was jumped over and enters the stub, which posts the call without a signal.  Sites are patched
- * while their process has one thread, and it is stopped.
+ * A mapping of a file whose patched copy exists is made of the copy from the start.  A process that
+ * was there before gets the copy when its calls trap: it is mapped in the place of the file, in one
+ * step, so that other threads of the process run in the one or the other.  What they could stand in
+ * the middle of is excluded: the trampolines of earlier copies are in all later ones, and a copy
+ * that has places between the instructions of a site waits until the process has one thread.
  *
- * Which instructions those are is known by their bytes, in the forms that compilers give the calls
- * of C libraries: see enum form.
+ * What guest code may want to see or change - a tracer's view, a writable or partly unmapped text -
+ * is the file again before that, for good.  The trampolines stay, for who stands in one.
  */
 #include "platform/systrap/internal.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
-#include "sentry/host/reopen.h"
-
-#define SITE_HITS 8
-#define JUMP_LEN 5
-#define SITE_MAX 13 /* the longest form, with its syscall */
-#define LOOK_BACK 4
-#define MAX_SITES (ST_TRAMP_LEN / ST_TRAMP_SIZE)
+#define SWAP_TRAPS 4 /* in a mapping, before it is exchanged for a copy */
+#define TEXTS_STEP 8
 #define PAGE 4096UL
 
-/* A private mapping of a file, executable, not writable: as the host has it. */
-static bool is_file_text(struct p_aspace *as, uint64_t addr)
+static bool has_copy(const struct text *t)
 {
-	char name[32], line[512];
-	bool found = false;
+	return t->image && !t->restored;
+}
 
-	snprintf(name, sizeof(name), "%d/maps", (int)as->pid);
-	int fd = host_proc_fd() < 0 ? -1 : openat(host_proc_fd(), name, O_RDONLY | O_CLOEXEC);
-	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-	if (!f) {
-		if (fd >= 0)
-			close(fd);
-		return false;
+/* The mapping that holds addr, or NULL. */
+static struct text *text_at(const struct p_aspace *as, uint64_t addr)
+{
+	for (uint32_t i = 0; i < as->ntexts; i++)
+		if (addr - as->texts[i].start < as->texts[i].len)
+			return &as->texts[i];
+	return NULL;
+}
+
+/* `which` counts the descriptors that go with the command. */
+static struct st_op map_op(uint64_t addr, uint64_t len, uint64_t which, uint64_t off)
+{
+	return (struct st_op){
+		.nr = SYS_mmap,
+		.flags = ST_OP_FD,
+		.arg = {addr, len, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, which, off}};
+}
+
+/* ---- giving a mapping its copy ---- */
+
+static bool map_all(struct p_thread *th, int n, const int *fds, int nfds)
+{
+	return command_ops(th, (size_t)n, fds, nfds) == n &&
+	       __atomic_load_n(&th->ps->ops[n - 1].ret, __ATOMIC_RELAXED) >= 0;
+}
+
+/* The trampolines first: the sites lead there. */
+static bool map_copy(struct p_thread *th, uint64_t start, const struct text_image *im)
+{
+	int n = 0;
+
+	for (int i = im->nruns - 1; i >= 0; i--) {
+		const struct text_run *r = &im->runs[i];
+		th->ps->ops[n++] = map_op(start + r->off, r->len, 0, r->off);
 	}
-	while (!found && fgets(line, sizeof(line), f)) {
-		unsigned long start, end, off, inode;
-		char prot[8];
-		unsigned major, minor;
-		if (sscanf(line, "%lx-%lx %7s %lx %x:%x %lu", &start, &end, prot, &off, &major,
-			   &minor, &inode) != 7)
-			continue;
-		if (addr >= start && addr + SITE_MAX <= end) {
-			found = inode && !strcmp(prot, "r-xp");
-			break;
-		}
-	}
-	fclose(f);
-	return found;
+	return map_all(th, n, &im->fd, 1);
 }
 
-static int protect(struct p_thread *th, uint64_t addr, uint64_t len, int prot)
-{
-	struct st_pageset *ps = th->ps;
-	uint64_t start = addr & ~(PAGE - 1), end = (addr + len + PAGE - 1) & ~(PAGE - 1);
-
-	ps->ops[0] =
-		(struct st_op){.nr = SYS_mprotect, .arg = {start, end - start, (uint64_t)prot}};
-	ps->nops = 1;
-	ps->nfds = 0;
-	long r = command_run(th, ST_CMD_OPS);
-	return r < 0 ? (int)r : (int)ps->ops[0].ret;
-}
-
-static int write_text(struct p_thread *th, uint64_t addr, const void *bytes, size_t n)
-{
-	int err = protect(th, addr, n, PROT_READ | PROT_WRITE | PROT_EXEC);
-
-	if (err)
-		return err;
-	ssize_t done = aspace_write_raw(th->as, addr, bytes, n);
-	err = protect(th, addr, n, PROT_READ | PROT_EXEC);
-	if (err)
-		thread_misbehaved(th, "text that stays writable");
-	return err ? err : done == (ssize_t)n ? 0 : -EFAULT;
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	memcpy(p, &v, sizeof(v));
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-/* ---- forms ---- */
-
-enum form {
-	FORM_NONE,
-	FORM_MOV,  /* mov $nr,%eax; syscall: wrappers */
-	FORM_LOAD, /* mov disp8(%rsp),%r9; syscall: syscall(2) */
-	FORM_READ, /* cmpb $0,disp32(%rip); je rel8; xor %eax,%eax; syscall: read(2) */
-};
-
-static const struct {
-	uint8_t len;	 /* bytes before the syscall */
-	uint8_t nplaces; /* where a thread in the trampoline may stand before it is done, … */
-	uint8_t tramp[3], site[3]; /* … and where that is in the original */
-	uint8_t done;		   /* bytes of the trampoline that do what was jumped over */
-} forms[] = {
-	[FORM_MOV] = {5, 1, {0}, {0}, 5},
-	[FORM_LOAD] = {5, 1, {0}, {0}, 5},
-	[FORM_READ] = {11, 3, {0, 7, 13}, {0, 7, 9}, 15},
-};
-
-/* Could `before` make what follows the tail of a longer instruction? */
-static bool may_be_tail(const uint8_t before[LOOK_BACK])
-{
-	const uint8_t last = before[LOOK_BACK - 1];
-
-	if ((last & 0xf0) == 0x40 || last == 0x66)
-		return true; /* a prefix */
-	for (int i = 0; i < LOOK_BACK; i++)
-		if (before[i] == 0xc7 || before[i] == 0x81 || before[i] == 0x69)
-			return true; /* an opcode with an immediate */
-	return false;
-}
-
-/* What stands before the syscall whose bytes end with `end`; the number as it trapped. */
-static enum form form_of(const uint8_t *end, uint32_t nr)
-{
-	const uint8_t *call = end - ARCH_SYSCALL_INSN_LEN, *r = call - 11, *m = call - 5;
-
-	if (call[0] != 0x0f || call[1] != 0x05)
-		return FORM_NONE;
-	if (r[0] == 0x80 && r[1] == 0x3d && r[6] == 0 && r[7] == 0x74 && r[9] == 0x31 &&
-	    r[10] == 0xc0)
-		return FORM_READ;
-	if (may_be_tail(m - LOOK_BACK))
-		return FORM_NONE;
-	if (m[0] == 0xb8 && get32(m + 1) == nr)
-		return FORM_MOV;
-	return m[0] == 0x4c && m[1] == 0x8b && m[2] == 0x4c && m[3] == 0x24 ? FORM_LOAD : FORM_NONE;
-}
-
-/* What was jumped over, at its new place: false when something is out of reach from there. */
-static bool relocate(enum form form, const uint8_t *from, uint64_t site, uint8_t *t, uint64_t at)
-{
-	memcpy(t, from, forms[form].len);
-	if (form != FORM_READ)
-		return true;
-	int64_t byte = (int64_t)(site + 7) + (int32_t)get32(from + 2) - (int64_t)(at + 7);
-	int64_t out = (int64_t)(site + 9) + (int8_t)from[8] - (int64_t)(at + 13);
-	if (byte != (int32_t)byte || out != (int32_t)out)
-		return false;
-	put32(t + 2, (uint32_t)byte);
-	t[7] = 0x0f, t[8] = 0x84;
-	put32(t + 9, (uint32_t)out);
-	t[13] = 0x31, t[14] = 0xc0;
-	return true;
-}
-
-/* … movabs $ret,%r11; jmp stub */
-static void make_exit(uint8_t *t, uint64_t at, uint64_t ret)
-{
-	t[0] = 0x49, t[1] = 0xbb;
-	memcpy(t + 2, &ret, sizeof(ret));
-	t[10] = 0xe9;
-	put32(t + 11, (uint32_t)(ST_FAST - (at + 15)));
-}
-
-static void make_jump(uint8_t jmp[JUMP_LEN], uint64_t site, uint64_t at)
-{
-	jmp[0] = 0xe9;
-	put32(jmp + 1, (uint32_t)(at - (site + JUMP_LEN)));
-}
-
-static void patch(struct p_thread *th, uint64_t ret, uint32_t nr)
+/* Exchanges the mapping at `start` for the latest copy of its file, unless something stands against
+ * it.  Under text_change. */
+static void swap(struct p_thread *th, uint64_t start)
 {
 	struct p_aspace *as = th->as;
-	const uint64_t at = ST_TRAMP + as->nsites * ST_TRAMP_SIZE;
-	uint8_t b[LOOK_BACK + SITE_MAX], t[ST_TRAMP_SIZE], jmp[JUMP_LEN];
+	struct text_image *im = NULL, *old = NULL;
 
-	if (st_must_trap(nr) || as->nsites == MAX_SITES ||
-	    aspace_copy_in(as, NULL, b, ret - sizeof(b), sizeof(b)) != sizeof(b))
-		return;
-	enum form form = form_of(b + sizeof(b), nr);
-	if (form == FORM_NONE)
-		return;
-	const size_t len = forms[form].len;
-	const uint8_t *from = b + sizeof(b) - ARCH_SYSCALL_INSN_LEN - len;
-	const uint64_t site = ret - ARCH_SYSCALL_INSN_LEN - len;
-	/* Half a jump would stay behind if one of its pages were replaced. */
-	if (site / PAGE != (site + JUMP_LEN - 1) / PAGE)
-		return;
-	memset(t, 0xcc, sizeof(t));
-	if (at - (site + JUMP_LEN) > INT32_MAX || !relocate(form, from, site, t, at) ||
-	    !is_file_text(as, site))
-		return;
-	make_exit(t + forms[form].done, at + forms[form].done, ret);
-	if (!as->sites && !(as->sites = calloc(MAX_SITES, sizeof(*as->sites))))
-		return;
-	make_jump(jmp, site, at);
-	if (write_text(th, at, t, sizeof(t)))
-		return;
-	st_count(&as->pf->stats.sites);
-	struct site *s = &as->sites[as->nsites++];
-	*s = (struct site){.addr = site, .form = (uint8_t)form, .patched = true};
-	memcpy(s->bytes, from, JUMP_LEN);
-	write_text(th, site, jmp, sizeof(jmp));
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	struct text *t = text_at(as, start);
+	if (t && !t->restored && t->file->image != t->image && !atomic_load(&as->no_patching) &&
+	    (as->nthreads == 1 || !t->file->image->between))
+		im = image_get(t->file->image);
+	if (im) {
+		/* Before the first thread can stand in it. */
+		old = t->image;
+		t->image = im;
+		t->traps = 0;
+	}
+	mutex_unlock(&as->pf->text_lock, &lc_text);
+	if (im && !map_copy(th, start, im))
+		thread_misbehaved(th, "text that cannot be exchanged");
+	image_put(old);
 }
 
 void patch_note(struct p_thread *th, uint64_t ret, uint32_t nr)
 {
 	struct p_aspace *as = th->as;
-	if (as->nthreads != 1 || atomic_load(&as->no_patching))
-		return; /* others may be executing what would be changed */
-	struct site_count *c = &as->counts[(ret ^ ret >> 7) % ARRAY_SIZE(as->counts)];
+	struct systrap *pf = as->pf;
+	const uint64_t call = ret - ARCH_SYSCALL_INSN_LEN;
+	struct text_file *build = NULL;
+	uint64_t start = 0;
 
-	if (c->ret != ret)
-		*c = (struct site_count){.ret = ret};
-	if (c->hits < SITE_HITS && ++c->hits == SITE_HITS)
-		patch(th, ret, nr);
-}
-
-bool patch_not_begun(const struct p_aspace *as, uint64_t rip)
-{
-	return rip >= ST_TRAMP && rip % ST_TRAMP_SIZE == 0 &&
-	       (rip - ST_TRAMP) / ST_TRAMP_SIZE < as->nsites;
-}
-
-/* A thread that stands in a trampoline: where it would be in the original. */
-void patch_original_place(const struct p_aspace *as, struct arch_regs *r)
-{
-	uint64_t i = (r->rip - ST_TRAMP) / ST_TRAMP_SIZE, off = (r->rip - ST_TRAMP) % ST_TRAMP_SIZE;
-
-	if (r->rip < ST_TRAMP || i >= as->nsites)
+	if (st_must_trap(nr) || atomic_load(&as->no_patching))
 		return;
-	const struct site *s = &as->sites[i];
-	r->rip = s->addr + forms[s->form].len; /* unless it has not come so far */
-	for (int p = 0; p < forms[s->form].nplaces; p++)
-		if (off == forms[s->form].tramp[p])
-			r->rip = s->addr + forms[s->form].site[p];
+	mutex_lock(&pf->text_lock, &lc_text);
+	struct text *t = text_at(as, call);
+	if (t && !t->restored) {
+		if (text_learn(t->file, (uint32_t)(call - t->start)))
+			build = t->file;
+		if (++t->traps >= SWAP_TRAPS)
+			start = t->start;
+	}
+	mutex_unlock(&pf->text_lock, &lc_text);
+	if (build)
+		text_build(pf, build);
+	if (start && mutex_trylock(&as->text_change, &lc_text_change)) {
+		swap(th, start);
+		mutex_unlock(&as->text_change, &lc_text_change);
+	}
 }
 
-void patch_reset(struct p_aspace *as)
+/* ---- and taking it away ---- */
+
+/* The file's own code, but for the last page: there it is the copy's plain end. */
+static bool map_plain(struct p_thread *th, const struct text *t)
 {
-	as->nsites = 0;
-	memset(as->counts, 0, sizeof(as->counts));
-	atomic_store(&as->no_patching, false);
+	const int fds[2] = {t->image->fd, t->file->fd};
+	const uint64_t last = t->len - PAGE;
+	int n = 0;
+
+	th->ps->ops[n++] = map_op(t->start + last, PAGE, 0, t->len);
+	if (last)
+		th->ps->ops[n++] = map_op(t->start, last, 1, t->file->key.off);
+	return map_all(th, n, fds, 2);
 }
 
-int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
+/* Under text_change, which keeps t's file mapped and t where it is said to be. */
+static void restore(struct p_thread *th, const struct text *t)
 {
-	memcpy(child->counts, parent->counts, sizeof(child->counts));
-	atomic_store(&child->no_patching, atomic_load(&parent->no_patching));
-	if (!parent->nsites)
-		return 0;
-	child->sites = malloc(MAX_SITES * sizeof(*child->sites));
-	if (!child->sites)
-		return -ENOMEM;
-	memcpy(child->sites, parent->sites, parent->nsites * sizeof(*child->sites));
-	child->nsites = parent->nsites;
-	return 0;
+	if (!map_plain(th, t))
+		thread_misbehaved(th, "text that stays patched");
 }
 
-/* Unless something else stands there by now. */
-static void restore(struct p_thread *th, uint32_t i)
+static bool touches(const struct text *t, uint64_t start, uint64_t len)
 {
-	const struct site *s = &th->as->sites[i];
-	uint8_t jmp[JUMP_LEN], seen[JUMP_LEN];
-
-	make_jump(jmp, s->addr, ST_TRAMP + i * ST_TRAMP_SIZE);
-	if (aspace_copy_in(th->as, NULL, seen, s->addr, sizeof(seen)) == sizeof(seen) &&
-	    !memcmp(seen, jmp, sizeof(jmp)) && write_text(th, s->addr, s->bytes, sizeof(s->bytes)))
-		thread_misbehaved(th, "a call site that stays patched");
+	return t->start < start + len && start < t->start + t->len;
 }
 
-static void leave(struct p_thread *th, uint64_t addr, uint64_t len, bool gone)
+static bool lies_in(const struct text *t, uint64_t start, uint64_t len)
+{
+	return t->start >= start && t->start + t->len <= start + len;
+}
+
+/*
+ * Before [start, start+len) changes: what is touched shows its own code from now on, unless it lies
+ * in there whole and that does not matter.  Under text_change.
+ */
+static void restore_range(struct p_thread *th, uint64_t start, uint64_t len, bool but_whole)
 {
 	struct p_aspace *as = th->as;
 
-	for (uint32_t i = 0; i < as->nsites; i++) {
-		struct site *s = &as->sites[i];
-		if (!s->patched || s->addr >= addr + len || s->addr + JUMP_LEN <= addr)
+	for (uint32_t i = 0; i < as->ntexts; i++) {
+		struct text *t = &as->texts[i];
+		if (!touches(t, start, len) || (but_whole && lies_in(t, start, len)))
 			continue;
-		if (!gone)
-			restore(th, i);
-		s->patched = false;
+		if (has_copy(t))
+			restore(th, t);
+		mutex_lock(&as->pf->text_lock, &lc_text);
+		t->restored = true;
+		mutex_unlock(&as->pf->text_lock, &lc_text);
 	}
 }
 
 void patch_withdraw(struct p_thread *th)
 {
-	if (!atomic_exchange(&th->as->no_patching, true) && th->as->nsites)
-		leave(th, 0, ST_TOP, false);
+	struct p_aspace *as = th->as;
+
+	if (atomic_exchange(&as->no_patching, true))
+		return;
+	mutex_lock(&as->text_change, &lc_text_change);
+	restore_range(th, 0, ST_TOP, false);
+	mutex_unlock(&as->text_change, &lc_text_change);
 }
 
-void patch_before_op(struct p_thread *th, const struct p_memop *m)
+/* ---- following the process's memory operations ---- */
+
+static bool is_text(const struct p_memop *m)
 {
-	if (!th->as->nsites)
+	return m->kind == P_MEMOP_MAP && m->fd >= 0 && m->flags & MAP_PRIVATE && m->len &&
+	       m->len <= INT32_MAX && m->len % PAGE == 0 &&
+	       (m->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) == (PROT_READ | PROT_EXEC);
+}
+
+/* What a map is going to be of: the file's latest copy, where there is one. */
+static void choose_text(struct p_thread *th, const struct p_memop *m, struct text *t)
+{
+	struct systrap *pf = th->as->pf;
+
+	*t = (struct text){.start = m->addr, .len = m->len};
+	t->file = text_open(pf, m->fd, m->off, m->len, &t->image);
+	if (!t->image || (!atomic_load(&th->as->no_patching) && t->image->nruns == 1))
 		return;
+	image_put(t->image);
+	t->image = NULL;
+}
+
+static void before_op(struct p_thread *th, const struct p_memop *m)
+{
 	switch (m->kind) {
 	case P_MEMOP_MAP:
 	case P_MEMOP_UNMAP:
-		leave(th, m->addr, m->len, true);
-		break;
-	case P_MEMOP_PROTECT:
-		if (m->prot & PROT_WRITE)
-			leave(th, m->addr, m->len, false);
-		break;
-	case P_MEMOP_MOVE:
-		leave(th, m->new_addr, m->new_len, true);
-		leave(th, m->addr, m->len, false);
+		restore_range(th, m->addr, m->len, true);
 		break;
 	case P_MEMOP_RESIZE:
-		leave(th, m->addr, m->len, false);
+		restore_range(th, m->addr, m->len, false);
+		break;
+	case P_MEMOP_PROTECT:
+		if ((m->prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) != (PROT_READ | PROT_EXEC))
+			restore_range(th, m->addr, m->len, false);
+		break;
+	case P_MEMOP_RESET:
+		atomic_store(&th->as->no_patching, false); /* that was for the program before */
+		break;
+	case P_MEMOP_MOVE:
+		restore_range(th, m->new_addr, m->new_len, true);
+		restore_range(th, m->addr, m->len, m->new_len >= m->len);
 		break;
 	default:
 		break;
 	}
+}
+
+static void forget(struct p_aspace *as, struct text *t) REQUIRES(lc_text)
+{
+	text_close_locked(t->file);
+	image_put(t->image);
+	*t = as->texts[--as->ntexts];
+}
+
+static void forget_range(struct p_aspace *as, uint64_t start, uint64_t len) REQUIRES(lc_text)
+{
+	for (uint32_t i = as->ntexts; i-- > 0;)
+		if (touches(&as->texts[i], start, len))
+			forget(as, &as->texts[i]);
+}
+
+static void move_range(struct p_aspace *as, const struct p_memop *m) REQUIRES(lc_text)
+{
+	forget_range(as, m->new_addr, m->new_len);
+	for (uint32_t i = 0; i < as->ntexts && m->new_len >= m->len; i++)
+		if (lies_in(&as->texts[i], m->addr, m->len))
+			as->texts[i].start += m->new_addr - m->addr;
+	forget_range(as, m->addr, m->len);
+}
+
+static void after_op(struct p_aspace *as, const struct p_memop *m) REQUIRES(lc_text)
+{
+	if (m->ret < 0)
+		return;
+	switch (m->kind) {
+	case P_MEMOP_MAP:
+	case P_MEMOP_UNMAP:
+	case P_MEMOP_RESIZE:
+		forget_range(as, m->addr, m->len);
+		break;
+	case P_MEMOP_RESET:
+		forget_range(as, 0, ST_TASK_SIZE);
+		break;
+	case P_MEMOP_MOVE:
+		move_range(as, m);
+		break;
+	default:
+		break;
+	}
+}
+
+static bool room_for_text(struct p_aspace *as) REQUIRES(lc_text)
+{
+	if (as->ntexts < as->texts_cap)
+		return true;
+	struct text *t = realloc(as->texts, (as->texts_cap + TEXTS_STEP) * sizeof(*t));
+	if (!t)
+		return false;
+	as->texts = t;
+	as->texts_cap += TEXTS_STEP;
+	return true;
+}
+
+static bool changes_maps(enum p_memop_kind kind)
+{
+	return kind != P_MEMOP_WAKE && kind != P_MEMOP_ADVISE && kind != P_MEMOP_CLEAR;
+}
+
+void patch_begin(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b)
+{
+	struct systrap *pf = th->as->pf;
+	bool on = pf->opt.patching && pf->fsgsbase;
+
+	b->nmaps = 0;
+	b->begun = false;
+	for (size_t i = 0; on && !b->begun && i < n; i++)
+		b->begun = changes_maps(ops[i].kind);
+	if (!b->begun)
+		return;
+	mutex_lock(&th->as->text_change, &lc_text_change);
+	for (size_t i = 0; i < n; i++) {
+		before_op(th, &ops[i]);
+		if (!is_text(&ops[i]) || b->nmaps == PATCH_MAPS)
+			continue;
+		choose_text(th, &ops[i], &b->text[b->nmaps]);
+		if (b->text[b->nmaps].file)
+			b->op[b->nmaps++] = &ops[i];
+	}
+}
+
+const struct text_image *patch_copy_of(const struct patch_batch *b, const struct p_memop *op)
+{
+	for (int i = 0; i < b->nmaps; i++)
+		if (b->op[i] == op)
+			return b->text[i].image;
+	return NULL;
+}
+
+void patch_end(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b)
+{
+	struct p_aspace *as = th->as;
+	int next = 0;
+
+	if (!b->begun)
+		return;
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	for (size_t i = 0; i < n; i++) {
+		after_op(as, &ops[i]);
+		if (next == b->nmaps || b->op[next] != &ops[i])
+			continue;
+		struct text *t = &b->text[next++];
+		if (ops[i].ret >= 0 && room_for_text(as)) {
+			as->texts[as->ntexts++] = *t;
+		} else {
+			text_close_locked(t->file);
+			image_put(t->image);
+		}
+	}
+	mutex_unlock(&as->pf->text_lock, &lc_text);
+	mutex_unlock(&as->text_change, &lc_text_change);
+}
+
+int patch_fork(struct p_aspace *child, const struct p_aspace *parent)
+{
+	struct systrap *pf = parent->pf;
+	int err = 0;
+
+	atomic_store(&child->no_patching, atomic_load(&parent->no_patching));
+	mutex_lock(&pf->text_lock, &lc_text);
+	if (parent->ntexts) {
+		child->texts = malloc(parent->ntexts * sizeof(*child->texts));
+		err = child->texts ? 0 : -ENOMEM;
+	}
+	for (; !err && child->ntexts < parent->ntexts; child->ntexts++) {
+		struct text *t = &child->texts[child->ntexts];
+		*t = parent->texts[child->ntexts];
+		t->file->mappings++;
+		image_get(t->image);
+	}
+	child->texts_cap = child->ntexts;
+	mutex_unlock(&pf->text_lock, &lc_text);
+	return err;
+}
+
+void patch_forget(struct p_aspace *as)
+{
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	while (as->ntexts)
+		forget(as, &as->texts[as->ntexts - 1]);
+	mutex_unlock(&as->pf->text_lock, &lc_text);
+	free(as->texts);
+}
+
+/* ---- where a thread stands ---- */
+
+/* The place in the original of one in a trampoline; `at` if it is in none. */
+static uint64_t original_place(const struct text_image *im, uint64_t at)
+{
+	const struct text_site *s = image_tramp(im, at);
+
+	if (!s)
+		return at;
+	for (int i = 0; i < s->n; i++)
+		if (at - s->tramp == s->to[i])
+			return s->start + s->from[i];
+	return s->call; /* all was done */
+}
+
+/* The reverse, for a place that a jump has been written over. */
+static uint64_t copied_place(const struct text_image *im, uint64_t at)
+{
+	const struct text_site *s = image_site(im, at);
+
+	for (int i = 1; s && i < s->n; i++)
+		if (at - s->start == s->from[i])
+			return s->tramp + s->to[i];
+	return at;
+}
+
+bool patch_not_begun(struct p_aspace *as, uint64_t rip)
+{
+	bool found = false;
+
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	const struct text *t = text_at(as, rip);
+	if (t && t->image) {
+		const struct text_site *s = image_tramp(t->image, rip - t->start);
+		found = s && s->tramp == rip - t->start;
+	}
+	mutex_unlock(&as->pf->text_lock, &lc_text);
+	return found;
+}
+
+void patch_original_place(struct p_aspace *as, struct arch_regs *r)
+{
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	const struct text *t = text_at(as, r->rip);
+	if (t && t->image)
+		r->rip = t->start + original_place(t->image, r->rip - t->start);
+	mutex_unlock(&as->pf->text_lock, &lc_text);
+}
+
+void patch_copied_place(struct p_aspace *as, struct arch_regs *r)
+{
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	const struct text *t = text_at(as, r->rip);
+	if (t && has_copy(t))
+		r->rip = t->start + copied_place(t->image, r->rip - t->start);
+	mutex_unlock(&as->pf->text_lock, &lc_text);
 }

@@ -29,7 +29,6 @@ bool systrap_can_reset(struct p_thread *th)
 
 int thread_was_reset(struct p_thread *th)
 {
-	patch_reset(th->as);
 	th->trapped = 0;
 	memset(&th->redo, 0, sizeof(th->redo));
 	return thread_xstate_init(th);

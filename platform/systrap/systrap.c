@@ -53,6 +53,7 @@ static int systrap_prepare(const struct p_options *opt, struct platform **out)
 	pf->pool_size = 1;
 	pf->ncpus = count_cpus();
 	pf->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
+	mutex_init(&pf->text_lock);
 	list_init(&pf->aspaces);
 	list_init(&pf->free_threads);
 	list_init(&pf->ready);

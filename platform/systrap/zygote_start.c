@@ -128,7 +128,6 @@ static void learn_limits(struct systrap *pf)
 
 	pf->limits.task_size = ST_TASK_SIZE;
 	pf->limits.mmap_min = ST_MMAP_MIN;
-	pf->limits.near_top = pf->opt.patching; /* trampolines are reached by 32-bit jumps */
 	if (!ps->vdso_len)
 		return;
 	pf->limits.vdso_len = ps->vdso_len;

@@ -82,6 +82,17 @@ void mutex_lock(struct mutex *m, struct lock_class *c) NO_LOCK_ANALYSIS
 		futex_call(&m->state, FUTEX_WAIT, 2);
 }
 
+bool mutex_trylock(struct mutex *m, struct lock_class *c) NO_LOCK_ANALYSIS
+{
+	uint32_t free_state = 0;
+
+	if (!atomic_compare_exchange_strong_explicit(&m->state, &free_state, 1,
+						     memory_order_acquire, memory_order_relaxed))
+		return false;
+	note_lock(c);
+	return true;
+}
+
 void mutex_unlock(struct mutex *m, struct lock_class *c) NO_LOCK_ANALYSIS
 {
 	note_unlock(c);

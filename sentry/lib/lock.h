@@ -21,6 +21,7 @@
 #endif
 #define GUARDED_BY(c) TSA(guarded_by(c))
 #define ACQUIRES(...) TSA(acquire_capability(__VA_ARGS__))
+#define TRY_ACQUIRES(c) TSA(try_acquire_capability(true, c))
 #define RELEASES(...) TSA(release_capability(__VA_ARGS__))
 #define REQUIRES(...) TSA(requires_capability(__VA_ARGS__))
 #define EXCLUDES(...) TSA(locks_excluded(__VA_ARGS__))
@@ -42,6 +43,7 @@ static inline void mutex_init(struct mutex *m)
 
 void mutex_lock(struct mutex *m, struct lock_class *c) ACQUIRES(c);
 void mutex_unlock(struct mutex *m, struct lock_class *c) RELEASES(c);
+bool mutex_trylock(struct mutex *m, struct lock_class *c) TRY_ACQUIRES(c);
 
 /*
  * Asserts that this thread holds no lock (release builds: nothing).  Called before a switch of

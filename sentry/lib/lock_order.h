@@ -63,9 +63,11 @@
 	X(lc_poller, "host poller: registered descriptors")                                        \
 	X(lc_runq, "run queue of fibers")                                                          \
 	X(lc_zygote, "systrap: the zygote's clones (host I/O)")                                    \
+	X(lc_text_change, "struct p_aspace: changes of what is mapped of program text (host I/O)") \
 	X(lc_clone, "systrap: beginning of a clone against the search for strays")                 \
 	X(lc_aspace, "struct p_aspace: control socket and slots (host I/O)")                       \
 	X(lc_platform, "platform: address spaces, threads, pools")                                 \
+	X(lc_text, "systrap: files of program text, and where they are mapped")                    \
 	X(lc_leaf, "any lock that is taken last and briefly")
 
 enum lock_rank {

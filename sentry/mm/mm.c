@@ -20,9 +20,6 @@ int (*mm_shared_anon_file)(uint64_t size, struct file **out);
 /* Linux's defaults of x86-64 (mmap_base() and STACK_TOP): bits of randomness in pages. */
 #define MMAP_RND_PAGES (1ULL << 28)
 #define STACK_RND_PAGES (1ULL << 22)
-/* The same where the platform wants mappings near the top: 256 and 128 MiB. */
-#define MMAP_RND_NEAR (1ULL << 16)
-#define STACK_RND_NEAR (1ULL << 15)
 #define MMAP_GAP_MIN (128ULL << 20)
 #define STACK_LIMIT_DEFAULT (8ULL << 20)
 
@@ -37,22 +34,20 @@ void mm_layout(struct mm *mm)
 {
 	const struct p_limits *lim = mm->pf->ops->limits(mm->pf);
 	uint64_t top = mm->task_size;
-	uint64_t stack_rnd = lim->near_top ? STACK_RND_NEAR : STACK_RND_PAGES;
-	uint64_t mmap_rnd = lim->near_top ? MMAP_RND_NEAR : MMAP_RND_PAGES;
-	uint64_t stack_span = (stack_rnd << PAGE_SHIFT) + STACK_GUARD_GAP;
+	uint64_t stack_span = (STACK_RND_PAGES << PAGE_SHIFT) + STACK_GUARD_GAP;
 	uint64_t low_vdso = lim->vvar_base ? MIN(lim->vvar_base, lim->vdso_base) : lim->vdso_base;
 
 	/* The vDSO stands where the platform has it; the stack goes below it. */
 	if (low_vdso && low_vdso < top && low_vdso > top - 2 * stack_span)
 		top = page_down(low_vdso) - PAGE_SIZE;
-	mm->stack_top = top - layout_random(mm, MM_SEED_STACK, stack_rnd);
+	mm->stack_top = top - layout_random(mm, MM_SEED_STACK, STACK_RND_PAGES);
 
 	uint64_t gap = mm->rlimit_stack;
 	if (gap + stack_span > gap)
 		gap += stack_span;
 	gap = MAX(gap, MMAP_GAP_MIN);
 	gap = MIN(gap, top / 6 * 5);
-	mm->mmap_top = page_down(top - gap - layout_random(mm, MM_SEED_MMAP, mmap_rnd));
+	mm->mmap_top = page_down(top - gap - layout_random(mm, MM_SEED_MMAP, MMAP_RND_PAGES));
 }
 
 static void add_special(struct mm *mm, uint64_t base, uint64_t len, int prot, const char *name)

@@ -162,9 +162,6 @@ static void map_region(void)
 	need(CALL(SYS_mmap, sets, ST_SETS_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 		  ST_FD_SETS, 0) == (long)sets,
 	     12);
-	need(CALL(SYS_mmap, ST_TRAMP, ST_TRAMP_LEN, PROT_READ | PROT_EXEC,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == (long)ST_TRAMP,
-	     15);
 	need(!CALL(SYS_madvise, sets, ST_SETS_LEN, MADV_DONTFORK, 0, 0, 0), 13);
 }
 

@@ -1,0 +1,216 @@
+/*
+ * Finding and patching one call site.
+ *
+ * x86 code can only be decoded forwards, and where instructions begin before a `syscall` is not
+ * written anywhere.  But decoding falls into step with the program from almost any byte on: so it
+ * is begun at every byte of a window some way before the call, and a site is taken only when every
+ * attempt that does not end in rubbish arrives exactly at the call and agrees on the instructions
+ * right before it.  That also refuses a "call" that is the inside of another instruction, which
+ * guest code can jump to and have trap: the program's own instructions pass over it.
+ */
+#include "platform/systrap/site.h"
+
+#include <string.h>
+
+#include "platform/systrap/insn.h"
+
+#define WINDOW 96      /* the first attempt begins so far before the call */
+#define SETTLE 24      /* … and the last one so far */
+#define ATTEMPTS_MIN 4 /* that must arrive */
+
+/* Where the decoding that begins at a byte ends, and where it passes the last bytes: bit i stands
+ * for an instruction that begins i bytes before the call. */
+struct path {
+	enum { RUBBISH, OVER, ARRIVES } end;
+	uint32_t begins;
+};
+
+#define TRACKED 32
+
+static void find_paths(const uint8_t *text, uint32_t call, uint32_t window, struct path *paths)
+{
+	struct insn in;
+
+	for (uint32_t back = 1; back <= window; back++) {
+		struct path *p = &paths[back];
+		size_t len = insn_decode(text + call - back, back + SITE_AFTER, &in);
+		if (!len)
+			*p = (struct path){RUBBISH, 0};
+		else if (len > back)
+			*p = (struct path){OVER, 0};
+		else if (len == back)
+			*p = (struct path){ARRIVES, 0};
+		else
+			*p = paths[back - len];
+		if (back < TRACKED)
+			p->begins |= 1u << back;
+	}
+}
+
+/* Where instructions begin before the call, and where that is certain; false: nowhere. */
+static bool agree(const struct path *paths, uint32_t window, uint32_t *begins, uint32_t *doubtful)
+{
+	uint32_t all = ~0u, any = 0;
+	int arrived = 0;
+
+	for (uint32_t back = SETTLE; back <= window; back++) {
+		if (paths[back].end == OVER)
+			return false;
+		if (paths[back].end == RUBBISH)
+			continue;
+		/* Their own beginnings lie within what is tracked. */
+		uint32_t known = paths[back].begins & ((1u << SETTLE) - 1);
+		all &= known;
+		any |= known;
+		arrived++;
+	}
+	*begins = all;
+	*doubtful = all ^ any;
+	return arrived >= ATTEMPTS_MIN;
+}
+
+/* The instructions from `start` to the call; false: one of them cannot be moved. */
+static bool take_insns(const uint8_t *text, struct text_site *s)
+{
+	uint32_t at = s->start;
+
+	for (s->n = 0; at < s->call; s->n++) {
+		struct insn in;
+		if (s->n == SITE_INSNS || !insn_decode(text + at, s->call - at, &in) ||
+		    in.kind == INSN_OTHER)
+			return false;
+		s->from[s->n] = (uint8_t)(at - s->start);
+		at += in.len;
+	}
+	return at == s->call;
+}
+
+bool site_find(const uint8_t *text, uint32_t from, uint32_t call, struct text_site *s)
+{
+	struct path paths[WINDOW + 1];
+	uint32_t begins, doubtful;
+	uint32_t window = call - from < WINDOW ? call - from : WINDOW;
+
+	*s = (struct text_site){.call = call};
+	if (call < from || window <= SETTLE || text[call] != 0x0f || text[call + 1] != 0x05)
+		return false;
+	find_paths(text, call, window, paths);
+	if (!agree(paths, window, &begins, &doubtful))
+		return false;
+	for (uint32_t back = 1; back <= SITE_BYTES; back++) {
+		if (doubtful >> back & 1)
+			return false;
+		if (back >= SITE_JUMP && begins >> back & 1) {
+			s->start = call - back;
+			return take_insns(text, s);
+		}
+	}
+	return false;
+}
+
+/* ---- places between the instructions ---- */
+
+void site_inner_set(uint8_t *map, const struct text_site *s)
+{
+	for (int i = 1; i < s->n; i++) {
+		uint32_t at = s->start + s->from[i];
+		map[at / 8] |= (uint8_t)(1u << at % 8);
+	}
+}
+
+bool site_inner_ok(const uint8_t *map, const struct text_site *s)
+{
+	for (int i = 1; i < s->n; i++) {
+		uint32_t at = s->start + s->from[i];
+		if (!(map[at / 8] >> at % 8 & 1))
+			return false;
+	}
+	return true;
+}
+
+static void unmark(uint8_t *map, int64_t at, uint32_t from, uint32_t end)
+{
+	if (at >= from && at < end)
+		map[at / 8] &= (uint8_t) ~(1u << at % 8);
+}
+
+static int32_t get32(const uint8_t *p)
+{
+	int32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+void site_inner_scan(uint8_t *map, const uint8_t *text, uint32_t from, uint32_t end)
+{
+	for (uint32_t i = from; i + 6 <= end; i++) {
+		const uint8_t *p = text + i;
+		if ((p[0] & 0xf0) == 0x70 || (p[0] & 0xfc) == 0xe0 || p[0] == 0xeb)
+			unmark(map, (int64_t)i + 2 + (int8_t)p[1], from, end);
+		else if ((p[0] & 0xfe) == 0xe8)
+			unmark(map, (int64_t)i + 5 + get32(p + 1), from, end);
+		else if (p[0] == 0x0f && (p[1] & 0xf0) == 0x80)
+			unmark(map, (int64_t)i + 6 + get32(p + 2), from, end);
+	}
+}
+
+/* ---- the trampoline ---- */
+
+static void put32(uint8_t *p, int64_t v)
+{
+	const int32_t v32 = (int32_t)v;
+
+	memcpy(p, &v32, sizeof(v32));
+}
+
+/* Moves one instruction to t, which will stand at `at`; returns its length there, 0: it cannot. */
+static size_t move(const uint8_t *text, uint32_t from, uint8_t *t, uint32_t at)
+{
+	struct insn in;
+
+	insn_decode(text + from, SITE_BYTES, &in);
+	memcpy(t, text + from, in.len);
+	if (in.kind == INSN_PLAIN)
+		return in.len;
+	int64_t delta = (int64_t)from - at;
+	if (in.kind == INSN_RELATIVE || in.rel == in.len - 4) {
+		int64_t disp = get32(t + in.rel) + delta;
+		put32(t + in.rel, disp);
+		return disp == (int32_t)disp ? in.len : 0;
+	}
+	/* A short conditional jump becomes a long one, prefixes (hints) left out. */
+	int64_t target = (int64_t)from + in.len + (int8_t)t[in.rel];
+	t[1] = (uint8_t)(0x80 | (t[in.rel - 1] & 0xf));
+	t[0] = 0x0f;
+	put32(t + 2, target - (at + 6));
+	return 6;
+}
+
+size_t site_patch(uint8_t *text, struct text_site *s, uint32_t tramp, size_t room, uint32_t entry)
+{
+	uint8_t t[SITE_TRAMP_MAX];
+	size_t n = 0;
+
+	for (int i = 0; i < s->n; i++) {
+		s->to[i] = (uint8_t)n;
+		size_t len = move(text, s->start + s->from[i], t + n, tramp + (uint32_t)n);
+		if (!len)
+			return 0;
+		n += len;
+	}
+	s->done = (uint8_t)n;
+	/* lea call+2(%rip),%r11; jmp *entry(%rip) */
+	memcpy(t + n, "\x4c\x8d\x1d", 3);
+	put32(t + n + 3, (int64_t)s->call + 2 - (int64_t)(tramp + n + 7));
+	memcpy(t + n + 7, "\xff\x25", 2);
+	put32(t + n + 9, (int64_t)entry - (int64_t)(tramp + n + 13));
+	n += 13;
+	if (n > room)
+		return 0;
+	s->tramp = tramp;
+	memcpy(text + tramp, t, n);
+	text[s->start] = 0xe9;
+	put32(text + s->start + 1, (int64_t)tramp - (s->start + SITE_JUMP));
+	return n;
+}
