@@ -119,6 +119,11 @@ struct p_ids {
 	uint32_t pid, tid, uid, euid, gid, egid;
 };
 
+/* What a host process has used, as getrusage(2). */
+struct p_usage {
+	uint64_t peak_kib, minor_faults, major_faults, voluntary, involuntary;
+};
+
 /* Since the start; counted without locks, so a few may be missing. */
 struct p_stats {
 	uint64_t answered; /* calls that guest processes answered themselves, as they say */
@@ -171,6 +176,9 @@ struct platform_ops {
 	pid_t (*host_pid)(struct p_aspace *as); /* in the sentry's PID namespace; for procfs */
 	pid_t (*host_tid)(
 		struct p_thread *th); /* its host thread, as host_pid; NULL member: unknown */
+	/* Of a thread stopped at exit(2) or exit_group(2): what its process had used, as that says
+	 * itself; false, or NULL member: not known. */
+	bool (*last_usage)(struct p_thread *th, struct p_usage *out);
 	/* CPU time in ns that the host thread had used before it became th's; NULL member: 0. */
 	int64_t (*cpu_before)(struct p_thread *th);
 

@@ -228,6 +228,8 @@ void aspace_exited(struct p_aspace *as)
 		aspace_free(as);
 	if (!expected && pf->opt.process_lost)
 		pf->opt.process_lost();
+	if (atomic_load(&pf->forks) && atomic_load(&pf->nkits) < SYSTRAP_KITS)
+		kit_add(pf);
 }
 
 /* ---- cloning ---- */
@@ -413,34 +415,38 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 
 int systrap_fork(struct p_thread *parent, struct p_aspace **as, struct p_thread **th)
 {
+	struct systrap *pf = parent->as->pf;
 	int err = aspace_clone(parent, as, th);
 
 	if (err)
 		return err;
 	(*th)->regs = parent->regs;
 	atomic_store(&(*th)->direct, atomic_load(&parent->direct));
-	atomic_store(&parent->as->pf->pool_size, SYSTRAP_POOL_SIZE);
-	pool_refill(parent->as->pf);
+	/* The overseer makes up for what is taken as processes end; here only when it is late. */
+	if (!atomic_exchange(&pf->forks, true) || !atomic_load(&pf->nkits))
+		pool_refill(pf);
 	return 0;
 }
 
 /*
  * ---- the pool of ready processes ----
  *
- * One is made while the sandbox starts, for its first program.  More only pay where programs are
- * started by others, and those fork first: each costs the sandbox's start and end 0.2 ms.
+ * One is made while the sandbox starts, for its first program.  More only pay where programs that
+ * share their parent's memory until then start others (vfork): each costs the sandbox's start and
+ * end 0.2 ms.
  */
 
 static struct p_thread *pool_take(struct systrap *pf)
 {
 	struct p_thread *th = NULL;
-	int one = 1;
 
 	mutex_lock(&pf->lock, &lc_platform);
 	if (pf->npool)
 		th = pf->pool[--pf->npool];
+	pf->pool_size = pf->pool_size == 1 ? 0 : SYSTRAP_POOL_SIZE;
+	bool more = pf->pool_size;
 	mutex_unlock(&pf->lock, &lc_platform);
-	if (!atomic_compare_exchange_strong(&pf->pool_size, &one, 0) && one)
+	if (more)
 		pool_refill(pf);
 	return th;
 }
@@ -467,9 +473,8 @@ int systrap_aspace_create(struct platform *platform, struct p_aspace **as, struc
 static bool pool_want(struct systrap *pf, bool *kit)
 {
 	mutex_lock(&pf->lock, &lc_platform);
-	int size = atomic_load(&pf->pool_size);
-	*kit = size > 1 && pf->nkits < SYSTRAP_KITS;
-	bool want = pf->npool < size;
+	*kit = atomic_load(&pf->forks) && pf->nkits < SYSTRAP_KITS;
+	bool want = pf->npool < pf->pool_size;
 	mutex_unlock(&pf->lock, &lc_platform);
 	return want;
 }
@@ -496,7 +501,7 @@ static bool pool_add(struct systrap *pf)
 	return room;
 }
 
-static bool kit_add(struct systrap *pf)
+bool kit_add(struct systrap *pf)
 {
 	struct kit k;
 

@@ -17,6 +17,7 @@
 #include <linux/seccomp.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -227,6 +228,15 @@ static void allow_clock_gettime(struct prog *p)
 	section_end(p, at, SECCOMP_RET_ALLOW);
 }
 
+static void allow_getrusage(struct prog *p)
+{
+	unsigned at = section(p, SYS_getrusage);
+
+	load(p, ARG_LO(0));
+	require(p, BPF_JEQ, RUSAGE_SELF);
+	section_end(p, at, SECCOMP_RET_ALLOW);
+}
+
 /* The query's answer names commands that are not passed on: outside, it traps and is corrected. */
 static void allow_membarrier(struct prog *p, bool inside)
 {
@@ -259,6 +269,7 @@ static void inside(struct prog *p)
 	allow_write(p);
 	allow_plain(p, SYS_rt_sigprocmask);
 	allow_clock_gettime(p);
+	allow_getrusage(p);
 	allow_mmap(p);
 	allow_plain(p, SYS_munmap);
 	allow_plain(p, SYS_mprotect);

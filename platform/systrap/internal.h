@@ -189,10 +189,11 @@ struct systrap {
 	struct p_thread *zygote_thread;
 	struct mutex fork_lock; /* lc_zygote: the zygote's clones */
 	struct kit kits[SYSTRAP_KITS];
-	int nkits;
+	_Atomic int nkits;
+	_Atomic bool forks;			  /* guests do: kits are wanted */
 	struct p_thread *pool[SYSTRAP_POOL_SIZE]; /* each the only one of a fresh process */
 	int npool;
-	_Atomic int pool_size;	 /* how many are wanted now: one until the first fork, then all */
+	int pool_size;		 /* how many are wanted now; 1 at first; pf->lock */
 	_Atomic uint32_t refill; /* futex: bumped when the pools want refilling */
 	struct mutex clone_gate; /* lc_clone: held while strays are looked for */
 	int clones;		 /* in flight; pf->lock */
@@ -343,6 +344,7 @@ int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsign
 void aspace_free(struct p_aspace *as);	 /* no thread, process reaped or never there */
 int aspace_watch(struct p_aspace *as);	 /* opens the pidfd, tells the overseer */
 void aspace_exited(struct p_aspace *as); /* overseer: the pidfd says so */
+bool kit_add(struct systrap *pf);	 /* one more in store; false: it is full, or it failed */
 int pool_start(struct systrap *pf);
 void pool_refill(struct systrap *pf);
 /* A memfd of page sets, mapped: its descriptor, or -errno. */

@@ -146,6 +146,10 @@ struct st_ids { /* of the calling thread, as the guest sees them; pid 0: not kno
 	uint32_t pid, tid, uid, euid, gid, egid;
 };
 
+struct st_usage { /* getrusage(2) */
+	int64_t maxrss_kib, minor_faults, major_faults, voluntary, involuntary;
+};
+
 struct st_pageset {
 	/* The turn: a futex word of both sides. */
 	uint32_t turn;
@@ -207,6 +211,7 @@ struct st_pageset {
 	/* Written by the stub. */
 	uint64_t vdso_sp __attribute__((aligned(64))); /* within a call of the vDSO; else 0 */
 	uint64_t answered;			       /* how many calls */
+	struct st_usage usage; /* of the process, when its thread called exit(2) */
 
 	struct st_op ops[ST_OPS_MAX] __attribute__((aligned(4096)));
 	uint64_t filter[512]; /* struct sock_filter, 8 bytes each */

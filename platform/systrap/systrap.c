@@ -160,6 +160,19 @@ static int64_t thread_cpu_before(struct p_thread *th)
 	return th->cpu_before;
 }
 
+static bool thread_last_usage(struct p_thread *th, struct p_usage *out)
+{
+	const struct st_usage u = *(const volatile struct st_usage *)&th->ps->usage;
+	const int64_t peak = u.maxrss_kib;
+
+	if (th->event.kind != P_EVENT_SYSCALL || peak <= 0 ||
+	    (th->fast_regs.orig_rax != SYS_exit && th->fast_regs.orig_rax != SYS_exit_group))
+		return false;
+	*out = (struct p_usage){(uint64_t)peak, (uint64_t)u.minor_faults, (uint64_t)u.major_faults,
+				(uint64_t)u.voluntary, (uint64_t)u.involuntary};
+	return true;
+}
+
 static void *thread_owner(struct p_thread *th)
 {
 	return th->owner;
@@ -213,6 +226,7 @@ const struct platform_ops platform_systrap = {
 	.host_pid = aspace_pid,
 	.host_tid = thread_tid,
 	.cpu_before = thread_cpu_before,
+	.last_usage = thread_last_usage,
 	.resume = thread_resume,
 	.interrupt = thread_interrupt,
 	.event = thread_event,

@@ -1,6 +1,7 @@
 /* The end of tasks and groups.  Source: exit(2), set_robust_list(2), credentials(7), wait(2). */
 #include <errno.h>
 #include <linux/futex.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sentry/kernel/futex/pi.h"
@@ -436,7 +437,33 @@ static void forget_task(void *arg)
 	task_put(arg);
 }
 
-static void leave_resources(struct task *t)
+/* What a thread leaves behind when nobody can see it any more. */
+struct remains {
+	struct later later;
+	struct platform *pf;
+	struct p_thread *pt;
+	struct mm *mm;
+};
+
+static void remains_put(struct later *l)
+{
+	struct remains *r = container_of(l, struct remains, later);
+
+	r->pf->ops->thread_destroy(r->pt);
+	mm_put(r->mm);
+}
+
+static void remains_free(struct later *l)
+{
+	remains_put(l);
+	free(container_of(l, struct remains, later));
+}
+
+/*
+ * *remains: host thread and memory, which the caller lets go.  Those of a group's last thread can
+ * wait until the parent knows of the end: to have a host process die takes as long as all the rest.
+ */
+static void leave_resources(struct task *t, struct remains *remains)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	struct fdtable *fds = t->fds;
@@ -451,7 +478,7 @@ static void leave_resources(struct task *t)
 	fs_context_put(fs);
 	if (last_user) {
 		struct mm_usage usage;
-		mm_usage(mm, &usage);
+		mm_last_usage(mm, t->pt, &usage);
 		int64_t used = thread_group_cpu_time(t->tg);
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		t->tg->dead_utime = used;
@@ -462,11 +489,31 @@ static void leave_resources(struct task *t)
 	t->mm = NULL;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	mutex_lock(&t->tg->siglock, &lc_signal);
-	struct p_thread *pt = t->pt;
+	*remains = (struct remains){.pf = t->k->pf, .pt = t->pt, .mm = mm};
 	t->pt = NULL;
 	mutex_unlock(&t->tg->siglock, &lc_signal);
-	t->k->pf->ops->thread_destroy(pt);
-	mm_put(mm);
+}
+
+static void let_go_later(struct remains *r)
+{
+	struct remains *copy = malloc(sizeof(*copy));
+
+	if (!copy) {
+		remains_put(&r->later);
+		return;
+	}
+	*copy = *r;
+	copy->later.fn = remains_free;
+	worker_later(&copy->later);
+}
+
+/* The last thread of a group whose memory is nobody else's. */
+static bool ends_alone(struct task *t, const struct mm *mm)
+{
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	bool alone = t->tg->nthreads == 1;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return alone && ref_read(&mm->ref) == 1;
 }
 
 static int end_status(const struct task *t)
@@ -505,7 +552,11 @@ void task_exit(struct task *t)
 	task_release_user(t, true);
 	sem_undo_exit(t);
 	signal_task_exit(t);
-	leave_resources(t);
+	struct remains remains;
+	leave_resources(t, &remains);
+	bool later = ends_alone(t, remains.mm);
+	if (!later)
+		remains_put(&remains.later);
 	task_vfork_done(t);
 	seccomp_task_exit(t);
 
@@ -528,6 +579,8 @@ void task_exit(struct task *t)
 	}
 	if (last)
 		thread_group_exited(t);
+	if (later)
+		let_go_later(&remains);
 	fiber_exit(&t->fiber, forget_task, t);
 }
 

@@ -5,6 +5,13 @@
 
 /* Queues a task whose fiber is suspended; any thread. */
 void task_make_runnable(struct task *t);
+/* Work that nobody waits for; fn may free it.  It runs, on the stack of this worker, before that
+ * looks for the next event, and after the tasks that are runnable now; elsewhere at once. */
+struct later {
+	struct later *next;
+	void (*fn)(struct later *l);
+};
+void worker_later(struct later *l);
 /* The task loop: entry of every task's fiber. */
 void task_main(void *arg);
 /* The whole group ends, or another thread's execve replaces it: leave as soon as possible. */

@@ -27,6 +27,32 @@ static _Atomic int workers, blocked, idle;
 static __thread bool is_worker;
 static __thread struct task *running;
 
+/* Put off; a busy run queue must not put it off for ever. */
+#define LATER_MAX 8
+static __thread struct later *laters;
+static __thread int nlaters;
+
+static void run_laters(void)
+{
+	while (laters) {
+		struct later *l = laters;
+		laters = l->next;
+		l->fn(l);
+	}
+	nlaters = 0;
+}
+
+void worker_later(struct later *l)
+{
+	if (!is_worker) {
+		l->fn(l);
+		return;
+	}
+	l->next = laters;
+	laters = l;
+	nlaters++;
+}
+
 static void kick_one(void)
 {
 	if (atomic_load(&idle) > 0)
@@ -61,11 +87,15 @@ static struct task *runq_pop(void)
 /* The next task to run, from the queue or with a fresh event; NULL: look again. */
 static struct task *next_task(void)
 {
-	struct task *t = runq_pop();
+	struct task *t = nlaters < LATER_MAX ? runq_pop() : NULL;
 	if (t) {
 		if (atomic_load(&runq_len) > 0)
 			kick_one();
 		return t;
+	}
+	if (laters) {
+		run_laters();
+		return NULL;
 	}
 	atomic_fetch_add(&idle, 1);
 	if (atomic_load(&runq_len) > 0) {

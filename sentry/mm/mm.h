@@ -202,6 +202,8 @@ struct mm_usage { /* pages and counts; all 0 when unknown */
 	uint64_t voluntary_switches, involuntary_switches; /* of the host process's leader */
 };
 void mm_usage(struct mm *mm, struct mm_usage *u);
+/* The same at the end of the only user of mm; th: its thread, stopped. */
+void mm_last_usage(struct mm *mm, struct p_thread *th, struct mm_usage *u);
 /* What both together used: sums, and the higher peak. */
 void mm_usage_add(struct mm_usage *to, const struct mm_usage *more);
 /* A cheap one: resident pages. */

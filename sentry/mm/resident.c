@@ -78,6 +78,22 @@ void mm_usage(struct mm *mm, struct mm_usage *u)
 	}
 }
 
+void mm_last_usage(struct mm *mm, struct p_thread *th, struct mm_usage *u)
+{
+	const struct platform_ops *ops = mm->pf->ops;
+	struct p_usage p;
+
+	if (!ops->last_usage || !ops->last_usage(th, &p)) {
+		mm_usage(mm, u);
+		return;
+	}
+	*u = (struct mm_usage){.resident_peak = p.peak_kib / (PAGE_SIZE / 1024),
+			       .minor_faults = p.minor_faults,
+			       .major_faults = p.major_faults,
+			       .voluntary_switches = p.voluntary,
+			       .involuntary_switches = p.involuntary};
+}
+
 void mm_usage_add(struct mm_usage *to, const struct mm_usage *more)
 {
 	to->resident_peak = MAX(to->resident_peak, more->resident_peak);

@@ -12,6 +12,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -191,7 +192,12 @@ long stub_rseq_leave(struct st_pageset *ps)
 
 void stub_before_exit(struct st_pageset *ps)
 {
+	struct rusage u;
+
 	ps->cpu_ns = clock_now(CLOCK_THREAD_CPUTIME_ID);
+	if (!STUB_CALL(SYS_getrusage, RUSAGE_SELF, &u, 0, 0, 0, 0))
+		ps->usage = (struct st_usage){u.ru_maxrss, u.ru_minflt, u.ru_majflt, u.ru_nvcsw,
+					      u.ru_nivcsw};
 	stub_rseq_leave(ps);
 }
 

@@ -160,7 +160,7 @@ static void report(struct st_pageset *ps, int sig, const struct stub_siginfo *si
 	ev->fpstate = uc->mc.fpstate;
 	ev->deadline = deadline;
 	save_regs(ps, &uc->mc, &ev->regs);
-	if (sig == SIGSYS && uc->mc.rax == SYS_exit)
+	if (sig == SIGSYS && (uc->mc.rax == SYS_exit || uc->mc.rax == SYS_exit_group))
 		stub_before_exit(ps);
 	stub_post_event(ps);
 }

@@ -103,8 +103,8 @@ HIDDEN int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uin
 /* answer.c: answers call `nr` with four of its arguments here, if it can: 1 with *ret set, or 0. */
 HIDDEN int stub_answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], uint64_t *ret);
 
-/* Guest code has called exit(2).  The host writes to the place registered for rseq until it is told
- * not to, and that is about to be somebody else's. */
+/* Guest code has called exit(2) or exit_group(2).  The host writes to the place registered for rseq
+ * until it is told not to, and that is about to be somebody else's. */
 HIDDEN void stub_before_exit(struct st_pageset *ps);
 /* Ends the registration for rseq, if there is one: 0 or -errno. */
 HIDDEN long stub_rseq_leave(struct st_pageset *ps);
