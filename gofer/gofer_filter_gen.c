@@ -71,7 +71,7 @@ static int add_checked(scmp_filter_ctx ctx)
 		 2,
 		 {SCMP_CMP(0, SCMP_CMP_LE, INT32_MAX),
 		  SCMP_CMP(3, SCMP_CMP_EQ, sizeof(struct open_how))}},
-		{SYS_statx, 1, {IS(2, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)}},
+		{SYS_statx, 1, {IS(2, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)}},
 		{SYS_fchmodat, 2, {IS_CWD(0), HAS_NO(2, ~07777U)}},
 		{SYS_fchownat, 1, {IS(4, AT_EMPTY_PATH)}},
 		{SYS_utimensat, 1, {IS(3, AT_EMPTY_PATH)}},

@@ -25,10 +25,10 @@ struct fd_name fd_name(int fd)
 	return n;
 }
 
-int host_lookup(int dir, const char *name)
+static int open_beneath(int dir, const char *name, uint64_t flags)
 {
 	struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+		.flags = flags | O_NOFOLLOW | O_CLOEXEC,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
 	};
 
@@ -36,6 +36,17 @@ int host_lookup(int dir, const char *name)
 	if (fd < 0)
 		return errno == EAGAIN ? -EIO : -errno;
 	return (int)fd;
+}
+
+int host_lookup(int dir, const char *name)
+{
+	return open_beneath(dir, name, O_PATH);
+}
+
+/* What is no directory is refused before it is opened (ENOTDIR): no need to look at it first. */
+int host_open_dir(int dir, const char *name)
+{
+	return open_beneath(dir, name, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
 }
 
 /* O_NONBLOCK: a lease that somebody holds gives an error rather than a wait. */
@@ -58,9 +69,15 @@ static struct gofer_time time_of(struct statx_timestamp t)
 
 int host_stat(int fd, struct gofer_attr *a)
 {
+	return host_stat_name(fd, "", a);
+}
+
+int host_stat_name(int dir, const char *name, struct gofer_attr *a)
+{
 	struct statx x;
 
-	if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &x))
+	if (statx(dir, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+		  STATX_BASIC_STATS | STATX_BTIME, &x))
 		return -errno;
 	memset(a, 0, sizeof(*a));
 	a->mode = x.stx_mode;

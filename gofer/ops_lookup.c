@@ -49,31 +49,6 @@ HANDLER(op_attach)
 	return 0;
 }
 
-static int take_walk_name(struct gofer_tail *tail, char *name)
-{
-	uint16_t len;
-
-	if (tail->left < sizeof(len))
-		return -EPROTO;
-	memcpy(&len, tail->p, sizeof(len));
-	tail->p += sizeof(len);
-	tail->left -= sizeof(len);
-	return tail_name(tail, len, name);
-}
-
-/* The whole message is checked before the first name is looked up. */
-static int check_walk_names(struct gofer_tail tail, uint32_t count)
-{
-	char name[GOFER_NAME_LEN + 1];
-
-	for (uint32_t i = 0; i < count; i++) {
-		int err = take_walk_name(&tail, name);
-		if (err)
-			return err;
-	}
-	return tail.left ? -EPROTO : 0;
-}
-
 /* One name: fills the entry, makes a node unless only attributes are wanted.  Returns the file's
  * descriptor, which belongs to the node or, without one, to the caller. */
 static int walk_one(struct gofer_server *s, int dir, uint16_t attach, const char *name, bool stat,
@@ -87,32 +62,14 @@ static int walk_one(struct gofer_server *s, int dir, uint16_t attach, const char
 	return err ? err : steal_fd(&fd);
 }
 
-static void walk_siblings(struct gofer_server *s, int dir, uint16_t attach,
-			  const struct gofer_walk_req *w, struct gofer_tail *tail,
-			  struct gofer_entry *e)
-{
-	bool stat = w->flags & GOFER_WALK_STAT;
-	char name[GOFER_NAME_LEN + 1];
-
-	for (uint32_t i = 0; i < w->count; i++) {
-		int fd = take_walk_name(tail, name);
-		if (fd == 0)
-			fd = walk_one(s, dir, attach, name, stat, &e[i]);
-		if (fd < 0)
-			e[i] = (struct gofer_entry){.error = fd};
-		else if (stat)
-			close(fd);
-	}
-}
-
 /* Walks down; returns the descriptor of the last file found (`dir` when none was), which the
- * caller closes if it is not dir and only attributes were wanted. */
+ * caller closes unless *last_kept: then it is that of a node. */
 static int walk_down(struct gofer_server *s, int dir, uint16_t attach,
 		     const struct gofer_walk_req *w, struct gofer_tail *tail,
-		     struct gofer_walk_rep *out, struct gofer_entry *e)
+		     struct gofer_walk_rep *out, struct gofer_entry *e, bool *last_kept)
 {
-	bool stat = w->flags & GOFER_WALK_STAT;
 	char name[GOFER_NAME_LEN + 1];
+	bool kept = true; /* cur's descriptor */
 	int cur = dir;
 
 	for (uint32_t i = 0; i < w->count; i++) {
@@ -120,18 +77,22 @@ static int walk_down(struct gofer_server *s, int dir, uint16_t attach,
 			out->stop = S_ISLNK(e[i - 1].attr.mode) ? -ELOOP : -ENOTDIR;
 			break;
 		}
-		int fd = take_walk_name(tail, name);
+		bool stat = w->flags & GOFER_WALK_STAT ||
+			    (w->flags & GOFER_WALK_LAST && i + 1 < w->count);
+		int fd = tail_walk_name(tail, name);
 		if (fd == 0)
 			fd = walk_one(s, cur, attach, name, stat, &e[i]);
 		if (fd < 0) {
 			out->stop = fd;
 			break;
 		}
-		if (stat && cur != dir)
+		if (!kept)
 			close(cur);
 		cur = fd;
+		kept = !stat;
 		out->count++;
 	}
+	*last_kept = kept;
 	return cur;
 }
 
@@ -151,14 +112,14 @@ static void add_target(struct gofer_reply *rep, int fd, uint32_t *len)
 HANDLER(op_walk)
 {
 	const struct gofer_walk_req *w = &rq->walk;
-	bool siblings = w->flags & GOFER_WALK_SIBLINGS;
 	struct node *n;
+	bool kept;
 
-	if (w->flags & ~(GOFER_WALK_TARGET | GOFER_WALK_STAT | GOFER_WALK_SIBLINGS))
+	if (w->flags & ~(GOFER_WALK_TARGET | GOFER_WALK_STAT | GOFER_WALK_LAST))
 		return -EINVAL;
 	if (w->count == 0 || w->count > GOFER_WALK_MAX)
 		return -EPROTO;
-	int err = check_walk_names(*tail, w->count);
+	int err = tail_check_names(*tail, w->count);
 	if (err || (err = node_find_dir(s, w->node, false, &n)))
 		return err;
 	int dir = n->fd;
@@ -168,16 +129,11 @@ HANDLER(op_walk)
 	struct gofer_entry *e = reply_add(rep, w->count * sizeof(*e));
 	memset(out, 0, sizeof(*out));
 	memset(e, 0, w->count * sizeof(*e));
-	if (siblings) {
-		walk_siblings(s, dir, attach, w, tail, e);
-		out->count = w->count;
-		return 0;
-	}
-	int last = walk_down(s, dir, attach, w, tail, out, e);
+	int last = walk_down(s, dir, attach, w, tail, out, e, &kept);
 	rep->len -= (w->count - out->count) * sizeof(*e);
 	if (w->flags & GOFER_WALK_TARGET && out->count && S_ISLNK(e[out->count - 1].attr.mode))
 		add_target(rep, last, &out->target_len);
-	if (w->flags & GOFER_WALK_STAT && last != dir)
+	if (!kept)
 		close(last);
 	return 0;
 }

@@ -19,23 +19,6 @@ struct linux_dirent64 {
 	char d_name[];
 };
 
-struct reader {
-	int fd;
-	size_t limit; /* of rep->len */
-	bool attrs, eof;
-	int64_t offset;
-	uint32_t count;
-};
-
-/* A file that vanished between the two calls has no attributes in its record. */
-static bool stat_child(int dir, const char *name, struct gofer_attr *a)
-{
-	if (!strcmp(name, ".") || !strcmp(name, ".."))
-		return false;
-	CLEANUP_FD int fd = host_lookup(dir, name);
-	return fd >= 0 && host_stat(fd, a) == 0;
-}
-
 /* Returns false when the record does not fit. */
 static bool add_record(struct gofer_reply *rep, struct reader *r, const struct linux_dirent64 *d)
 {
@@ -50,8 +33,10 @@ static bool add_record(struct gofer_reply *rep, struct reader *r, const struct l
 		.off = d->d_off,
 		.name_len = (uint16_t)len,
 		.type = d->d_type,
-		.has_attr = r->attrs && stat_child(r->fd, d->d_name, &a),
 	};
+	/* A file that vanished between the two calls has no attributes. */
+	if (r->attrs && strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+		rec.has_attr = host_stat_name(r->fd, d->d_name, &a) == 0;
 	memcpy(reply_add(rep, sizeof(rec)), &rec, sizeof(rec));
 	if (rec.has_attr)
 		memcpy(reply_add(rep, sizeof(a)), &a, sizeof(a));
@@ -64,8 +49,10 @@ static bool add_record(struct gofer_reply *rep, struct reader *r, const struct l
 }
 
 /* Fills the reply.  What was read but does not fit is read again next time. */
-static int read_entries(struct gofer_server *s, struct gofer_reply *rep, struct reader *r)
+int read_entries(struct gofer_server *s, struct gofer_reply *rep, struct reader *r)
 {
+	if (!s->dirbuf && !(s->dirbuf = malloc(DIRBUF_SIZE)))
+		return -ENOMEM;
 	for (;;) {
 		long n = syscall(SYS_getdents64, r->fd, s->dirbuf, DIRBUF_SIZE);
 		if (n < 0)
@@ -123,8 +110,6 @@ HANDLER(op_readdir)
 		return -EPROTO;
 	if (q->flags & ~(GOFER_READDIR_START | GOFER_READDIR_ATTRS))
 		return -EINVAL;
-	if (!s->dirbuf && !(s->dirbuf = malloc(DIRBUF_SIZE)))
-		return -ENOMEM;
 	struct node *h = NULL;
 	if (q->flags & GOFER_READDIR_START) {
 		if ((err = start(s, q, &r, &attach)))

@@ -25,9 +25,9 @@
 
 #include <stdint.h>
 
-#define GOFER_VERSION 1
+#define GOFER_VERSION 2
 #define GOFER_MSG_MAX 73728 /* header included; room for the largest xattr value */
-#define GOFER_FDS_MAX 2
+#define GOFER_FDS_MAX 16
 #define GOFER_NAME_LEN 255
 #define GOFER_PATH_LEN 4095 /* symlink targets */
 #define GOFER_WALK_MAX 32
@@ -65,8 +65,10 @@ enum gofer_op {
 	GOFER_LISTXATTR,   /* gofer_xattr_req → NUL-terminated names */
 	GOFER_REMOVEXATTR, /* gofer_xattr_req, name → nothing */
 	GOFER_CONNECT,	   /* gofer_connect_req → nothing, one connected socket */
-	GOFER_BIND,  /* gofer_name_req (flags: socket type) → gofer_entry, one bound socket */
-	GOFER_CLOSE, /* gofer_close_req, ids → no reply */
+	GOFER_BIND,	 /* gofer_name_req (flags: socket type) → gofer_entry, one bound socket */
+	GOFER_CLOSE,	 /* gofer_close_req, ids → no reply */
+	GOFER_LIST,	 /* gofer_list_req, names → for each directory gofer_list_dir, records */
+	GOFER_OPEN_MANY, /* gofer_open_many_req, names → an int32_t for each file, FDs */
 	GOFER_OPS
 };
 
@@ -92,9 +94,7 @@ struct gofer_attr {
 
 /* A file found or made. */
 struct gofer_entry {
-	uint64_t node;
-	int32_t error; /* GOFER_WALK_SIBLINGS: -errno of this name (node and attr are 0 then) */
-	uint32_t pad;
+	uint64_t node; /* 0: none is kept */
 	struct gofer_attr attr;
 };
 
@@ -119,9 +119,9 @@ struct gofer_attach_rep {
  * something else that is no directory while names are left.
  */
 enum {
-	GOFER_WALK_TARGET = 1,	 /* add the target when the last entry is a symlink */
-	GOFER_WALK_STAT = 2,	 /* attributes only: entries have node 0 and nothing is kept */
-	GOFER_WALK_SIBLINGS = 4, /* all names are looked up in node; each entry has its own error */
+	GOFER_WALK_TARGET = 1, /* add the target when the last entry is a symlink */
+	GOFER_WALK_STAT = 2,   /* attributes only: entries have node 0 and nothing is kept */
+	GOFER_WALK_LAST = 4,   /* only the last entry gets a node, and only if all were found */
 };
 struct gofer_walk_req {
 	uint64_t node;
@@ -238,6 +238,40 @@ struct gofer_dirent {
 	uint32_t pad;
 };
 
+/*
+ * Whole directories with attributes, several in one reply.  `depth` names lead from node to a
+ * directory; then come `count` names in it of directories to be listed (0: itself is).  The first
+ * one must succeed.  While the reply has less than `ahead` bytes, it goes on with directories below
+ * those and with the next of the names, as far as they fit as a whole; what cannot be read is left
+ * out.  No node is kept.  Only the first directory may be incomplete: its header then has a handle,
+ * to be read on with GOFER_READDIR after the last record.
+ */
+#define GOFER_LIST_TOP UINT32_MAX
+#define GOFER_LIST_DIRS 512 /* in one reply, at most */
+struct gofer_list_req {
+	uint64_t node;
+	uint16_t depth, count; /* GOFER_WALK_MAX each */
+	uint32_t ahead;
+};
+struct gofer_list_dir {
+	uint32_t parent; /* number in this reply of the directory it is in; GOFER_LIST_TOP: asked
+			    for */
+	uint32_t index;	 /* of its record there, or of its name in the request */
+	uint32_t count, bytes; /* of the records that follow */
+	uint64_t handle;       /* 0: complete */
+};
+
+/*
+ * Opens regular files of one directory for reading: `depth` names lead to it, `count` are files in
+ * it.  For each 0 or -errno is answered; descriptors come for those with 0, in order.
+ */
+struct gofer_open_many_req {
+	uint64_t node;
+	uint16_t depth; /* at most GOFER_WALK_MAX */
+	uint16_t count; /* 1 … GOFER_FDS_MAX */
+	uint32_t pad;
+};
+
 struct gofer_statfs_rep {
 	uint64_t type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen, frsize, flags;
 };
@@ -272,8 +306,8 @@ struct gofer_close_req {
 _Static_assert(sizeof(struct gofer_hdr) == 16, "wire format");
 _Static_assert(sizeof(struct gofer_time) == 16, "wire format");
 _Static_assert(sizeof(struct gofer_attr) == 144, "wire format");
-_Static_assert(sizeof(struct gofer_entry) == 160, "wire format");
-_Static_assert(sizeof(struct gofer_attach_rep) == 168, "wire format");
+_Static_assert(sizeof(struct gofer_entry) == 152, "wire format");
+_Static_assert(sizeof(struct gofer_attach_rep) == 160, "wire format");
 _Static_assert(sizeof(struct gofer_walk_req) == 16, "wire format");
 _Static_assert(sizeof(struct gofer_walk_rep) == 16, "wire format");
 _Static_assert(sizeof(struct gofer_open_req) == 16, "wire format");
@@ -287,3 +321,6 @@ _Static_assert(sizeof(struct gofer_readdir_req) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_readdir_rep) == 16, "wire format");
 _Static_assert(sizeof(struct gofer_dirent) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_xattr_req) == 24, "wire format");
+_Static_assert(sizeof(struct gofer_list_req) == 16, "wire format");
+_Static_assert(sizeof(struct gofer_list_dir) == 24, "wire format");
+_Static_assert(sizeof(struct gofer_open_many_req) == 16, "wire format");

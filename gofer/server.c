@@ -41,6 +41,8 @@ static const struct op ops[GOFER_OPS] = {
 	[GOFER_CONNECT] = {"connect", op_connect, sizeof(struct gofer_connect_req)},
 	[GOFER_BIND] = {"bind", op_bind, sizeof(struct gofer_name_req)},
 	[GOFER_CLOSE] = {"close", op_close, sizeof(struct gofer_close_req)},
+	[GOFER_LIST] = {"list", op_list, sizeof(struct gofer_list_req)},
+	[GOFER_OPEN_MANY] = {"open_many", op_open_many, sizeof(struct gofer_open_many_req)},
 };
 
 int server_init(struct gofer_server *s, const struct attach_point *attach, size_t nattach,
@@ -109,6 +111,31 @@ int tail_name(struct gofer_tail *t, size_t len, char *buf)
 	if (!strcmp(buf, ".") || !strcmp(buf, ".."))
 		return -EINVAL;
 	return 0;
+}
+
+int tail_walk_name(struct gofer_tail *t, char *buf)
+{
+	uint16_t len;
+
+	if (t->left < sizeof(len))
+		return -EPROTO;
+	memcpy(&len, t->p, sizeof(len));
+	t->p += sizeof(len);
+	t->left -= sizeof(len);
+	return tail_name(t, len, buf);
+}
+
+/* The whole message is checked before the first name is looked up. */
+int tail_check_names(struct gofer_tail t, uint32_t count)
+{
+	char name[GOFER_NAME_LEN + 1];
+
+	for (uint32_t i = 0; i < count; i++) {
+		int err = tail_walk_name(&t, name);
+		if (err)
+			return err;
+	}
+	return t.left ? -EPROTO : 0;
 }
 
 static int dispatch(struct gofer_server *s, const struct gofer_hdr *h, const uint8_t *msg,

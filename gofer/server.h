@@ -66,6 +66,8 @@ union gofer_req {
 	struct gofer_xattr_req xattr;
 	struct gofer_connect_req connect;
 	struct gofer_close_req close;
+	struct gofer_list_req list;
+	struct gofer_open_many_req open_many;
 };
 
 /* The variable part; taken from the front. */
@@ -96,6 +98,10 @@ void *reply_add(struct gofer_reply *rep, size_t n);
 void reply_add_fd(struct gofer_reply *rep, int fd); /* consumes fd */
 /* Takes a name off the tail into buf (GOFER_NAME_LEN + 1 bytes): 0, -EPROTO, -EINVAL. */
 int tail_name(struct gofer_tail *t, size_t len, char *buf) MUST_CHECK;
+/* The same of a name that its uint16_t length precedes, as in a walk. */
+int tail_walk_name(struct gofer_tail *t, char *buf) MUST_CHECK;
+/* Are there `count` such names, and nothing more? */
+int tail_check_names(struct gofer_tail t, uint32_t count) MUST_CHECK;
 
 /* ---- node.c ---- */
 struct node *node_find(struct gofer_server *s, uint64_t id, enum node_kind kind); /* or NULL */
@@ -116,9 +122,23 @@ struct fd_name fd_name(int fd);			       /* relative to fd_dir */
 int host_lookup(int dir, const char *name) MUST_CHECK; /* O_PATH descriptor or -errno */
 /* Opens what the O_PATH descriptor fd names; flags: O_RDONLY, O_RDWR, O_PATH, O_DIRECTORY. */
 int host_reopen(int fd, int flags) MUST_CHECK;
+int host_open_dir(int dir, const char *name) MUST_CHECK; /* for reading its entries */
 int host_stat(int fd, struct gofer_attr *a) MUST_CHECK;
+/* Of a single name, not followed. */
+int host_stat_name(int dir, const char *name, struct gofer_attr *a) MUST_CHECK;
 int host_chmod(int fd, uint32_t mode) MUST_CHECK;
 int host_chown(int fd, uint32_t uid, uint32_t gid) MUST_CHECK; /* UINT32_MAX: leave */
+
+/* ---- ops_readdir.c ---- */
+struct reader {
+	int fd;
+	size_t limit; /* of rep->len */
+	bool attrs, eof;
+	int64_t offset; /* of the last record */
+	uint32_t count;
+};
+/* Adds records, as many as there are or as fit. */
+int read_entries(struct gofer_server *s, struct gofer_reply *rep, struct reader *r) MUST_CHECK;
 
 /* ---- handlers ---- */
 #define HANDLER(name)                                                                        \
@@ -148,6 +168,8 @@ HANDLER(op_removexattr);
 HANDLER(op_connect);
 HANDLER(op_bind);
 HANDLER(op_close);
+HANDLER(op_list);
+HANDLER(op_open_many);
 
 /* ---- confine.c ---- */
 /* Makes the root an empty directory.  fd_dir stays usable and becomes the current directory. */

@@ -5,6 +5,7 @@
 
 #include "sentry/boot/internal.h"
 #include "sentry/aio/aio.h"
+#include "sentry/fs/gofer/goferfs.h"
 #include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
@@ -86,6 +87,7 @@ int join_parts(void)
 		err = mqueue_init();
 	if (!err)
 		err = devpts_init();
+	goferfs_init();
 	procfs_capture_host();
 	capture_cpus();
 	mm_shared_anon_file = shmem_zero_setup;

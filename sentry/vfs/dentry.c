@@ -15,8 +15,8 @@
 #include "sentry/vfs/internal.h"
 
 #define DENTRY_SLOW 0x80000000u
-#define HASH_BITS 13
-#define LRU_KEEP 8192
+#define HASH_BITS 15
+#define LRU_KEEP 24576
 #define LRU_SLACK 512 /* cut in lots, not one at a time */
 
 struct mutex dcache_lock = MUTEX_INIT;
@@ -90,6 +90,11 @@ struct dentry *dentry_get_parent(struct dentry *d, char *name)
 	return parent;
 }
 
+bool dentry_is_shared(const struct dentry *d)
+{
+	return count_of(d) > 1;
+}
+
 static void mark_slow(struct dentry *d)
 {
 	atomic_fetch_or(&d->ref.n, DENTRY_SLOW);
@@ -101,6 +106,8 @@ static void kill_locked(struct dentry *d, struct list_head *dead) REQUIRES(lc_dc
 {
 	while (d) {
 		struct dentry *parent = d->parent == d ? NULL : d->parent;
+		if (d->inode && d->sb->ops->dentry_gone)
+			d->sb->ops->dentry_gone(d);
 		list_del(&d->hash);
 		list_del(&d->child);
 		if (!list_empty(&d->lru)) {
@@ -506,6 +513,24 @@ void dentry_invalidate(struct dentry *d)
 	free_dead(&dead);
 }
 
+void dentry_climb(struct dentry *_Atomic *at, bool (*fn)(struct dentry *d, void *arg), void *arg)
+{
+	mutex_lock(&dcache_lock, &lc_dcache);
+	struct dentry *d = *at;
+	while (d && fn(d, arg))
+		d = d->parent == d ? NULL : d->parent;
+	mutex_unlock(&dcache_lock, &lc_dcache);
+}
+
+void dentry_forget(struct dentry *_Atomic *at)
+{
+	mutex_lock(&dcache_lock, &lc_dcache);
+	struct dentry *d = atomic_exchange(at, NULL);
+	if (d && d->parent != d)
+		dentry_unhash_locked(d);
+	mutex_unlock(&dcache_lock, &lc_dcache);
+}
+
 void dcache_drop_super(struct super_block *sb)
 {
 	struct list_head dead = LIST_HEAD_INIT(dead);
@@ -513,6 +538,8 @@ void dcache_drop_super(struct super_block *sb)
 
 	if (!root)
 		return;
+	if (sb->ops->drop)
+		sb->ops->drop(sb);
 	sb->root = NULL;
 	mutex_lock(&dcache_lock, &lc_dcache);
 	prune_locked(root, &dead);

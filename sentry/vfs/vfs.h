@@ -171,6 +171,11 @@ struct super_ops {
 	void (*free)(struct super_block *sb); /* required */
 	/* New options, as text; NULL: they are ignored. */
 	int (*remount)(struct super_block *sb, const char *options);
+	/* The last user is gone: lets go of dentries that it holds only to be faster.  NULL: none
+	 */
+	void (*drop)(struct super_block *sb);
+	/* A dentry with an inode leaves the cache.  lc_dcache is held; NULL: does not matter */
+	void (*dentry_gone)(struct dentry *d);
 	/* Writes ",key=value" options for /proc/mounts; NULL: none. */
 	void (*show_options)(struct super_block *sb, char *buf, size_t size);
 };
@@ -294,6 +299,16 @@ void dentry_put(struct dentry *d);
 /* The directory (a reference) and a copy of the name (VFS_NAME_MAX + 1 bytes), as one: for file
  * systems that ask about a name without its directory being locked. */
 struct dentry *dentry_get_parent(struct dentry *d, char *name);
+/*
+ * For file systems that remember a name of their inodes without a reference, cleared by
+ * super_ops.dentry_gone: calls fn, under lc_dcache, for *at and then for each directory above,
+ * until it returns false.  Names and hashed may be read.
+ */
+void dentry_climb(struct dentry *_Atomic *at, bool (*fn)(struct dentry *d, void *arg), void *arg);
+/* The name *at means something else: it is looked up anew next time. */
+void dentry_forget(struct dentry *_Atomic *at);
+/* Does anybody but the caller, who has one reference, use it? */
+bool dentry_is_shared(const struct dentry *d);
 /* Gives a negative dentry its inode (consumes the reference).  For lookup and create ops. */
 void dentry_instantiate(struct dentry *d, struct inode *in);
 /* Forgets the name: for unlink/rmdir (vfs calls it), and file systems that see it gone. */

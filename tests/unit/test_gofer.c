@@ -279,17 +279,22 @@ START_TEST(walk_stat_keeps_nothing)
 }
 END_TEST
 
-START_TEST(walk_siblings_answers_each)
+START_TEST(walk_last_keeps_one_node)
 {
 	struct gofer_walk_rep *h;
 	struct gofer_entry *e;
+	uint64_t top = attach(0);
+	uint32_t live = server.live;
 
-	ck_assert_int_eq(walk(attach(0), GOFER_WALK_SIBLINGS, "file|nope|dir", &h, &e), 0);
+	ck_assert_int_eq(walk(top, GOFER_WALK_LAST, "dir|sub|deep", &h, &e), 0);
 	ck_assert_uint_eq(h->count, 3);
-	ck_assert_int_eq(e[0].error, 0);
-	ck_assert_int_eq(e[1].error, -ENOENT);
 	ck_assert_uint_eq(e[1].node, 0);
-	ck_assert(S_ISDIR(e[2].attr.mode));
+	ck_assert_uint_ne(e[2].node, 0);
+	ck_assert_uint_eq(server.live, live + 1);
+	ck_assert_int_eq(walk(top, GOFER_WALK_LAST, "dir|sub|nope", &h, &e), 0);
+	ck_assert_uint_eq(h->count, 2);
+	ck_assert_uint_eq(e[1].node, 0);
+	ck_assert_uint_eq(server.live, live + 1);
 }
 END_TEST
 
@@ -749,6 +754,152 @@ START_TEST(readdir_in_pieces_loses_and_repeats_nothing)
 }
 END_TEST
 
+/* ---- many at once ---- */
+
+static void add_names(const char *names)
+{
+	while (*names) {
+		size_t n = strcspn(names, "|");
+		uint16_t len = (uint16_t)n;
+		add(&len, sizeof(len));
+		add(names, n);
+		names += n + (names[n] == '|');
+	}
+}
+
+static int list_msg(uint64_t node, uint16_t depth, uint16_t count, const char *names,
+		    uint32_t ahead, const uint8_t **p, size_t *len)
+{
+	struct gofer_list_req q = {.node = node, .depth = depth, .count = count, .ahead = ahead};
+	void *payload;
+
+	begin(GOFER_LIST);
+	add(&q, sizeof(q));
+	add_names(names);
+	int err = send_msg(&payload, len);
+	*p = payload;
+	return err;
+}
+
+/* The next directory of a reply: its names, sorted out by the caller. */
+static const uint8_t *next_dir(const uint8_t *p, struct gofer_list_dir *d, char *names)
+{
+	struct gofer_dirent e;
+	char name[256];
+
+	memcpy(d, p, sizeof(*d));
+	p += sizeof(*d);
+	const uint8_t *end = p + d->bytes;
+	names[0] = '\0';
+	for (uint32_t i = 0; i < d->count; i++) {
+		p = next_record(p, &e, name);
+		ck_assert_uint_eq(e.has_attr, name[0] != '.');
+		if (name[0] != '.')
+			strcat(strcat(names, name), "|");
+	}
+	ck_assert_ptr_eq(p, end);
+	return p;
+}
+
+START_TEST(list_goes_down_while_there_is_room)
+{
+	const uint8_t *p, *end;
+	struct gofer_list_dir d;
+	char names[4096];
+	size_t len;
+	uint64_t top = attach(0);
+	uint32_t live = server.live;
+
+	ck_assert_int_eq(list_msg(top, 1, 0, "dir", 0, &p, &len), 0);
+	end = p + len;
+	ck_assert_ptr_eq(next_dir(p, &d, names), end);
+	ck_assert_uint_eq(d.parent, GOFER_LIST_TOP);
+	ck_assert_uint_eq(d.handle, 0);
+	ck_assert_ptr_nonnull(strstr(names, "sub|"));
+
+	ck_assert_int_eq(list_msg(top, 0, 1, "dir", 65536, &p, &len), 0);
+	end = p + len;
+	p = next_dir(p, &d, names);
+	ck_assert_ptr_ne(p, end);
+	p = next_dir(p, &d, names);
+	ck_assert_uint_eq(d.parent, 0);
+	ck_assert_ptr_nonnull(strstr(names, "deep"));
+	ck_assert_ptr_eq(p, end);
+	ck_assert_uint_eq(server.live, live);
+	/* What cannot be listed fails in the first place and is left out in others. */
+	ck_assert_int_eq(list_msg(top, 0, 1, "file", 65536, &p, &len), -ENOTDIR);
+	ck_assert_int_eq(list_msg(top, 0, 1, "link", 65536, &p, &len), -ENOTDIR);
+	ck_assert_int_eq(list_msg(top, 1, 1, "link|sub", 65536, &p, &len), -ENOTDIR);
+	ck_assert_int_eq(list_msg(top, 0, 2, "dir|file", 65536, &p, &len), 0);
+	ck_assert_int_eq(list_msg(top, 0, 1, "..", 65536, &p, &len), -EINVAL);
+	ck_assert_int_eq(list_msg(top, 0, 2, "dir", 65536, &p, &len), -EPROTO);
+	ck_assert_int_eq(list_msg(top, 0, GOFER_WALK_MAX + 1, "dir", 0, &p, &len), -EPROTO);
+	ck_assert_int_eq(list_msg(top + 1, 0, 1, "dir", 65536, &p, &len), -EBADF);
+	ck_assert_uint_eq(server.live, live);
+}
+END_TEST
+
+START_TEST(list_of_a_large_directory_leaves_a_handle)
+{
+	const uint8_t *p;
+	struct gofer_list_dir d;
+	static char names[100000];
+	char name[64];
+	size_t len;
+	uint64_t top = attach(0);
+	uint32_t live = server.live;
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "dir/entry-%d", i);
+		put_file(name, "");
+	}
+	ck_assert_int_eq(list_msg(top, 0, 2, "dir|dir", GOFER_MSG_MAX, &p, &len), 0);
+	ck_assert_ptr_eq(next_dir(p, &d, names), p + len);
+	ck_assert_uint_ne(d.handle, 0);
+	ck_assert_uint_eq(server.live, live + 1);
+	close_node(d.handle);
+	/* Where it would only have come along it is left out. */
+	ck_assert_int_eq(list_msg(top, 0, 0, "", GOFER_MSG_MAX, &p, &len), 0);
+	const uint8_t *end = p + len;
+	while (p < end)
+		p = next_dir(p, &d, names);
+	ck_assert_ptr_null(strstr(names, "entry-"));
+	ck_assert_uint_eq(server.live, live);
+}
+END_TEST
+
+START_TEST(open_many_opens_regular_files_only)
+{
+	struct gofer_open_many_req q = {.node = attach(0), .count = 5};
+	void *payload;
+	size_t len;
+	int32_t r[5];
+
+	begin(GOFER_OPEN_MANY);
+	add(&q, sizeof(q));
+	add_names("file|dir|link|fifo|none");
+	ck_assert_int_eq(send_msg(&payload, &len), 0);
+	ck_assert_uint_eq(len, sizeof(r));
+	memcpy(r, payload, sizeof(r));
+	ck_assert_int_eq(r[0], 0);
+	ck_assert_int_eq(r[1], -EISDIR);
+	ck_assert_int_eq(r[2], -ENXIO);
+	ck_assert_int_eq(r[3], -ENXIO);
+	ck_assert_int_eq(r[4], -ENOENT);
+	ck_assert_uint_eq(rep.nfds, 1);
+	ck_assert_int_eq(fcntl(rep.fds[0], F_GETFL) & O_ACCMODE, O_RDONLY);
+	drop_fds();
+	q.count = 0;
+	begin(GOFER_OPEN_MANY);
+	add(&q, sizeof(q));
+	ck_assert_int_eq(send_msg(&payload, &len), -EPROTO);
+	q.count = GOFER_FDS_MAX + 1;
+	begin(GOFER_OPEN_MANY);
+	add(&q, sizeof(q));
+	ck_assert_int_eq(send_msg(&payload, &len), -EPROTO);
+}
+END_TEST
+
 /* ---- sockets ---- */
 
 START_TEST(host_sockets_need_permission)
@@ -1086,7 +1237,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, walk_returns_every_step_with_attributes);
 	tcase_add_test(t, walk_stops_at_missing_link_and_file);
 	tcase_add_test(t, walk_stat_keeps_nothing);
-	tcase_add_test(t, walk_siblings_answers_each);
+	tcase_add_test(t, walk_last_keeps_one_node);
 	tcase_add_test(t, names_are_single_components);
 	tcase_add_test(t, links_are_never_followed);
 	tcase_add_test(t, readlink_and_statfs);
@@ -1104,6 +1255,9 @@ int main(int argc, char **argv)
 	tcase_add_test(t, xattrs_are_user_only);
 	tcase_add_test(t, readdir_of_a_small_directory_is_one_message);
 	tcase_add_test(t, readdir_in_pieces_loses_and_repeats_nothing);
+	tcase_add_test(t, list_goes_down_while_there_is_room);
+	tcase_add_test(t, list_of_a_large_directory_leaves_a_handle);
+	tcase_add_test(t, open_many_opens_regular_files_only);
 	tcase_add_test(t, host_sockets_need_permission);
 	tcase_add_test(t, bind_and_connect);
 	tcase_add_test(t, malformed_messages_end_the_connection);

@@ -1,354 +1,162 @@
 /*
- * Looking ahead: who reads a directory and then looks at its entries one by one (ls -l, du, find,
- * tar, cp -r) gets a window of the names that follow in the same round trip, as readahead does for
- * data.  Exclusive mode only.
- *
- * A listing remembers the names of a directory as they were read, and up to WINDOW_MAX files
- * that were found ahead of time.  Each of those would be out of date only if the file was changed
- * by another name; files that have one are not kept.  A few listings per super block, the least
- * recently used first to go.
+ * Opening ahead: who opens the files of a listed directory one after the other (tar, grep -r,
+ * cp -r) gets the descriptors of those that follow in the same round trip.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include "sentry/fs/gofer/listing.h"
 
-#include "sentry/fs/gofer/client.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "sentry/lib/cleanup.h"
 
-#define LISTINGS_MAX 16
-#define NAMES_MAX (1u << 20) /* bytes of names in a listing */
-#define SCAN_MAX 1024	     /* names looked through for the one that is asked for */
-#define WINDOW_MAX ((unsigned)GOFER_WALK_MAX)
-#define WINDOW_FIRST 16
+#define WINDOW_MAX ((uint32_t)GOFER_FDS_MAX)
 
-struct found {
-	size_t at; /* of the name in `names` */
-	struct gofer_entry entry;
-};
-
-struct listing {
-	struct list_head lru;
-	const struct gofer_inode *dir; /* no reference: dropped when the inode goes */
-	uint64_t gen;		       /* never used twice */
-	size_t next;		       /* where the name after the last one looked up is */
-	unsigned window;
-	unsigned nfound;
-	struct found found[WINDOW_MAX];
-	size_t len, room;
-	uint8_t *names; /* each a uint16_t length and the bytes, as in a walk */
-};
-
-/* What a dropped listing leaves to be closed, outside the lock. */
-struct leftovers {
-	struct listing *freed;
-	uint64_t nodes[WINDOW_MAX];
-	unsigned n;
-};
-
-static void leave_found(struct listing *l, struct leftovers *lo)
-{
-	for (unsigned i = 0; i < l->nfound; i++)
-		lo->nodes[lo->n++] = l->found[i].entry.node;
-	l->nfound = 0;
-}
-
-static void clear_leftovers(struct gofer_sb *gsb, struct leftovers *lo)
-{
-	for (unsigned i = 0; i < lo->n; i++)
-		gofer_close_node(gsb->conn, lo->nodes[i], false);
-	if (lo->freed)
-		free(lo->freed->names);
-	free(lo->freed);
-}
-
-static uint16_t name_len_at(const struct listing *l, size_t at)
-{
-	uint16_t len;
-
-	memcpy(&len, l->names + at, sizeof(len));
-	return len;
-}
-
-static bool name_is(const struct listing *l, size_t at, const char *name, size_t len)
-{
-	return name_len_at(l, at) == len && !memcmp(l->names + at + sizeof(uint16_t), name, len);
-}
-
-static size_t name_after(const struct listing *l, size_t at)
-{
-	return at + sizeof(uint16_t) + name_len_at(l, at);
-}
-
-static struct listing *find(struct gofer_sb *gsb, const struct gofer_inode *dir)
-{
-	struct listing *l;
-
-	list_for_each (l, &gsb->listings, lru) {
-		if (l->dir == dir)
-			return l;
-	}
-	return NULL;
-}
-
-/* The same, as a use. */
-static struct listing *find_used(struct gofer_sb *gsb, const struct gofer_inode *dir)
-{
-	struct listing *l = find(gsb, dir);
-
-	if (l) {
-		list_del(&l->lru);
-		list_add_tail(&l->lru, &gsb->listings);
-	}
-	return l;
-}
-
-static void unlink_listing(struct gofer_sb *gsb, struct listing *l, struct leftovers *lo)
-{
-	list_del(&l->lru);
-	gsb->nlistings--;
-	leave_found(l, lo);
-	lo->freed = l;
-}
-
-void gofer_ahead_drop(struct gofer_inode *dir)
-{
-	struct gofer_sb *gsb = gsb_of(dir->in.sb);
-	struct leftovers lo = {.n = 0};
-
-	if (!atomic_exchange(&dir->listed, false))
-		return;
-	mutex_lock(&gsb->ahead_lock, &lc_leaf);
-	struct listing *l = find(gsb, dir);
-	if (l)
-		unlink_listing(gsb, l, &lo);
-	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
-	clear_leftovers(gsb, &lo);
-}
-
-/* Adds the names of a batch of records; without memory some are missing, which is harmless. */
-static void add_names(struct listing *l, const uint8_t *p, size_t len)
-{
-	struct gofer_dirent e;
-
-	/* A name is shorter here than in its record. */
-	if (l->len + len > l->room) {
-		size_t room = MIN((l->len + len) * 2, (size_t)NAMES_MAX);
-		uint8_t *names = l->len + len <= room ? realloc(l->names, room) : NULL;
-		if (!names)
-			return;
-		l->names = names;
-		l->room = room;
-	}
-	for (const uint8_t *end = p + len; p < end; p += gofer_record_size(&e)) {
-		memcpy(&e, p, sizeof(e));
-		const char *name = gofer_record_name(p, &e);
-		if (name[0] == '.' && (e.name_len == 1 || (e.name_len == 2 && name[1] == '.')))
-			continue;
-		memcpy(l->names + l->len, &e.name_len, sizeof(e.name_len));
-		memcpy(l->names + l->len + sizeof(e.name_len), name, e.name_len);
-		l->len += sizeof(e.name_len) + e.name_len;
-	}
-}
-
-/* A listing for the directory, empty or (more) going on; another may have to go for it. */
-static struct listing *open_listing(struct gofer_sb *gsb, struct gofer_inode *dir, bool more,
-				    struct leftovers *lo)
-{
-	struct listing *l = find_used(gsb, dir);
-
-	if (l && more)
-		return l;
-	if (!l && gsb->nlistings == LISTINGS_MAX)
-		l = list_first(&gsb->listings, struct listing, lru);
-	if (l)
-		unlink_listing(gsb, l, lo);
-	l = calloc(1, sizeof(*l));
-	if (!l)
-		return NULL;
-	l->dir = dir;
-	l->gen = ++gsb->ahead_gen;
-	list_add_tail(&l->lru, &gsb->listings);
-	gsb->nlistings++;
-	atomic_store(&dir->listed, true);
-	return l;
-}
-
-void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *records, size_t len, bool more)
-{
-	struct gofer_sb *gsb = gsb_of(dir->in.sb);
-	struct leftovers lo = {.n = 0};
-
-	if (gi_shared(dir))
-		return;
-	mutex_lock(&gsb->ahead_lock, &lc_leaf);
-	struct listing *l = open_listing(gsb, dir, more, &lo);
-	if (l)
-		add_names(l, records, len);
-	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
-	clear_leftovers(gsb, &lo);
-}
-
-static bool take_found(struct listing *l, const char *name, size_t len, struct gofer_entry *e)
-{
-	for (unsigned i = 0; i < l->nfound; i++) {
-		if (!name_is(l, l->found[i].at, name, len))
-			continue;
-		*e = l->found[i].entry;
-		l->next = name_after(l, l->found[i].at);
-		l->found[i] = l->found[--l->nfound];
-		return true;
-	}
-	return false;
-}
-
-void gofer_ahead_forget(struct gofer_inode *dir, const char *name, size_t len)
-{
-	struct gofer_sb *gsb = gsb_of(dir->in.sb);
-	struct gofer_entry e;
-
-	if (!atomic_load(&dir->listed))
-		return;
-	mutex_lock(&gsb->ahead_lock, &lc_leaf);
-	struct listing *l = find(gsb, dir);
-	bool had = l && take_found(l, name, len, &e);
-	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
-	if (had)
-		gofer_close_node(gsb->conn, e.node, false);
-}
-
-/* Where the name is, looking onwards from the last one; SIZE_MAX: nowhere.  The window grows as
- * long as look-ups go forwards, and is wide at once for who begins with the first name. */
-static size_t locate(struct listing *l, const char *name, size_t len)
-{
-	int scanned = 0;
-
-	for (size_t at = l->next; at < l->len && scanned < SCAN_MAX; at = name_after(l, at)) {
-		scanned++;
-		if (!name_is(l, at, name, len))
-			continue;
-		if (at == 0)
-			l->window = WINDOW_FIRST;
-		else
-			l->window = l->window ? MIN(l->window * 2, WINDOW_MAX) : 1;
-		return at;
-	}
-	for (size_t at = 0; at < l->next && scanned < 2 * SCAN_MAX; at = name_after(l, at)) {
-		scanned++;
-		if (!name_is(l, at, name, len))
-			continue;
-		l->window = 1;
-		return at;
-	}
-	return SIZE_MAX;
-}
-
-struct request {
-	uint64_t gen;
+struct ask {
+	struct gofer_place place; /* of the directory */
 	uint32_t count;
 	size_t len;
-	size_t at[WINDOW_MAX];
+	size_t name_at[WINDOW_MAX];
 	uint8_t names[WINDOW_MAX * (GOFER_NAME_LEN + sizeof(uint16_t))];
-	struct {
-		struct gofer_walk_rep head;
-		struct gofer_entry e[WINDOW_MAX];
-	} rep;
+	int32_t result[WINDOW_MAX];
+	struct rpc r;
 };
 
-/* Plans a request for the name and those that follow it; count 0: not worth it. */
-static void plan(struct listing *l, const char *name, size_t len, struct request *rq)
+static void add_name(struct ask *a, const char *name, size_t name_len)
 {
-	size_t at = locate(l, name, len), end;
+	uint16_t len = (uint16_t)name_len;
 
-	if (at == SIZE_MAX)
-		return;
-	l->next = name_after(l, at);
-	if (l->window < 2)
-		return;
-	rq->gen = l->gen;
-	for (end = at; end < l->len && rq->count < l->window; end = name_after(l, end))
-		rq->at[rq->count++] = end;
-	rq->len = end - at;
-	memcpy(rq->names, l->names + at, rq->len);
+	a->name_at[a->count++] = a->len;
+	memcpy(a->names + a->len, &len, sizeof(len));
+	memcpy(a->names + a->len + sizeof(len), name, len);
+	a->len += sizeof(len) + len;
 }
 
-static int send(struct gofer_inode *dir, struct request *rq)
+static bool can_open(const struct listing_rec *r)
 {
-	struct gofer_walk_req w = {
-		.node = dir->node,
-		.flags = GOFER_WALK_SIBLINGS,
-		.count = rq->count,
-	};
-	size_t size = offsetof(__typeof__(rq->rep), e) + rq->count * sizeof(rq->rep.e[0]);
-	struct rpc r = {
-		.op = GOFER_WALK,
-		.fixed = &w,
-		.fixed_len = sizeof(w),
-		.var = {{rq->names, rq->len}},
-		.rep = &rq->rep,
-		.rep_min = size,
-		.rep_max = size,
-	};
-	int err = gofer_rpc(gi_conn(dir), &r);
-
-	if (err)
-		return err;
-	if (rq->rep.head.count != rq->count || rq->rep.head.target_len || rq->rep.head.stop)
-		return gofer_conn_fail(gi_conn(dir), "a malformed answer to a look-up");
-	return 0;
+	return (r->state & (REC_ATTR | REC_GONE)) == REC_ATTR && S_ISREG(r->mode) && r->size;
 }
 
-/* Keeps what was found beyond the first, if the listing is still the one that was asked from. */
-static void keep(struct gofer_inode *dir, struct request *rq)
+/* The next one that can be opened from `at` on. */
+static size_t next_file(const struct gofer_listing *l, size_t at)
 {
-	struct gofer_sb *gsb = gsb_of(dir->in.sb);
-	struct leftovers old = {.n = 0}, unwanted = {.n = 0};
+	while (at < l->len && !can_open(listing_at(l, at)))
+		at = listing_after(l, at);
+	return at;
+}
 
-	mutex_lock(&gsb->ahead_lock, &lc_leaf);
-	struct listing *l = find(gsb, dir);
-	bool same = l && l->gen == rq->gen;
-	if (same)
-		leave_found(l, &old);
-	for (uint32_t i = 1; i < rq->count; i++) {
-		const struct gofer_entry *e = &rq->rep.e[i];
-		if (e->error || !e->node)
-			continue;
-		if (same && (S_ISDIR(e->attr.mode) || e->attr.nlink == 1))
-			l->found[l->nfound++] = (struct found){rq->at[i], *e};
-		else
-			unwanted.nodes[unwanted.n++] = e->node;
+/* How many to open: twice as many each time, from one directory to the next, as long as it is
+ * always the first file that is not open yet. */
+static uint32_t next_window(struct gofer_sb *gsb, bool forward)
+{
+	uint32_t n = atomic_load(&gsb->window);
+
+	n = !forward ? 1 : n ? MIN(n * 2, WINDOW_MAX) : 1;
+	atomic_store(&gsb->window, n);
+	return n;
+}
+
+static void plan(struct gofer_inode *dir, const char *name, struct ask *a)
+{
+	struct gofer_listing *l = gofer_listing_get_any(dir);
+	size_t at = l ? listing_find(l, name, strlen(name)) : SIZE_MAX;
+
+	a->count = 0;
+	a->len = 0;
+	add_name(a, name, strlen(name));
+	if (at != SIZE_MAX) {
+		uint32_t begun = atomic_load(&l->opened);
+		uint32_t window = next_window(gsb_of(dir->in.sb), at <= next_file(l, begun));
+		at = next_file(l, listing_after(l, at));
+		while (at < l->len && a->count < window) {
+			const struct listing_rec *r = listing_at(l, at);
+			add_name(a, r->name, r->name_len);
+			at = next_file(l, listing_after(l, at));
+		}
+		atomic_store(&l->opened, (uint32_t)at);
 	}
-	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
-	clear_leftovers(gsb, &old);
-	clear_leftovers(gsb, &unwanted);
+	listing_put(l);
 }
 
-/*
- * 1: *e was found ahead of time, or was just asked for with others.  0: look it up by itself.
- * The directory is locked (dir_lock), so that nothing else changes its entries.
- */
-int gofer_ahead_lookup(struct gofer_inode *dir, const char *name, size_t len, struct gofer_entry *e)
+static int send(struct gofer_inode *dir, struct ask *a)
 {
-	struct gofer_sb *gsb = gsb_of(dir->in.sb);
+	struct gofer_open_many_req rq = {
+		.node = a->place.node,
+		.depth = (uint16_t)a->place.depth,
+		.count = (uint16_t)a->count,
+	};
+	a->r = (struct rpc){
+		.op = GOFER_OPEN_MANY,
+		.fixed = &rq,
+		.fixed_len = sizeof(rq),
+		.var = {{(void *)a->place.names, a->place.len}, {a->names, a->len}},
+		.rep = a->result,
+		.rep_min = a->count * sizeof(a->result[0]),
+		.rep_max = a->count * sizeof(a->result[0]),
+	};
+	return gofer_rpc(gi_conn(dir), &a->r);
+}
 
-	if (!atomic_load(&dir->listed))
-		return 0;
-	CLEANUP_FREE struct request *rq = malloc(sizeof(*rq));
-	if (!rq)
-		return 0;
-	rq->count = 0;
-	mutex_lock(&gsb->ahead_lock, &lc_leaf);
-	struct listing *l = find_used(gsb, dir);
-	bool had = l && take_found(l, name, len, e);
-	if (l && !had)
-		plan(l, name, len, rq);
-	mutex_unlock(&gsb->ahead_lock, &lc_leaf);
-	if (had)
-		return 1;
-	if (!rq->count || send(dir, rq))
-		return 0;
-	keep(dir, rq);
-	if (rq->rep.e[0].error)
-		return 0;
-	*e = rq->rep.e[0];
-	return 1;
+/* Gives a descriptor to the file of that name, which is found in the listing. */
+static void give(struct gofer_inode *dir, struct dentry *dir_d, const char *name, size_t len,
+		 int fd)
+{
+	struct gofer_entry e;
+	struct dentry *d;
+
+	if (gofer_listing_lookup(dir, name, len, &e) != LISTING_FOUND ||
+	    dentry_lookup(dir_d, name, len, &d)) {
+		close(fd);
+		return;
+	}
+	struct inode *in = d->inode;
+	if (in && in->sb == dir->in.sb && S_ISREG(in->mode) && gofer_fd_is(gi_of(in), fd, O_RDONLY))
+		gofer_adopt_fd(gi_of(in), fd, true);
+	else
+		close(fd);
+	dentry_put(d);
+}
+
+static void take(struct gofer_inode *gi, struct gofer_inode *dir, struct dentry *dir_d,
+		 struct ask *a)
+{
+	unsigned next = 0;
+
+	for (uint32_t i = 0; i < a->count; i++) {
+		uint16_t len;
+		if (a->result[i])
+			continue;
+		if (next == a->r.nfds) {
+			(void)!gofer_conn_fail(gi_conn(gi), "open files came without descriptors");
+			return;
+		}
+		int fd = a->r.fds[next++];
+		memcpy(&len, a->names + a->name_at[i], sizeof(len));
+		if (i)
+			give(dir, dir_d, (char *)a->names + a->name_at[i] + sizeof(len), len, fd);
+		else if (gofer_fd_is(gi, fd, O_RDONLY))
+			gofer_adopt_fd(gi, fd, true);
+		else
+			close(fd); /* the host has another file there by now */
+	}
+	while (next < a->r.nfds)
+		close(a->r.fds[next++]);
+}
+
+void gofer_open_ahead(struct gofer_inode *gi)
+{
+	char name[VFS_NAME_MAX + 1];
+	struct dentry *dir_d = gofer_alias_parent(gi, name);
+
+	if (!dir_d)
+		return;
+	struct gofer_inode *dir = gi_of(dir_d->inode);
+	CLEANUP_FREE struct ask *a = malloc(sizeof(*a));
+	if (a && !gofer_place(dir, &a->place)) {
+		plan(dir, name, a);
+		if (!send(dir, a))
+			take(gi, dir, dir_d, a);
+	}
+	dentry_put(dir_d);
 }

@@ -37,22 +37,31 @@ struct gofer_sb {
 	struct rb_root inodes;	/* by host device and inode number; they hold no reference */
 	uint64_t devs[16];	/* host devices seen, in order; tree_lock */
 	unsigned ndevs;
-	struct mutex ahead_lock; /* lc_leaf: ahead.c */
-	struct list_head listings;
-	unsigned nlistings;
-	uint64_t ahead_gen;
+	struct mutex list_lock;	   /* lc_leaf: listing.h, as the rest */
+	struct list_head listings; /* longest unused first */
+	size_t listing_bytes;
+	uint64_t changes;	 /* of names and attributes, by the sentry */
+	_Atomic uint32_t streak; /* how much is listed ahead; list.c */
+	_Atomic uint32_t window; /* how much is opened ahead; ahead.c */
 };
+
+struct gofer_listing;
 
 struct gofer_inode {
 	struct inode in;
 	struct rb_node tree;
-	bool in_tree;  /* tree_lock */
-	uint64_t node; /* immutable, as the next two */
-	uint64_t host_dev, host_ino;
-	_Atomic int ro_fd, rw_fd;    /* -1: none.  Set under data_lock; stable while pinned */
-	unsigned pins;		     /* fd_lock: open files and calls that use the descriptors */
-	struct list_head lru;	     /* fd_lock; queued when unpinned and with descriptors */
-	_Atomic bool listed;	     /* directories: there may be a listing (ahead.c) */
+	bool in_tree;		       /* tree_lock */
+	_Atomic uint64_t node;	       /* 0: none yet (place.c); set once */
+	struct dentry *_Atomic alias;  /* borrowed: a name of it; dentry_climb() */
+	struct gofer_listing *listing; /* directories: list_lock */
+	uint64_t host_dev, host_ino;   /* immutable */
+	_Atomic int ro_fd, rw_fd;      /* -1: none.  Set under data_lock; stable while pinned */
+	unsigned pins;		       /* fd_lock: open files and calls that use the descriptors */
+	struct list_head lru;	       /* fd_lock; queued when unpinned and with descriptors */
+	_Atomic bool changed;	     /* since it was listed: attributes of records are not right */
+	_Atomic bool large;	     /* directories: too large to be remembered */
+	_Atomic uint32_t misses;     /* directories: look-ups that cost a round trip each, */
+	_Atomic uint32_t names;	     /* and how many names there were when it was listed */
 	_Atomic bool stale;	     /* attributes have to be asked for again */
 	_Atomic bool written_by_map; /* mapped shared and writable: the host changes its times */
 	_Atomic int64_t checked; /* shared mode: when the attributes were right (monotonic ns) */
@@ -61,7 +70,6 @@ struct gofer_inode {
 };
 
 #define GOFERFS_WINDOW_NS 100000 /* see goferfs.h */
-#define FD_CACHE_MAX 1024
 
 static inline struct gofer_inode *gi_of(const struct inode *in)
 {
@@ -113,6 +121,16 @@ int gofer_set_attr(struct gofer_inode *gi, const struct gofer_attr *a) MUST_CHEC
 int gofer_refresh(struct gofer_inode *gi) MUST_CHECK;
 uint64_t gofer_present_ino(struct gofer_sb *gsb, uint64_t dev, uint64_t ino);
 int64_t gofer_now(void);
+static inline uint64_t gofer_attr_dev(const struct gofer_attr *a)
+{
+	return (uint64_t)a->dev_major << 32 | a->dev_minor;
+}
+/* Its attributes, or what is in it, changed: they are asked for again. */
+void gofer_changed(struct gofer_inode *gi);
+/* It lost its last name: nothing that is found from now on is this file. */
+void gofer_unlisted(struct gofer_inode *gi);
+/* The gofer is short of descriptors: lets go of all files that nobody uses. */
+void gofer_give_up_nodes(struct gofer_sb *gsb);
 
 /* ---- fdcache.c ---- */
 void gofer_pin(struct gofer_inode *gi);
@@ -127,19 +145,43 @@ static inline int gofer_fstat(int fd, struct stat *st)
 int gofer_io_fd(const struct gofer_inode *gi); /* pinned: what reads can go through, or -1 */
 /* Checks a descriptor against the file and the access mode wanted; closes it if it is wrong. */
 int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode) MUST_CHECK;
-/* A read-write descriptor that came with the creation; consumed. */
-void gofer_adopt_fd(struct gofer_inode *gi, int fd);
+bool gofer_fd_is(const struct gofer_inode *gi, int fd, int accmode);
+/* A read-write descriptor that came with the creation, or a read-only one; consumed. */
+void gofer_adopt_fd(struct gofer_inode *gi, int fd, bool readonly);
 void gofer_drop_fds(struct gofer_inode *gi); /* the inode goes */
 
+/* ---- place.c ---- */
+#define GOFER_PLACE_DEPTH 16
+/* Where a file is: as many names below a node. */
+struct gofer_place {
+	uint64_t node;
+	uint32_t depth;
+	size_t len;
+	const uint8_t *names; /* as in a walk; in room */
+	uint8_t room[GOFER_PLACE_DEPTH * (GOFER_NAME_LEN + sizeof(uint16_t))];
+};
+/* -ENOENT: the file has lost its name (and no node). */
+int gofer_place(struct gofer_inode *gi, struct gofer_place *p) MUST_CHECK;
+/* The directory (a reference) and name of a file without a node, or NULL. */
+struct dentry *gofer_alias_parent(struct gofer_inode *gi, char *name);
+/* Its node, which it gets by a round trip if it has none.  -ENOENT, or as a look-up. */
+int gofer_node(struct gofer_inode *gi, uint64_t *node) MUST_CHECK;
+
+/* ---- list.c ---- */
+/*
+ * Reads the directory, whose name is d, with attributes; others that are likely to be read next may
+ * come along.  *out is a reference, NULL if the directory is too large.  No directory is locked.
+ */
+int gofer_list(struct gofer_inode *dir, struct dentry *d, struct gofer_listing **out) MUST_CHECK;
+/* Many names of it are being looked up: reads it alone, if one reply holds it.  It is locked. */
+void gofer_list_alone(struct gofer_inode *dir, struct dentry *d);
+/* The records of a reply must fill it exactly. */
+bool gofer_records_ok(const uint8_t *p, size_t len, uint32_t count);
+
 /* ---- ahead.c ---- */
-/* A batch of records of the directory was read by a guest; more: it follows the last one. */
-void gofer_ahead_list(struct gofer_inode *dir, const uint8_t *records, size_t len, bool more);
-/* 1 with an entry that the caller owns; 0: ask for it alone.  The directory is locked. */
-int gofer_ahead_lookup(struct gofer_inode *dir, const char *name, size_t len,
-		       struct gofer_entry *e) MUST_CHECK;
-/* The name changes its meaning. */
-void gofer_ahead_forget(struct gofer_inode *dir, const char *name, size_t len);
-void gofer_ahead_drop(struct gofer_inode *dir);
+/* Opens a file that has no node for reading, perhaps with others.  The file is pinned.  Without a
+ * descriptor afterwards it is to be opened by itself. */
+void gofer_open_ahead(struct gofer_inode *gi);
 
 /* ---- readdir.c ---- */
 static inline size_t gofer_record_size(const struct gofer_dirent *e)
@@ -156,6 +198,7 @@ static inline const char *gofer_record_name(const uint8_t *p, const struct gofer
 /* ---- dir.c, readdir.c, file.c, xattr.c ---- */
 int gofer_lookup(struct inode *dir, struct dentry *d);
 int gofer_revalidate(struct dentry *d, bool fast);
+void gofer_dentry_gone(struct dentry *d);
 int gofer_create(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);
 int gofer_mkdir(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c);
 int gofer_mknod(struct inode *dir, struct dentry *d, uint32_t mode, uint64_t rdev,

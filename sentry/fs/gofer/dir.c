@@ -6,11 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sentry/fs/gofer/client.h"
+#include "sentry/fs/gofer/listing.h"
 
 /* ---- lookup ---- */
 
-#define AHEAD_MAX 8 /* names of a path that are asked for at once */
+#define AHEAD_MAX 8	      /* names of a path that are asked for at once */
+#define LOOKUPS_BEFORE_LIST 4 /* in a directory that was not listed */
 
 struct walk_reply {
 	struct gofer_walk_rep head;
@@ -60,7 +61,7 @@ static void add_path(struct walk_names *n, const char *path)
 static int walk_down(struct gofer_inode *dir, const struct walk_names *n, uint32_t flags,
 		     struct walk_reply *out, const char **target)
 {
-	struct gofer_walk_req rq = {.node = dir->node, .flags = flags, .count = n->count};
+	struct gofer_walk_req rq = {.flags = flags, .count = n->count};
 	struct rpc r = {
 		.op = GOFER_WALK,
 		.fixed = &rq,
@@ -70,8 +71,10 @@ static int walk_down(struct gofer_inode *dir, const struct walk_names *n, uint32
 		.rep_min = sizeof(out->head),
 		.rep_max = sizeof(*out),
 	};
-	int err = gofer_rpc(gi_conn(dir), &r);
+	int err = gofer_node(dir, &rq.node);
 
+	if (!err)
+		err = gofer_rpc(gi_conn(dir), &r);
 	if (err)
 		return err;
 	const struct gofer_walk_rep *h = &out->head;
@@ -105,8 +108,22 @@ static int instantiate(struct inode *dir, struct dentry *d, const struct gofer_e
 	if (err)
 		return err;
 	stamp(d);
+	struct dentry *none = NULL;
+	if (!gi_shared(gi_of(in)))
+		atomic_compare_exchange_strong(&gi_of(in)->alias, &none, d);
 	dentry_instantiate(d, in);
 	return 0;
+}
+
+/* A name leaves the cache.  What its file became is not what was listed. */
+void gofer_dentry_gone(struct dentry *d)
+{
+	struct gofer_inode *gi = gi_of(d->inode);
+	struct dentry *alias = d;
+
+	atomic_compare_exchange_strong(&gi->alias, &alias, NULL);
+	if (atomic_load(&gi->changed) && d->parent != d)
+		gofer_listing_outdated(gi_of(d->parent->inode), d->name, d->name_len);
 }
 
 /*
@@ -115,13 +132,19 @@ static int instantiate(struct inode *dir, struct dentry *d, const struct gofer_e
  */
 #define DENTRIES_KEPT_WHEN_SHORT 1024
 
+void gofer_give_up_nodes(struct gofer_sb *gsb)
+{
+	gofer_listings_drop_all(gsb);
+	dcache_shrink(DENTRIES_KEPT_WHEN_SHORT);
+}
+
 static int walk_patiently(struct gofer_inode *dir, const struct walk_names *n, struct walk_reply *w,
 			  const char **target)
 {
 	int err = walk_down(dir, n, GOFER_WALK_TARGET, w, target);
 
 	if (err == -EMFILE || err == -ENFILE) {
-		dcache_shrink(DENTRIES_KEPT_WHEN_SHORT);
+		gofer_give_up_nodes(gsb_of(dir->in.sb));
 		err = walk_down(dir, n, GOFER_WALK_TARGET, w, target);
 	}
 	return err;
@@ -152,14 +175,36 @@ static void remember(struct dentry *d, const struct walk_names *n, const struct 
 	dentry_put(at);
 }
 
+/* Names of a directory that are looked up one by one: soon it is cheaper to know them all. */
+static enum listing_answer ask_listing(struct gofer_inode *dir, struct dentry *d,
+				       struct gofer_entry *e)
+{
+	enum listing_answer answer;
+
+	if (gi_shared(dir))
+		return LISTING_UNKNOWN;
+	answer = gofer_listing_lookup(dir, d->name, d->name_len, e);
+	if (answer != LISTING_UNKNOWN || atomic_load(&dir->large) ||
+	    atomic_fetch_add(&dir->misses, 1) < LOOKUPS_BEFORE_LIST + atomic_load(&dir->names))
+		return answer;
+	gofer_list_alone(dir, d->parent);
+	return gofer_listing_lookup(dir, d->name, d->name_len, e);
+}
+
 int gofer_lookup(struct inode *dir, struct dentry *d)
 {
 	struct walk_names n = {.count = 0};
 	struct walk_reply w;
 	const char *target;
 
-	if (gofer_ahead_lookup(gi_of(dir), d->name, d->name_len, &w.entry[0]))
+	switch (ask_listing(gi_of(dir), d, &w.entry[0])) {
+	case LISTING_FOUND:
 		return instantiate(dir, d, &w.entry[0], NULL, 0);
+	case LISTING_NONE:
+		return 0;
+	case LISTING_UNKNOWN:
+		break;
+	}
 	if (!add_name(&n, d->name, d->name_len))
 		return -ENAMETOOLONG;
 	if (!gi_shared(gi_of(dir)))
@@ -220,7 +265,7 @@ int gofer_revalidate(struct dentry *d, bool fast)
 
 static void dir_changed(struct inode *dir)
 {
-	atomic_store(&gi_of(dir)->stale, true);
+	gofer_changed(gi_of(dir));
 }
 
 struct make {
@@ -247,7 +292,6 @@ static int make_name(struct inode *dir, struct dentry *d, const struct make *m,
 	struct gofer_inode *gdir = gi_of(dir);
 	size_t tlen = m->target ? strlen(m->target) : 0;
 	struct gofer_name_req rq = {
-		.dir = gdir->node,
 		.mode = m->mode,
 		.uid = c->fsuid,
 		.gid = c->fsgid,
@@ -269,10 +313,13 @@ static int make_name(struct inode *dir, struct dentry *d, const struct make *m,
 		return -EROFS;
 	if (tlen > GOFER_PATH_LEN)
 		return -ENAMETOOLONG;
-	int err = gofer_rpc(gi_conn(gdir), &r);
+	int err = gofer_node(gdir, &rq.dir);
+	if (!err)
+		err = gofer_rpc(gi_conn(gdir), &r);
 	if (err)
 		return err;
 	dir_changed(dir);
+	gofer_listing_added(gdir, d->name, d->name_len);
 	if (r.nfds != (m->want_fd ? 1 : 0)) {
 		for (unsigned i = 0; i < r.nfds; i++)
 			close(r.fds[i]);
@@ -287,7 +334,7 @@ static int make_name(struct inode *dir, struct dentry *d, const struct make *m,
 	}
 	struct gofer_inode *gi = gi_of(d->inode);
 	if (gofer_check_fd(gi, r.fds[0], O_RDWR) == 0)
-		gofer_adopt_fd(gi, r.fds[0]);
+		gofer_adopt_fd(gi, r.fds[0], false);
 	return 0;
 }
 
@@ -331,8 +378,6 @@ int gofer_link(struct inode *dir, struct dentry *d, struct inode *target)
 {
 	struct gofer_inode *gi = gi_of(target);
 	struct gofer_link_req rq = {
-		.dir = gi_of(dir)->node,
-		.target = gi->node,
 		.name_len = d->name_len,
 	};
 	struct gofer_attr a;
@@ -348,15 +393,20 @@ int gofer_link(struct inode *dir, struct dentry *d, struct inode *target)
 
 	if (dir->sb->readonly)
 		return -EROFS;
-	int err = gofer_rpc(gi_conn(gi), &r);
+	int err = gofer_node(gi_of(dir), &rq.dir);
+	if (!err)
+		err = gofer_node(gi, &rq.target);
+	if (!err)
+		err = gofer_rpc(gi_conn(gi), &r);
 	if (err)
 		return err;
 	dir_changed(dir);
+	gofer_listing_added(gi_of(dir), d->name, d->name_len);
 	/* The size may have moved on since the gofer looked: only the count is taken from here. */
 	mutex_lock(&target->lock, &lc_inode);
 	target->nlink = a.nlink;
 	mutex_unlock(&target->lock, &lc_inode);
-	atomic_store(&gi->stale, true);
+	gofer_changed(gi);
 	stamp(d);
 	dentry_instantiate(d, inode_get(target));
 	return 0;
@@ -374,18 +424,32 @@ static void lost_name(struct inode *in)
 		in->nlink--;
 	bool last = in->nlink == 0;
 	mutex_unlock(&in->lock, &lc_inode);
-	atomic_store(&gi_of(in)->stale, true);
+	gofer_changed(gi_of(in));
 	if (!last)
 		return;
+	/* Its number may be another file's soon. */
+	gofer_unlisted(gi_of(in));
 	/* Descriptors that are only cached would keep the file's space. */
 	gofer_pin(gi_of(in));
 	gofer_unpin(gi_of(in));
 }
 
+/* What loses its name and is used on is only found by a node. */
+static int prepare_loss(struct dentry *d)
+{
+	struct gofer_inode *gi = d->inode ? gi_of(d->inode) : NULL;
+	uint64_t node;
+
+	if (!gi)
+		return 0;
+	if (S_ISDIR(gi->in.mode))
+		gofer_listing_drop(gi);
+	return dentry_is_shared(d) ? gofer_node(gi, &node) : 0;
+}
+
 static int remove_name(struct inode *dir, struct dentry *d, uint32_t flags)
 {
 	struct gofer_unlink_req rq = {
-		.dir = gi_of(dir)->node,
 		.flags = flags,
 		.name_len = d->name_len,
 	};
@@ -398,11 +462,15 @@ static int remove_name(struct inode *dir, struct dentry *d, uint32_t flags)
 
 	if (dir->sb->readonly)
 		return -EROFS;
-	int err = gofer_rpc(gi_conn(gi_of(dir)), &r);
+	int err = gofer_node(gi_of(dir), &rq.dir);
+	if (!err)
+		err = prepare_loss(d);
+	if (!err)
+		err = gofer_rpc(gi_conn(gi_of(dir)), &r);
 	if (err)
 		return err;
 	dir_changed(dir);
-	gofer_ahead_forget(gi_of(dir), d->name, d->name_len);
+	gofer_listing_removed(gi_of(dir), d->name, d->name_len);
 	if (d->inode)
 		lost_name(d->inode);
 	return 0;
@@ -418,12 +486,26 @@ int gofer_rmdir(struct inode *dir, struct dentry *d)
 	return remove_name(dir, d, GOFER_UNLINK_DIR);
 }
 
+/* Files that are moved have nodes: while the host's names and ours differ, nobody goes by name. */
+static int prepare_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir,
+			  struct dentry *newd, struct gofer_rename_req *rq)
+{
+	uint64_t node;
+	int err = gofer_node(gi_of(olddir), &rq->olddir);
+
+	if (!err)
+		err = gofer_node(gi_of(newdir), &rq->newdir);
+	if (!err)
+		err = gofer_node(gi_of(oldd->inode), &node);
+	if (!err && rq->flags & RENAME_EXCHANGE && newd->inode)
+		err = gofer_node(gi_of(newd->inode), &node);
+	return err ? err : prepare_loss(newd);
+}
+
 int gofer_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir,
 		 struct dentry *newd, unsigned flags)
 {
 	struct gofer_rename_req rq = {
-		.olddir = gi_of(olddir)->node,
-		.newdir = gi_of(newdir)->node,
 		.flags = flags,
 		.old_len = oldd->name_len,
 		.new_len = newd->name_len,
@@ -439,13 +521,17 @@ int gofer_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir
 		return -EROFS;
 	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
-	int err = gofer_rpc(gi_conn(gi_of(olddir)), &r);
+	int err = prepare_rename(olddir, oldd, newdir, newd, &rq);
+	if (!err)
+		err = gofer_rpc(gi_conn(gi_of(olddir)), &r);
 	if (err)
 		return err;
 	dir_changed(olddir);
 	dir_changed(newdir);
-	gofer_ahead_forget(gi_of(olddir), oldd->name, oldd->name_len);
-	gofer_ahead_forget(gi_of(newdir), newd->name, newd->name_len);
+	gofer_listing_removed(gi_of(olddir), oldd->name, oldd->name_len);
+	gofer_listing_added(gi_of(newdir), newd->name, newd->name_len);
+	if (flags & RENAME_EXCHANGE)
+		gofer_listing_added(gi_of(olddir), oldd->name, oldd->name_len);
 	if (oldd->inode)
 		dir_changed(oldd->inode);
 	if (newd->inode && flags & RENAME_EXCHANGE)

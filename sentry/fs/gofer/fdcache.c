@@ -9,9 +9,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+/* Kept while no file is open: enough for trees that are gone through again and again, but what is
+ * left must do for everything else. */
+#define KEPT_MAX 8192
+#define KEPT_UNASKED 1024
+
+static unsigned kept_max = KEPT_UNASKED;
+
+void goferfs_init(void)
+{
+	struct rlimit r;
+
+	if (!getrlimit(RLIMIT_NOFILE, &r))
+		kept_max = (unsigned)MIN((rlim_t)KEPT_MAX, r.rlim_cur * 3 / 8);
+}
 
 static void close_fd(int fd)
 {
@@ -46,7 +62,7 @@ void gofer_pin(struct gofer_inode *gi)
 static void lru_trim(struct gofer_conn *c, int *ro, int *rw)
 {
 	*ro = *rw = -1;
-	if (c->nfd_lru <= FD_CACHE_MAX)
+	if (c->nfd_lru <= kept_max)
 		return;
 	struct gofer_inode *old = list_first(&c->fd_lru, struct gofer_inode, lru);
 	lru_remove(c, old);
@@ -86,13 +102,13 @@ void gofer_unpin(struct gofer_inode *gi)
 		close_fd(fd[i]);
 }
 
-void gofer_adopt_fd(struct gofer_inode *gi, int fd)
+void gofer_adopt_fd(struct gofer_inode *gi, int fd, bool readonly)
 {
 	struct gofer_conn *c = gi_conn(gi);
 	int none = -1, ro, rw;
 
 	mutex_lock(&c->fd_lock, &lc_leaf);
-	bool took = atomic_compare_exchange_strong(&gi->rw_fd, &none, fd);
+	bool took = atomic_compare_exchange_strong(readonly ? &gi->ro_fd : &gi->rw_fd, &none, fd);
 	if (took && gi->pins == 0 && list_empty(&gi->lru))
 		lru_add(c, gi);
 	lru_trim(c, &ro, &rw);
@@ -121,14 +137,19 @@ int gofer_io_fd(const struct gofer_inode *gi)
 	return fd >= 0 ? fd : atomic_load(&gi->ro_fd);
 }
 
-int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode)
+bool gofer_fd_is(const struct gofer_inode *gi, int fd, int accmode)
 {
 	int fl = fcntl(fd, F_GETFL);
 	struct stat st;
 
-	if (fl >= 0 && (fl & (O_ACCMODE | O_PATH)) == accmode && gofer_fstat(fd, &st) == 0 &&
-	    S_ISREG(st.st_mode) && st.st_ino == gi->host_ino &&
-	    ((uint64_t)major(st.st_dev) << 32 | minor(st.st_dev)) == gi->host_dev)
+	return fl >= 0 && (fl & (O_ACCMODE | O_PATH)) == accmode && gofer_fstat(fd, &st) == 0 &&
+	       S_ISREG(st.st_mode) && st.st_ino == gi->host_ino &&
+	       ((uint64_t)major(st.st_dev) << 32 | minor(st.st_dev)) == gi->host_dev;
+}
+
+int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode)
+{
+	if (gofer_fd_is(gi, fd, accmode))
 		return 0;
 	close(fd);
 	return gofer_conn_fail(gi_conn(gi), "a descriptor is not what was asked for");
@@ -136,16 +157,17 @@ int gofer_check_fd(struct gofer_inode *gi, int fd, int accmode)
 
 static int take_fd(struct gofer_inode *gi, _Atomic int *slot, int fd, int accmode)
 {
-	int err = gofer_check_fd(gi, fd, accmode);
+	int err = gofer_check_fd(gi, fd, accmode), none = -1;
 
-	if (!err)
-		atomic_store(slot, fd);
+	/* One that was opened ahead may have come in between. */
+	if (!err && !atomic_compare_exchange_strong(slot, &none, fd))
+		close(fd);
 	return err;
 }
 
 static int request_fds(struct gofer_inode *gi, unsigned what)
 {
-	struct gofer_open_req rq = {.node = gi->node, .flags = what};
+	struct gofer_open_req rq = {.flags = what};
 	struct gofer_open_rep out;
 	struct rpc r = {
 		.op = GOFER_OPEN,
@@ -156,8 +178,10 @@ static int request_fds(struct gofer_inode *gi, unsigned what)
 		.rep_max = sizeof(out),
 	};
 	unsigned want = (what & GOFER_OPEN_READ ? 1 : 0) + (what & GOFER_OPEN_WRITE ? 1 : 0);
-	int err = gofer_rpc(gi_conn(gi), &r);
+	int err = gofer_node(gi, &rq.node);
 
+	if (!err)
+		err = gofer_rpc(gi_conn(gi), &r);
 	if (err)
 		return err;
 	if (r.nfds != want) {

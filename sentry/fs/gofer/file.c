@@ -49,7 +49,7 @@ static ssize_t write_piece(struct file *f, const void *buf, size_t n, bool appen
 		if ((uint64_t)*off > gi->in.size)
 			gi->in.size = (uint64_t)*off;
 		mutex_unlock(&gi->in.lock, &lc_inode);
-		atomic_store(&gi->stale, true);
+		gofer_changed(gi);
 	}
 	mutex_unlock(&gi->in.data_lock, &lc_inode_data2);
 	return r;
@@ -135,6 +135,7 @@ static int gofer_file_map_fd(struct file *f, bool shared, int *fd)
 
 	if (shared && file_writable(f)) {
 		atomic_store(&gi->written_by_map, true);
+		gofer_changed(gi);
 		*fd = atomic_load(&gi->rw_fd);
 		return 0;
 	}
@@ -169,7 +170,7 @@ static int gofer_file_fallocate(struct file *f, int mode, int64_t off, int64_t l
 		gi->in.size = (uint64_t)st.st_size;
 		mutex_unlock(&gi->in.lock, &lc_inode);
 	}
-	atomic_store(&gi->stale, true);
+	gofer_changed(gi);
 	mutex_unlock(&gi->in.data_lock, &lc_inode_data2);
 	conn_block_end(gi_conn(gi));
 	return err;
@@ -199,6 +200,8 @@ int gofer_open_file(struct inode *in, struct dentry *d, struct file *f)
 	if (what == GOFER_OPEN_WRITE && in->sb->readonly)
 		return -EROFS;
 	gofer_pin(gi);
+	if (what == GOFER_OPEN_READ && gofer_io_fd(gi) < 0 && !atomic_load(&gi->node))
+		gofer_open_ahead(gi);
 	/* Any descriptor will do for reading. */
 	int err = what == GOFER_OPEN_READ && gofer_io_fd(gi) >= 0 ? 0 : gofer_need_fds(gi, what);
 	if (err) {

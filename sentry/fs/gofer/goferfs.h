@@ -44,6 +44,9 @@ struct goferfs_hooks {
 	void *arg;
 };
 
+/* At start, while the limit of descriptors can still be asked for: how many are kept. */
+void goferfs_init(void);
+
 /* Consumes fd, a connected SOCK_SEQPACKET socket.  NULL: no memory. */
 struct gofer_conn *gofer_conn_new(int fd, const struct goferfs_hooks *hooks);
 struct gofer_conn *gofer_conn_get(struct gofer_conn *c);

@@ -55,9 +55,27 @@ static int compare(uint64_t dev, uint64_t ino, const struct gofer_inode *gi)
 	return 0;
 }
 
+static void tree_remove(struct gofer_sb *gsb, struct gofer_inode *gi)
+{
+	if (gi->in_tree)
+		rb_erase(&gsb->inodes, &gi->tree);
+	gi->in_tree = false;
+}
+
+/*
+ * Without a node nothing keeps the host from giving the number to another file: the same file has
+ * the same type and time of birth.
+ */
+static bool is_another(const struct gofer_inode *known, const struct gofer_inode *fresh)
+{
+	return !atomic_load(&known->node) && ((known->in.mode ^ fresh->in.mode) & S_IFMT ||
+					      known->in.btime.sec != fresh->in.btime.sec ||
+					      known->in.btime.nsec != fresh->in.btime.nsec);
+}
+
 /*
  * Finds a live inode, or puts `fresh` in its place.  An inode whose last reference is going does
- * not count: it is taken off, and the new one put where it was.
+ * not count: the new one is put beside it.
  */
 static struct gofer_inode *tree_find_or_add(struct gofer_sb *gsb, struct gofer_inode *fresh)
 {
@@ -67,6 +85,12 @@ static struct gofer_inode *tree_find_or_add(struct gofer_sb *gsb, struct gofer_i
 		struct gofer_inode *gi = rb_entry(*link, struct gofer_inode, tree);
 		int c = compare(fresh->host_dev, fresh->host_ino, gi);
 		parent = *link;
+		if (c == 0 && is_another(gi, fresh)) {
+			tree_remove(gsb, gi);
+			link = &gsb->inodes.node;
+			parent = NULL;
+			continue;
+		}
 		if (c == 0 && ref_get_unless_zero(&gi->in.ref))
 			return gi;
 		/* Equal but dying: either side will do. */
@@ -82,15 +106,27 @@ static void gofer_inode_free(struct inode *in)
 	struct gofer_inode *gi = gi_of(in);
 	struct gofer_sb *gsb = gsb_of(in->sb);
 
-	mutex_lock(&gsb->tree_lock, &lc_leaf);
-	if (gi->in_tree)
-		rb_erase(&gsb->inodes, &gi->tree);
-	mutex_unlock(&gsb->tree_lock, &lc_leaf);
-	gofer_ahead_drop(gi);
+	gofer_unlisted(gi);
 	gofer_drop_fds(gi);
 	/* The space of a removed file is free only when the gofer has let go of it, too. */
-	gofer_close_node(gsb->conn, gi->node, in->nlink == 0);
+	if (gi->node)
+		gofer_close_node(gsb->conn, gi->node, in->nlink == 0);
 	free(gi);
+}
+
+void gofer_unlisted(struct gofer_inode *gi)
+{
+	struct gofer_sb *gsb = gsb_of(gi->in.sb);
+
+	mutex_lock(&gsb->tree_lock, &lc_leaf);
+	tree_remove(gsb, gi);
+	mutex_unlock(&gsb->tree_lock, &lc_leaf);
+}
+
+void gofer_changed(struct gofer_inode *gi)
+{
+	atomic_store(&gi->stale, true);
+	atomic_store(&gi->changed, true);
 }
 
 static const struct inode_ops *ops_for(uint32_t mode)
@@ -112,19 +148,14 @@ static const struct inode_ops *ops_for(uint32_t mode)
 	}
 }
 
-static uint64_t attr_dev(const struct gofer_attr *a)
-{
-	return (uint64_t)a->dev_major << 32 | a->dev_minor;
-}
-
 static struct gofer_inode *inode_new(struct gofer_sb *gsb, const struct gofer_entry *e)
 {
 	struct gofer_inode *gi = calloc(1, sizeof(*gi));
 
 	if (!gi)
 		return NULL;
-	gi->node = e->node;
-	gi->host_dev = attr_dev(&e->attr);
+	atomic_init(&gi->node, e->node);
+	gi->host_dev = gofer_attr_dev(&e->attr);
 	gi->host_ino = e->attr.ino;
 	atomic_init(&gi->ro_fd, -1);
 	atomic_init(&gi->rw_fd, -1);
@@ -141,7 +172,8 @@ int gofer_inode_get(struct gofer_sb *gsb, const struct gofer_entry *e, const cha
 		return gofer_conn_fail(gsb->conn, "a file of no known type");
 	struct gofer_inode *gi = inode_new(gsb, e);
 	if (!gi) {
-		gofer_close_node(gsb->conn, e->node, false);
+		if (e->node)
+			gofer_close_node(gsb->conn, e->node, false);
 		return -ENOMEM;
 	}
 	int err = gofer_set_attr(gi, &e->attr);
@@ -153,6 +185,10 @@ int gofer_inode_get(struct gofer_sb *gsb, const struct gofer_entry *e, const cha
 		known = tree_find_or_add(gsb, gi);
 		mutex_unlock(&gsb->tree_lock, &lc_leaf);
 	}
+	/* Known by its place only, it now gets the node that was found. */
+	uint64_t none = 0, node = e->node;
+	if (known && node && atomic_compare_exchange_strong(&known->node, &none, node))
+		atomic_store(&gi->node, 0);
 	if (err || known)
 		inode_put(&gi->in);
 	if (err)
@@ -181,7 +217,7 @@ int gofer_set_attr(struct gofer_inode *gi, const struct gofer_attr *a)
 	struct inode *in = &gi->in;
 
 	if ((a->mode ^ in->mode) & S_IFMT || a->mode & ~(uint32_t)(S_IFMT | 07777) ||
-	    attr_dev(a) != gi->host_dev || a->ino != gi->host_ino || a->size > INT64_MAX ||
+	    gofer_attr_dev(a) != gi->host_dev || a->ino != gi->host_ino || a->size > INT64_MAX ||
 	    a->atime.nsec > 999999999 || a->mtime.nsec > 999999999 || a->ctime.nsec > 999999999 ||
 	    a->btime.nsec > 999999999)
 		return gofer_conn_fail(gi_conn(gi), "attributes that cannot be this file's");
@@ -225,7 +261,7 @@ static void set_attr_from_stat(struct gofer_inode *gi, const struct stat *st)
 
 static int ask_attr(struct gofer_inode *gi)
 {
-	struct gofer_node_req rq = {.node = gi->node};
+	struct gofer_node_req rq;
 	struct gofer_attr a;
 	struct rpc r = {
 		.op = GOFER_GETATTR,
@@ -235,8 +271,10 @@ static int ask_attr(struct gofer_inode *gi)
 		.rep_min = sizeof(a),
 		.rep_max = sizeof(a),
 	};
-	int err = gofer_rpc(gi_conn(gi), &r);
+	int err = gofer_node(gi, &rq.node);
 
+	if (!err)
+		err = gofer_rpc(gi_conn(gi), &r);
 	return err ? err : gofer_set_attr(gi, &a);
 }
 
@@ -299,7 +337,6 @@ static int gofer_getattr(struct inode *in, struct kstat *st)
 static int send_attr(struct gofer_inode *gi, const struct iattr *a)
 {
 	struct gofer_setattr_req rq = {
-		.node = gi->node,
 		.valid = a->valid,
 		.mode = a->mode & 07777,
 		.uid = a->uid,
@@ -322,7 +359,10 @@ static int send_attr(struct gofer_inode *gi, const struct iattr *a)
 		rq.atime = (struct gofer_time){0};
 	if (!(a->valid & ATTR_MTIME))
 		rq.mtime = (struct gofer_time){0};
-	int err = gofer_rpc(gi_conn(gi), &r);
+	int err = gofer_node(gi, &rq.node);
+	if (!err)
+		err = gofer_rpc(gi_conn(gi), &r);
+	atomic_store(&gi->changed, true);
 	return err ? err : gofer_set_attr(gi, &got);
 }
 
@@ -333,7 +373,7 @@ static int truncate_here(struct gofer_inode *gi, int fd, uint64_t size)
 	mutex_lock(&gi->in.lock, &lc_inode);
 	gi->in.size = size;
 	mutex_unlock(&gi->in.lock, &lc_inode);
-	atomic_store(&gi->stale, true);
+	gofer_changed(gi);
 	return 0;
 }
 
@@ -381,7 +421,7 @@ static ssize_t gofer_readlink(struct inode *in, char *buf, size_t size)
 	CLEANUP_FREE char *target = malloc(GOFER_PATH_LEN);
 	if (!target)
 		return -ENOMEM;
-	struct gofer_node_req rq = {.node = gi->node};
+	struct gofer_node_req rq;
 	struct rpc r = {
 		.op = GOFER_READLINK,
 		.fixed = &rq,
@@ -390,7 +430,9 @@ static ssize_t gofer_readlink(struct inode *in, char *buf, size_t size)
 		.rep_min = 1,
 		.rep_max = GOFER_PATH_LEN,
 	};
-	int err = gofer_rpc(gi_conn(gi), &r);
+	int err = gofer_node(gi, &rq.node);
+	if (!err)
+		err = gofer_rpc(gi_conn(gi), &r);
 	if (err)
 		return err;
 	if (memchr(target, 0, r.rep_len))

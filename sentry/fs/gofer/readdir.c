@@ -1,13 +1,14 @@
 /*
- * Open directories.  Entries come in batches, which the open file keeps; positions are those of the
- * host's directory, so that the gofer's handle can be set to any of them.  Position 0 starts anew,
- * as rewinddir(3) wants.
+ * Open directories.  Entries come from the directory's listing, as of when reading began.  In
+ * shared mode, and of very large directories, they come in batches that the open file keeps.
+ * Positions are those of the host's directory, so that the gofer's handle can be set to any of
+ * them.  Position 0 starts anew, as rewinddir(3) wants.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "sentry/fs/gofer/client.h"
+#include "sentry/fs/gofer/listing.h"
 #include "sentry/vfs/file.h"
 
 #define BATCH_SIZE 32768
@@ -19,29 +20,9 @@ struct dir_file {
 	size_t len, next;   /* bytes in buf, and where the entry for `pos` begins */
 	int64_t start, pos; /* position before the first entry, and before the next one */
 	bool filled, eof;
+	struct gofer_listing *listing; /* reference; NULL: in batches */
+	size_t at;		       /* in the listing: of the entry for `pos` */
 };
-
-/* The records of a reply must fill it exactly. */
-static bool batch_ok(const uint8_t *p, size_t len, uint32_t count)
-{
-	struct gofer_dirent e;
-
-	for (; count; count--) {
-		if (len < sizeof(e))
-			return false;
-		memcpy(&e, p, sizeof(e));
-		size_t size = gofer_record_size(&e);
-		if (e.has_attr > 1 || e.name_len == 0 || e.name_len > GOFER_NAME_LEN ||
-		    size > len || e.off < 0)
-			return false;
-		const char *name = gofer_record_name(p, &e);
-		if (memchr(name, 0, e.name_len) || memchr(name, '/', e.name_len))
-			return false;
-		p += size;
-		len -= size;
-	}
-	return len == 0;
-}
 
 static void close_handle(struct gofer_inode *gi, struct dir_file *df)
 {
@@ -67,19 +48,21 @@ static int fetch(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 		return -ENOMEM;
 	r.rep = df->buf;
 	rq.max = BATCH_SIZE - sizeof(head);
+	int err = 0;
 	if (pos == 0) {
 		close_handle(gi, df);
-		rq.node = gi->node;
+		err = gofer_node(gi, &rq.node);
 		rq.flags = GOFER_READDIR_START;
 	}
 	df->filled = false;
-	int err = gofer_rpc(gi_conn(gi), &r);
+	if (!err)
+		err = gofer_rpc(gi_conn(gi), &r);
 	if (err)
 		return err;
 	memcpy(&head, df->buf, sizeof(head));
 	if (head.flags & ~(uint32_t)GOFER_READDIR_EOF ||
 	    (!head.count && !(head.flags & GOFER_READDIR_EOF)) ||
-	    !batch_ok(df->buf + sizeof(head), r.rep_len - sizeof(head), head.count))
+	    !gofer_records_ok(df->buf + sizeof(head), r.rep_len - sizeof(head), head.count))
 		return gofer_conn_fail(gi_conn(gi), "a malformed directory");
 	if (pos == 0)
 		df->handle = head.handle;
@@ -88,7 +71,6 @@ static int fetch(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 	df->start = df->pos = pos;
 	df->eof = head.flags & GOFER_READDIR_EOF;
 	df->filled = true;
-	gofer_ahead_list(gi, df->buf + df->next, df->len - df->next, pos != 0);
 	return 0;
 }
 
@@ -121,16 +103,16 @@ static int seek(struct gofer_inode *gi, struct dir_file *df, int64_t pos)
 	return fetch(gi, df, pos);
 }
 
-static uint64_t entry_ino(struct file *f, const struct gofer_dirent *e, const char *name)
+static uint64_t entry_ino(struct file *f, uint64_t ino, const char *name, size_t len)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
-	bool dot = e->name_len == 1 && name[0] == '.';
-	bool dotdot = e->name_len == 2 && name[0] == '.' && name[1] == '.';
+	bool dot = len == 1 && name[0] == '.';
+	bool dotdot = len == 2 && name[0] == '.' && name[1] == '.';
 
 	/* Above the root is nothing that the guest may know about. */
 	if (dot || (dotdot && f->path.dentry == f->inode->sb->root))
 		return f->inode->ino;
-	return gofer_present_ino(gsb_of(f->inode->sb), gi->host_dev, e->ino);
+	return gofer_present_ino(gsb_of(f->inode->sb), gi->host_dev, ino);
 }
 
 static int emit_entries(struct file *f, struct dir_file *df, struct dir_context *ctx, int64_t *off)
@@ -150,27 +132,87 @@ static int emit_entries(struct file *f, struct dir_file *df, struct dir_context 
 		memcpy(&e, df->buf + df->next, sizeof(e));
 		size_t size = gofer_record_size(&e);
 		const char *name = gofer_record_name(df->buf + df->next, &e);
-		if (!ctx->emit(ctx, name, e.name_len, e.off, entry_ino(f, &e, name), e.type))
+		if (!ctx->emit(ctx, name, e.name_len, e.off, entry_ino(f, e.ino, name, e.name_len),
+			       e.type))
 			return 0;
 		df->next += size;
 		*off = df->pos = e.off;
 	}
 }
 
-static int gofer_dir_readdir(struct file *f, struct dir_context *ctx, int64_t *off)
+/* ---- from the listing ---- */
+
+/* The listing to begin with, a reference; NULL: there is none. */
+static int begin_listing(struct file *f, struct gofer_listing **out)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
-	struct dir_file *df = f->priv;
+
+	*out = NULL;
+	if (gi_shared(gi))
+		return 0;
+	*out = gofer_listing_get(gi);
+	if (*out || atomic_load(&gi->large))
+		return 0;
+	return gofer_list(gi, f->path.dentry, out);
+}
+
+/* Names that have gone since are left out; the others keep their positions. */
+static void emit_listing(struct file *f, struct dir_file *df, struct dir_context *ctx, int64_t *off)
+{
+	const struct gofer_listing *l = df->listing;
+
+	if (df->pos != *off) {
+		for (df->at = 0; df->at < l->len; df->at = listing_after(l, df->at))
+			if (listing_at(l, df->at)->off == *off)
+				break;
+		if (df->at < l->len)
+			df->at = listing_after(l, df->at);
+		df->pos = *off;
+	}
+	while (df->at < l->len) {
+		const struct listing_rec *r = listing_at(l, df->at);
+		if (!(r->state & REC_GONE) &&
+		    !ctx->emit(ctx, r->name, r->name_len, r->off,
+			       entry_ino(f, r->ino, r->name, r->name_len), r->type))
+			return;
+		df->at = listing_after(l, df->at);
+		*off = df->pos = r->off;
+	}
+}
+
+static int emit_batches(struct file *f, struct dir_file *df, struct dir_context *ctx, int64_t *off)
+{
+	struct gofer_inode *gi = gi_of(f->inode);
 	int err = 0;
 
-	mutex_lock(&df->lock, &lc_inode_data2);
 	if (*off == 0)
 		err = fetch(gi, df, 0);
 	else if (!df->filled || df->pos != *off)
 		err = seek(gi, df, *off);
-	if (!err)
-		err = emit_entries(f, df, ctx, off);
+	return err ? err : emit_entries(f, df, ctx, off);
+}
+
+static int gofer_dir_readdir(struct file *f, struct dir_context *ctx, int64_t *off)
+{
+	struct dir_file *df = f->priv;
+	struct gofer_listing *fresh = NULL, *old = NULL;
+	int err = 0;
+
+	if (*off == 0 && (err = begin_listing(f, &fresh)))
+		return err;
+	mutex_lock(&df->lock, &lc_inode_data2);
+	if (*off == 0) {
+		old = df->listing;
+		df->listing = fresh;
+		df->at = 0;
+		df->pos = 0;
+	}
+	if (df->listing)
+		emit_listing(f, df, ctx, off);
+	else
+		err = emit_batches(f, df, ctx, off);
 	mutex_unlock(&df->lock, &lc_inode_data2);
+	listing_put(old);
 	return err;
 }
 
@@ -188,10 +230,11 @@ static int64_t gofer_dir_llseek(struct file *f, int64_t off, int whence)
 static int gofer_dir_fsync(struct file *f, bool datasync)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
-	struct gofer_fsync_req rq = {.node = gi->node, .datasync = datasync};
+	struct gofer_fsync_req rq = {.datasync = datasync};
 	struct rpc r = {.op = GOFER_FSYNC, .fixed = &rq, .fixed_len = sizeof(rq)};
+	int err = gofer_node(gi, &rq.node);
 
-	return gofer_rpc(gi_conn(gi), &r);
+	return err ? err : gofer_rpc(gi_conn(gi), &r);
 }
 
 static void gofer_dir_release(struct file *f)
@@ -199,6 +242,7 @@ static void gofer_dir_release(struct file *f)
 	struct dir_file *df = f->priv;
 
 	close_handle(gi_of(f->inode), df);
+	listing_put(df->listing);
 	free(df->buf);
 	free(df);
 }

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "sentry/fs/gofer/client.h"
+#include "sentry/fs/gofer/listing.h"
 
 static int gofer_statfs(struct super_block *sb, struct kstatfs *st)
 {
@@ -60,10 +60,17 @@ static void gofer_show_options(struct super_block *sb, char *buf, size_t size)
 	snprintf(buf, size, ",cache=%s", gsb_of(sb)->flags & GOFERFS_SHARED ? "none" : "loose");
 }
 
+static void gofer_drop(struct super_block *sb)
+{
+	gofer_listings_drop_all(gsb_of(sb));
+}
+
 static const struct super_ops exclusive_ops = {
 	.statfs = gofer_statfs,
 	.sync = gofer_sync,
 	.free = gofer_free,
+	.drop = gofer_drop,
+	.dentry_gone = gofer_dentry_gone,
 	.show_options = gofer_show_options,
 };
 static const struct super_ops shared_ops = {
@@ -105,7 +112,7 @@ int goferfs_mount(struct gofer_conn *c, uint32_t id, unsigned flags, struct supe
 	gsb->conn = gofer_conn_get(c);
 	gsb->flags = flags;
 	mutex_init(&gsb->tree_lock);
-	mutex_init(&gsb->ahead_lock);
+	mutex_init(&gsb->list_lock);
 	list_init(&gsb->listings);
 	super_init(&gsb->sb, flags & GOFERFS_SHARED ? &shared_ops : &exclusive_ops, "9p",
 		   V9FS_MAGIC);
@@ -130,9 +137,11 @@ int goferfs_connect(struct inode *in, int type)
 
 	if (!inode_is_goferfs(in) || !(gsb->flags & GOFERFS_HOST_UDS))
 		return -EPERM;
-	struct gofer_connect_req rq = {.node = gi_of(in)->node, .type = (uint32_t)type};
+	struct gofer_connect_req rq = {.type = (uint32_t)type};
 	struct rpc r = {.op = GOFER_CONNECT, .fixed = &rq, .fixed_len = sizeof(rq)};
-	int err = gofer_rpc(gsb->conn, &r);
+	int err = gofer_node(gi_of(in), &rq.node);
+	if (!err)
+		err = gofer_rpc(gsb->conn, &r);
 	if (err)
 		return err;
 	if (r.nfds != 1) {

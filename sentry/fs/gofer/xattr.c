@@ -11,7 +11,10 @@ static bool allowed(const char *name)
 
 static int call(struct gofer_inode *gi, struct rpc *r, struct gofer_xattr_req *rq, const char *name)
 {
-	rq->node = gi->node;
+	int err = gofer_node(gi, &rq->node);
+
+	if (err)
+		return err;
 	r->fixed = rq;
 	r->fixed_len = sizeof(*rq);
 	if (name) {
@@ -66,7 +69,7 @@ int gofer_setxattr(struct inode *in, const char *name, const void *v, size_t n, 
 		return -EROFS;
 	if (n > GOFER_XATTR_MAX)
 		return -E2BIG;
-	atomic_store(&gi_of(in)->stale, true);
+	gofer_changed(gi_of(in));
 	return call(gi_of(in), &r, &rq, name);
 }
 
@@ -79,6 +82,6 @@ int gofer_removexattr(struct inode *in, const char *name)
 		return -EOPNOTSUPP;
 	if (in->sb->readonly)
 		return -EROFS;
-	atomic_store(&gi_of(in)->stale, true);
+	gofer_changed(gi_of(in));
 	return call(gi_of(in), &r, &rq, name);
 }
