@@ -37,9 +37,10 @@ struct gofer_sb {
 	struct rb_root inodes;	/* by host device and inode number; they hold no reference */
 	uint64_t devs[16];	/* host devices seen, in order; tree_lock */
 	unsigned ndevs;
-	struct mutex list_lock;	   /* lc_leaf: listing.h, as the rest */
-	struct list_head listings; /* longest unused first */
-	size_t listing_bytes;
+	struct mutex list_lock;		   /* lc_leaf: listing.h, as the rest */
+	struct list_head listings, recent; /* longest unused first */
+	size_t listing_bytes, recent_bytes;
+	unsigned passed;
 	uint64_t changes;	 /* of names and attributes, by the sentry */
 	_Atomic uint32_t streak; /* how much is listed ahead; list.c */
 	_Atomic uint32_t window; /* how much is opened ahead; ahead.c */

@@ -2,8 +2,8 @@
  * listing.h - what is remembered of whole directories: names in the host's order, attributes.
  *
  * In exclusive mode a directory that was read once is known: getdents64, look-ups of its names and
- * of names that it does not have are answered from its listing.  A listing takes about 120 bytes a
- * name, a fifth of what a dentry and an inode take, which are made from it when a name is walked to
+ * of names that it does not have are answered from its listing.  A listing takes about 100 bytes a
+ * name, a tenth of what a dentry and an inode take, which are made from it when a name is walked to
  * and may go again soon.
  *
  * A listing is immutable but for the state of its records.  Open directories may hold one longer
@@ -17,6 +17,10 @@
  * other name.  A listing that was asked for before a change but arrives after it is not kept:
  * gofer_sb.changes tells.
  *
+ * A walk through more than there is room for must not push everything out just before it is come to
+ * again: a new listing goes through a small queue and is then kept only while there is room, or
+ * seldom.
+ *
  * Locks: gofer_sb.list_lock, a leaf.
  */
 #pragma once
@@ -28,12 +32,13 @@ enum {
 	REC_GONE = 2, /* the name means nothing, or something else, by now */
 };
 
+/* Times are seconds << 30 | nanoseconds, which reach from 1697 to 2242. */
 struct listing_rec {
 	int64_t off; /* the host's position after it */
-	uint64_t ino, size, blocks;
+	uint64_t ino, size;
 	int64_t atime, mtime, ctime, btime;
-	uint32_t atime_ns, mtime_ns, ctime_ns, btime_ns;
-	uint32_t mode, nlink, uid, gid;
+	uint32_t blocks, nlink, uid, gid;
+	uint16_t mode;
 	_Atomic uint8_t state;
 	uint8_t type; /* DT_* */
 	uint8_t name_len;
@@ -45,7 +50,7 @@ struct gofer_listing {
 	struct list_head lru;	 /* list_lock, as the next three */
 	struct gofer_inode *dir; /* NULL: not, or no longer, the directory's */
 	struct dentry *dentry;	 /* reference, while dir is set */
-	bool partial;
+	bool partial, recent;
 	_Atomic uint32_t opened; /* files before this offset were opened, perhaps ahead of time */
 	/* The rest is immutable once finished.  What all files of a directory have in common: */
 	bool common;

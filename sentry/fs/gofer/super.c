@@ -114,6 +114,7 @@ int goferfs_mount(struct gofer_conn *c, uint32_t id, unsigned flags, struct supe
 	mutex_init(&gsb->tree_lock);
 	mutex_init(&gsb->list_lock);
 	list_init(&gsb->listings);
+	list_init(&gsb->recent);
 	super_init(&gsb->sb, flags & GOFERFS_SHARED ? &shared_ops : &exclusive_ops, "9p",
 		   V9FS_MAGIC);
 	gsb->sb.readonly = gsb->sb.fixed_readonly =

@@ -33,7 +33,11 @@ static const struct inode *key_of(const struct ovl_inode *oi)
 
 static struct list_head *bucket(struct ovl_super *os, const struct inode *key)
 {
-	return &os->inodes[(uintptr_t)key / 64 & (OVL_BUCKETS - 1)];
+	uint64_t h = ((uintptr_t)key >> 4) * 0x9e3779b97f4a7c15ULL;
+	struct list_head *b = &os->inodes[h >> (64 - OVL_INODE_BITS)];
+	if (!b->next)
+		list_init(b);
+	return b;
 }
 
 /* A live inode by its key, with a reference. */

@@ -19,6 +19,7 @@
 #define OVL_XATTR_PREFIX "trusted.overlay."
 #define OVL_XATTR_OPAQUE "trusted.overlay.opaque"
 #define OVL_BUCKETS 1024
+#define OVL_INODE_BITS 14
 
 /*
  * What is remembered of a file that was copied up, for as long as the upper file exists: it keeps
@@ -45,8 +46,8 @@ struct ovl_super {
 	struct cred *cred; /* root: makes what copy-up makes */
 	char *shown;
 	_Atomic uint64_t last_temp;
-	struct mutex hash_lock;		      /* lc_leaf: the tables, parent pointers, records */
-	struct list_head inodes[OVL_BUCKETS]; /* by ovl_key() */
+	struct mutex hash_lock; /* lc_leaf: the tables, parent pointers, records */
+	struct list_head inodes[1 << OVL_INODE_BITS]; /* by ovl_key(); a zero head is empty */
 	struct list_head by_upper[OVL_BUCKETS], by_lower[OVL_BUCKETS]; /* of ovl_record */
 };
 

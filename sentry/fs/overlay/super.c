@@ -156,7 +156,6 @@ int overlay_mount(const struct overlay_options *o, struct super_block **out)
 	super_init(&os->sb, &ovl_super_ops, "overlay", OVERLAYFS_MAGIC);
 	mutex_init(&os->hash_lock);
 	for (size_t i = 0; i < OVL_BUCKETS; i++) {
-		list_init(&os->inodes[i]);
 		list_init(&os->by_upper[i]);
 		list_init(&os->by_lower[i]);
 	}
