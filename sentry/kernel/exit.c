@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/kernel/core/core.h"
 #include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/helper.h"
 #include "sentry/kernel/ipc/ipc.h"
@@ -542,6 +543,7 @@ void task_exit(struct task *t)
 {
 	struct thread_group *tg = t->tg;
 
+	core_wait(t);
 	if (task_is_traced(t)) {
 		int status = end_status(t);
 		if (status != SIGKILL)
@@ -563,6 +565,8 @@ void task_exit(struct task *t)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	mutex_lock(&tg->siglock, &lc_signal);
 	list_del(&t->thread_link);
+	if (tg->core)
+		task_wake(tg->core->dumper);
 	mutex_unlock(&tg->siglock, &lc_signal);
 	bool last = --tg->nthreads == 0;
 	struct task *exec = atomic_load(&tg->exec_task);

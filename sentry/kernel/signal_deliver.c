@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include "sentry/arch/sigframe.h"
+#include "sentry/kernel/core/core.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/signal_queue.h"
@@ -133,8 +134,13 @@ static enum next act_on(struct task *t, struct delivery *d) REQUIRES(lc_signal)
 			stop_begin(tg, d->signo);
 		return NEXT_NONE;
 	}
-	/* No core is ever written, so the status never says that one was. */
-	signal_group_exit_locked(tg, d->signo);
+	if (bit & SIG_SET_CORE) {
+		mutex_unlock(&tg->siglock, &lc_signal);
+		core_dump(t, &d->info);
+		mutex_lock(&tg->siglock, &lc_signal);
+	} else {
+		signal_group_exit_locked(tg, d->signo);
+	}
 	return NEXT_DIE;
 }
 

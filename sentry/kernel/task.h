@@ -109,6 +109,7 @@ struct thread_group {
 	struct sigqueue_head pending; /* for the group */
 	_Atomic bool exiting;	      /* group exit under way */
 	int group_exit_status;
+	struct core_state *core; /* a core file is being written: core/core.h */
 	enum { STOP_NONE, STOP_PENDING, STOP_STOPPED } stop_state;
 	int stop_signo;
 	bool stop_unreported, cont_unreported; /* for waitid(WSTOPPED, WCONTINUED) */
@@ -181,6 +182,7 @@ struct task {
 	sigset_k sigwait;	       /* signals a sigtimedwait sleeps for */
 	bool sig_exiting;	       /* signal_task_exit was called: gets no more signals */
 	bool stopped;		       /* parked in a group stop */
+	bool core_waits;	       /* … until the core file of its group is written */
 	uint64_t fault_trapno, fault_error, fault_cr2; /* own: of the last fault, for frames */
 	/* own: what restart_syscall does (nanosleep, poll, futex, …). */
 	long (*restart_fn)(struct task *t);

@@ -40,9 +40,6 @@ static enum advice_kind advice_kind(int advice)
 	case MADV_NORMAL:
 	case MADV_RANDOM:
 	case MADV_SEQUENTIAL:
-	/* No cores are written for guests, so what a core would hold is not remembered. */
-	case MADV_DONTDUMP:
-	case MADV_DODUMP:
 		return ADVICE_HINT;
 	case MADV_DONTNEED:
 	case MADV_FREE:
@@ -58,6 +55,8 @@ static enum advice_kind advice_kind(int advice)
 	case MADV_DOFORK:
 	case MADV_WIPEONFORK:
 	case MADV_KEEPONFORK:
+	case MADV_DONTDUMP:
+	case MADV_DODUMP:
 		return ADVICE_MAPPING;
 	case MADV_REMOVE:
 		return ADVICE_REMOVE;
@@ -105,7 +104,7 @@ static int advice_check(const struct vma *v, int advice)
 	}
 }
 
-static void set_fork_flags(struct vma *v, void *arg)
+static void set_flags(struct vma *v, void *arg)
 {
 	switch (*(int *)arg) {
 	case MADV_DONTFORK:
@@ -120,6 +119,12 @@ static void set_fork_flags(struct vma *v, void *arg)
 	case MADV_KEEPONFORK:
 		v->wipeonfork = false;
 		break;
+	case MADV_DONTDUMP:
+		v->dontdump = true;
+		break;
+	case MADV_DODUMP:
+		v->dontdump = false;
+		break;
 	}
 }
 
@@ -132,7 +137,7 @@ static int advise_mapping(struct mm *mm, uint64_t start, uint64_t end, int advic
 	if (err)
 		return err;
 	mutex_lock(&mm->lock, &lc_mm);
-	vma_change(mm, start, end, set_fork_flags, &advice, dead);
+	vma_change(mm, start, end, set_flags, &advice, dead);
 	mutex_unlock(&mm->lock, &lc_mm);
 	return 0;
 }

@@ -38,8 +38,9 @@ struct vma {
 	uint64_t max_gap; /* augmented: largest gap before a node of this subtree */
 	int prot;	  /* PROT_* */
 	int flags;	  /* MAP_SHARED|MAP_PRIVATE, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE */
-	bool dontfork, wipeonfork, locked, may_write; /* may_write: mprotect(PROT_WRITE) allowed */
-	bool sealed;				      /* mseal(2): for good */
+	bool dontfork, wipeonfork, dontdump, locked;
+	bool may_write;	   /* mprotect(PROT_WRITE) allowed */
+	bool sealed;	   /* mseal(2): for good */
 	bool may_exec;	   /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
 	bool was_writable; /* private, of a file: Linux keeps such apart from the others */
 	struct file *file; /* reference; NULL: private anonymous.  Shared anonymous memory has an

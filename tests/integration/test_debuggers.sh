@@ -45,6 +45,35 @@ int main(int argc, char **argv)
 }
 X
 gcc -g -O0 -pthread -w -o "$work/prog" "$work/prog.c" || exit 1
+cat >"$work/crash.c" <<'X'
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+char word[32];
+
+void *rest(void *arg)
+{
+	for (;;)
+		pause();
+}
+
+void fall_over(int *where)
+{
+	*where = 1;
+}
+
+int main(void)
+{
+	pthread_t th;
+
+	strcpy(word, "left in the core");
+	pthread_create(&th, NULL, rest, NULL);
+	usleep(50000);
+	fall_over((int *)16);
+}
+X
+gcc -g -O0 -pthread -w -o "$work/crash" "$work/crash.c" || exit 1
 cat >"$work/commands" <<'X'
 break add
 run
@@ -64,6 +93,10 @@ inside() { # PLATFORM COMMAND …
 }
 
 gdb_attach="$work/prog 2 & sleep 0.5; gdb -batch -p \$! -ex bt -ex 'info threads' -ex detach; wait \$!"
+core="cd \$(mktemp -d); ulimit -c unlimited; $work/crash; gdb -batch -ex bt -ex 'p word'"
+core="$core -ex 'thread apply all bt' $work/crash core"
+core_pattern="cd \$(mktemp -d); echo '/tmp/%e.%p.%s' >/proc/sys/kernel/core_pattern"
+core_pattern="$core_pattern; ulimit -c unlimited; $work/crash; ls /tmp/crash.*.11"
 strace_attach="$work/prog 2 & sleep 0.5; timeout 1 strace -f -p \$!; wait \$!"
 
 for p in systrap ptrace; do
@@ -79,6 +112,8 @@ for p in systrap ptrace; do
 	else
 		echo "skip $p/strace - not installed"
 	fi
+	check "$p/core_pattern_names_the_core" \
+		expect 0 '/tmp/crash.' inside $p sh -c "$core_pattern"
 	if command -v gdb >/dev/null; then
 		check "$p/gdb_breaks_and_calls" \
 			expect 0 '= 30' inside $p gdb -batch -x "$work/commands" "$work/prog"
@@ -88,6 +123,10 @@ for p in systrap ptrace; do
 		check "$p/gdb_sees_threads" \
 			expect 0 'work (arg=' inside $p gdb -batch -ex 'break work' -ex run -ex bt \
 			-ex 'info threads' "$work/prog"
+		check "$p/gdb_opens_a_core" expect 0 'fall_over (where=0x10)' inside $p sh -c "$core"
+		check "$p/gdb_finds_memory_in_a_core" \
+			expect 0 'left in the core' inside $p sh -c "$core"
+		check "$p/gdb_finds_threads_in_a_core" expect 0 'rest (arg=' inside $p sh -c "$core"
 		check "$p/gdb_attaches" expect 0 'in main (' inside $p sh -c "$gdb_attach"
 	else
 		echo "skip $p/gdb - not installed"

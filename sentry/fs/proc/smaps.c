@@ -101,6 +101,7 @@ static void put_vm_flags(struct text *out, const struct vma *v)
 		{v->dontfork, "dc"},
 		{v->flags & MAP_NORESERVE, "nr"},
 		{v->wipeonfork, "wf"},
+		{v->dontdump, "dd"},
 		{v->sealed, "sl"},
 	};
 

@@ -1,6 +1,7 @@
 /* /proc/sys: values that programs read; the writable ones say so in their mode. */
 #include <errno.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -10,6 +11,8 @@
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/uts.h"
+#include "sentry/kernel/core/core.h"
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
 
@@ -55,6 +58,17 @@ static ssize_t write_name(struct file *f, const char *buf, size_t n, void *arg)
 	return (ssize_t)n;
 }
 
+static int parse_number(const char *buf, long least, long most, int *out)
+{
+	char *end;
+	long value = strtol(buf, &end, 10);
+
+	if (end == buf || (*end && *end != '\n' && *end != ' ') || value < least || value > most)
+		return -EINVAL;
+	*out = (int)value;
+	return 0;
+}
+
 static int show_limit(struct text *out, void *arg)
 {
 	_Atomic int *limit = arg;
@@ -66,13 +80,100 @@ static int show_limit(struct text *out, void *arg)
 static ssize_t write_limit(struct file *f, const char *buf, size_t n, void *arg)
 {
 	_Atomic int *limit = arg;
-	char *end;
+	int value, err = parse_number(buf, 0, INT_MAX, &value);
 
 	(void)f;
-	long value = strtol(buf, &end, 10);
-	if (end == buf || (*end && *end != '\n' && *end != ' ') || value < 0 || value > INT_MAX)
-		return -EINVAL;
-	*limit = (int)value;
+	if (err)
+		return err;
+	*limit = value;
+	return (ssize_t)n;
+}
+
+/* ---- the PID namespace of who asks ---- */
+
+static struct pid_ns *readers_pid_ns(void)
+{
+	const struct task *t = task_current();
+
+	return t ? task_pid_ns(t) : &pid_ns_top;
+}
+
+static int pid_value(bool last)
+{
+	const struct pid_ns *ns = readers_pid_ns();
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	int value = last ? ns->last : ns->pid_max;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return value;
+}
+
+static int show_pid_max(struct text *out, void *arg)
+{
+	(void)arg;
+	text_printf(out, "%d\n", pid_value(false));
+	return 0;
+}
+
+static int show_last_pid(struct text *out, void *arg)
+{
+	(void)arg;
+	text_printf(out, "%d\n", pid_value(true));
+	return 0;
+}
+
+static ssize_t write_pid_max(struct file *f, const char *buf, size_t n, void *arg)
+{
+	struct pid_ns *ns = readers_pid_ns();
+	int value, err = parse_number(buf, PID_MAX_LEAST, PID_MAX_DEFAULT, &value);
+
+	(void)f, (void)arg;
+	if (err)
+		return err;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	ns->pid_max = value;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return (ssize_t)n;
+}
+
+static ssize_t write_last_pid(struct file *f, const char *buf, size_t n, void *arg)
+{
+	struct pid_ns *ns = readers_pid_ns();
+	const struct task *t = task_current();
+	int value, err = parse_number(buf, 0, pid_value(false), &value);
+
+	(void)f, (void)arg;
+	if (!t || !(task_ns_capable(t, ns->ns.owner, CAP_CHECKPOINT_RESTORE) ||
+		    task_ns_capable(t, ns->ns.owner, CAP_SYS_ADMIN)))
+		return -EPERM;
+	if (err)
+		return err;
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	ns->last = value;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return (ssize_t)n;
+}
+
+/* ---- core files ---- */
+
+static int show_core_pattern(struct text *out, void *arg)
+{
+	char pattern[CORE_PATTERN_MAX];
+
+	(void)arg;
+	core_pattern_get(pattern);
+	text_printf(out, "%s\n", pattern);
+	return 0;
+}
+
+static ssize_t write_core_pattern(struct file *f, const char *buf, size_t n, void *arg)
+{
+	char pattern[CORE_PATTERN_MAX] = "";
+	size_t len = MIN(strcspn(buf, "\n"), sizeof(pattern) - 1);
+
+	(void)f, (void)arg;
+	memcpy(pattern, buf, len);
+	core_pattern_set(pattern);
 	return (ssize_t)n;
 }
 
@@ -111,6 +212,10 @@ static const struct synth_file_ops constant_ops = {.show = show_constant};
 static char domain; /* the argument of domainname */
 static const struct synth_file_ops name_ops = {.show = show_name, .write = write_name};
 static const struct synth_file_ops limit_ops = {.show = show_limit, .write = write_limit};
+static const struct synth_file_ops pid_max_ops = {.show = show_pid_max, .write = write_pid_max};
+static const struct synth_file_ops last_pid_ops = {.show = show_last_pid, .write = write_last_pid};
+static const struct synth_file_ops core_pattern_ops = {.show = show_core_pattern,
+						       .write = write_core_pattern};
 static const struct synth_file_ops uuid_ops = {.show = show_uuid};
 static const struct synth_file_ops boot_id_ops = {.show = show_boot_id};
 
@@ -120,7 +225,7 @@ struct sysctl {
 
 static const struct sysctl kernel_values[] = {
 	{"cap_last_cap", "40"},
-	{"core_pattern", "core"},
+	{"core_pipe_limit", "0"},
 	{"msgmax", "8192"},
 	{"msgmnb", "16384"},
 	{"msgmni", "32000"},
@@ -129,7 +234,6 @@ static const struct sysctl kernel_values[] = {
 	{"ostype", "Linux"},
 	{"overflowgid", "65534"},
 	{"overflowuid", "65534"},
-	{"pid_max", "4194304"},
 	{"randomize_va_space", "2"},
 	{"sem", "32000\t1024000000\t500\t32000"},
 	{"shmall", "18446744073692774399"},
@@ -145,15 +249,11 @@ static const struct sysctl random_values[] = {
 	{NULL, NULL},
 };
 static const struct sysctl fs_values[] = {
-	{"aio-max-nr", "65536"},
-	{"aio-nr", "0"},
-	{"file-max", "1048576"},
-	{"file-nr", "0\t0\t1048576"},
-	{"nr_open", "1048576"},
-	{"pipe-max-size", "1048576"},
-	{"protected_hardlinks", "1"},
-	{"protected_symlinks", "1"},
-	{NULL, NULL},
+	{"aio-max-nr", "65536"},      {"aio-nr", "0"},
+	{"file-max", "1048576"},      {"file-nr", "0\t0\t1048576"},
+	{"nr_open", "1048576"},	      {"pipe-max-size", "1048576"},
+	{"protected_hardlinks", "1"}, {"protected_symlinks", "1"},
+	{"suid_dumpable", "0"},	      {NULL, NULL},
 };
 static const struct sysctl mqueue_values[] = {
 	{"msg_default", "10"},	 {"msg_max", "10"},	{"msgsize_default", "8192"},
@@ -186,6 +286,10 @@ int proc_add_sys(struct inode *root)
 	const struct synth_table names[] = {
 		{"hostname", 0644, &name_ops, NULL},
 		{"domainname", 0644, &name_ops, &domain},
+		{"pid_max", 0644, &pid_max_ops, NULL},
+		{"ns_last_pid", 0666, &last_pid_ops, NULL},
+		{"core_pattern", 0644, &core_pattern_ops, NULL},
+		{"core_uses_pid", 0644, &limit_ops, &core_uses_pid},
 		{NULL, 0, NULL, NULL},
 	};
 	static const struct synth_table ids[] = {
