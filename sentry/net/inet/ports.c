@@ -1,0 +1,220 @@
+/* Who has which port: bind, the search for a receiver, ports of the system's choice. */
+#include <errno.h>
+#include <string.h>
+
+#include "sentry/net/inet/inet_sock.h"
+
+#define BUCKETS 1024
+
+static struct mutex ports_lock;		    /* lc_net */
+static struct list_head tables[2][BUCKETS]; /* TCP's and UDP's sockets, by port */
+static uint16_t next_port = INET_PORT_FIRST;
+
+static struct list_head *bucket(int type, uint16_t port)
+{
+	struct list_head *b = &tables[type == SOCK_DGRAM][port % BUCKETS];
+
+	if (!b->next)
+		list_init(b);
+	return b;
+}
+
+/* ---- who is in whose way ---- */
+
+/* A wildcard of IPv6 stands for IPv4 as well, unless the socket is only for IPv6. */
+static bool covers(const struct inet_sock *i, const struct inet_addr *local,
+		   const struct inet_addr *a)
+{
+	if (!inet_is_any(local))
+		return inet_same_ip(local, a);
+	if (inet_is_v4(local) == inet_is_v4(a))
+		return true;
+	return !inet_is_v4(local) && !inet_option(i, OPT_V6ONLY);
+}
+
+static bool overlap(const struct inet_sock *a, const struct inet_addr *la,
+		    const struct inet_sock *b)
+{
+	return la->port == b->local.port && (covers(a, la, &b->local) || covers(b, &b->local, la));
+}
+
+/* May i have the address `la` beside b?  socket(7), SO_REUSEADDR and SO_REUSEPORT. */
+static bool may_share(const struct inet_sock *i, uint32_t owner, const struct inet_sock *b)
+{
+	if (i->s.reuseport && b->s.reuseport && owner == b->owner)
+		return true;
+	return i->s.reuseaddr && b->s.reuseaddr && b->state != INET_LISTEN;
+}
+
+static bool in_the_way(const struct inet_sock *i, const struct inet_addr *la, uint32_t owner)
+{
+	struct inet_sock *b;
+
+	list_for_each (b, bucket(i->s.type, la->port), port_node)
+		if (b != i && overlap(i, la, b) && !may_share(i, owner, b))
+			return true;
+	return false;
+}
+
+static void take(struct inet_sock *i, const struct inet_addr *a, uint32_t owner)
+{
+	i->local = *a;
+	i->owner = owner;
+	i->bound = true;
+	list_add_tail(&i->port_node, bucket(i->s.type, a->port));
+}
+
+/* A port that nobody has at all; 0: there is none. */
+static uint16_t free_port(struct inet_sock *i, struct inet_addr *a)
+{
+	for (unsigned n = 0; n <= INET_PORT_LAST - INET_PORT_FIRST; n++) {
+		a->port = next_port;
+		next_port = next_port == INET_PORT_LAST ? INET_PORT_FIRST : next_port + 1;
+		bool used = false;
+		struct inet_sock *b;
+		list_for_each (b, bucket(i->s.type, a->port), port_node)
+			used |= overlap(i, a, b);
+		if (!used)
+			return a->port;
+	}
+	return 0;
+}
+
+static int bind_locked(struct inet_sock *i, const struct inet_addr *a, uint32_t owner)
+{
+	struct inet_addr at = *a;
+
+	if (i->bound)
+		return -EINVAL;
+	if (!at.port) {
+		if (!free_port(i, &at))
+			return -EADDRINUSE;
+	} else if (in_the_way(i, &at, owner)) {
+		return -EADDRINUSE;
+	}
+	take(i, &at, owner);
+	return 0;
+}
+
+int inet_port_bind(struct inet_sock *i, const struct inet_addr *a, uint32_t owner)
+{
+	mutex_lock(&ports_lock, &lc_net);
+	int err = bind_locked(i, a, owner);
+	i->chosen |= !err && a->port;
+	mutex_unlock(&ports_lock, &lc_net);
+	return err;
+}
+
+void inet_port_share(struct inet_sock *i, const struct inet_addr *a, uint32_t owner)
+{
+	mutex_lock(&ports_lock, &lc_net);
+	take(i, a, owner);
+	mutex_unlock(&ports_lock, &lc_net);
+}
+
+int inet_port_auto(struct inet_sock *i, const struct inet_addr *to, const struct sock_caller *c)
+{
+	struct inet_addr at = {0};
+	int err = 0;
+
+	inet_loopback(to, &at);
+	mutex_lock(&ports_lock, &lc_net);
+	if (!i->bound)
+		err = bind_locked(i, &at, c ? c->cred->euid : 0) ? -EADDRNOTAVAIL : 0;
+	else if (inet_is_any(&i->local)) /* connected: what it is bound to is known now */
+		memcpy(i->local.ip, at.ip, sizeof(at.ip));
+	mutex_unlock(&ports_lock, &lc_net);
+	return err;
+}
+
+static void release(struct inet_sock *i) REQUIRES(lc_net)
+{
+	if (i->bound)
+		list_del(&i->port_node);
+	i->bound = false;
+}
+
+void inet_port_release(struct inet_sock *i)
+{
+	mutex_lock(&ports_lock, &lc_net);
+	release(i);
+	mutex_unlock(&ports_lock, &lc_net);
+}
+
+void inet_port_forget(struct inet_sock *i)
+{
+	mutex_lock(&ports_lock, &lc_net);
+	if (!i->chosen)
+		release(i);
+	mutex_unlock(&ports_lock, &lc_net);
+}
+
+int inet_port_may_listen(struct inet_sock *i)
+{
+	struct inet_sock *b;
+	int err = 0;
+
+	mutex_lock(&ports_lock, &lc_net);
+	list_for_each (b, bucket(i->s.type, i->local.port), port_node)
+		if (b != i && b->state == INET_LISTEN && overlap(i, &i->local, b) &&
+		    !(i->s.reuseport && b->s.reuseport && i->owner == b->owner))
+			err = -EADDRINUSE;
+	mutex_unlock(&ports_lock, &lc_net);
+	return err;
+}
+
+void inet_local(struct inet_sock *i, struct inet_addr *out)
+{
+	mutex_lock(&ports_lock, &lc_net);
+	*out = i->local;
+	mutex_unlock(&ports_lock, &lc_net);
+}
+
+/* ---- the receiver ---- */
+
+/* How well b fits; 0: not at all. */
+static int score(struct inet_sock *b, const struct inet_addr *to, const struct inet_addr *from)
+{
+	int points = 1;
+
+	if (b->local.port != to->port || !covers(b, &b->local, to))
+		return 0;
+	if (b->s.type == SOCK_STREAM) {
+		if (b->state != INET_LISTEN)
+			return 0;
+	} else if (b->state == INET_CONNECTED) {
+		mutex_lock(&b->lock, &lc_socket);
+		bool mine = b->remote.port == from->port && inet_same_ip(&b->remote, from);
+		mutex_unlock(&b->lock, &lc_socket);
+		if (!mine)
+			return 0;
+		points += 8;
+	}
+	if (!inet_is_any(&b->local))
+		points += 4;
+	if (inet_is_v4(&b->local) == inet_is_v4(to))
+		points += 2;
+	return points;
+}
+
+struct inet_sock *inet_port_find(int type, const struct inet_addr *to, const struct inet_addr *from)
+{
+	struct inet_sock *b, *best = NULL;
+	int most = 0, equals = 0;
+
+	mutex_lock(&ports_lock, &lc_net);
+	list_for_each (b, bucket(type, to->port), port_node) {
+		int n = score(b, to, from);
+		if (n == 0 || n < most)
+			continue;
+		equals = n > most ? 1 : equals + 1;
+		/* Those that share a port (SO_REUSEPORT) are chosen by the sender's port. */
+		if (n > most || (b->s.reuseport && from->port % equals == 0))
+			best = b;
+		most = n;
+	}
+	if (best)
+		inet_get(best);
+	mutex_unlock(&ports_lock, &lc_net);
+	return best;
+}
