@@ -557,7 +557,9 @@ void task_exit(struct task *t)
 	struct remains remains;
 	leave_resources(t, &remains);
 	bool later = ends_alone(t, remains.mm);
-	if (!later)
+	if (later)
+		mm_empty(remains.mm);
+	else
 		remains_put(&remains.later);
 	task_vfork_done(t);
 	seccomp_task_exit(t);

@@ -148,6 +148,19 @@ struct mm *mm_get(struct mm *mm)
 	return mm;
 }
 
+void mm_empty(struct mm *mm)
+{
+	struct vma *dead = NULL;
+
+	mutex_lock(&mm->map_lock, &lc_mm_map);
+	mutex_lock(&mm->lock, &lc_mm);
+	/* Cuts nothing, so it needs no node. */
+	vma_remove_range(mm, 0, mm->task_size, &dead);
+	mutex_unlock(&mm->lock, &lc_mm);
+	mutex_unlock(&mm->map_lock, &lc_mm_map);
+	vma_release_list(dead);
+}
+
 void (*mm_gone_hook)(const struct mm *mm);
 
 void mm_put(struct mm *mm)

@@ -116,6 +116,9 @@ int mm_fork(struct mm *parent, struct p_thread *th, struct mm **out,
 	    struct p_thread **child_th) MUST_CHECK;
 struct mm *mm_get(struct mm *mm);
 void mm_put(struct mm *mm);
+/* The only user's last thread has ended: nothing is mapped any more, and files are let go; the host
+ * process may stay until the last put. */
+void mm_empty(struct mm *mm);
 /* Told of an address space that goes, after which its address may be another's.  Filled by
  * sentry/aio; NULL: nobody asks. */
 extern void (*mm_gone_hook)(const struct mm *mm);
