@@ -74,6 +74,9 @@ struct p_limits {
 	uint64_t xstate_mask;	      /* XCR0 bits in it */
 };
 
+#define P_BRING_STRING 8 /* a string, some bytes of it */
+#define P_BRING_BYTES 16 /* as many as the next argument says, if they are few */
+
 struct p_options {
 	bool patching; /* systrap: patch hot call sites in file text */
 	int spin_us;   /* how long a worker may spin; -1: platform's own policy; 0: always sleep */
@@ -84,6 +87,11 @@ struct p_options {
 	/* A guest's host process ended that nobody told to: its copies fail with -ESRCH now, but
 	 * threads that were stopped get no event until they are resumed.  Any thread; NULL: … */
 	void (*process_lost)(void);
+	/*
+	 * What guest memory a call's handler is going to ask for at once, by number (512 of them):
+	 * a platform may bring it along.  P_BRING_* | the argument's place; 0: nothing.  NULL: …
+	 */
+	const uint8_t *brings;
 	/* Called in the zygote's process before it executes its program: gives up what the caller
 	 * of prepare() itself is going to give up before ready().  0, or the process ends.  NULL: …
 	 */
@@ -249,6 +257,15 @@ struct platform_ops {
 			   size_t n);
 	ssize_t (*copy_out)(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
 			    size_t n);
+	/*
+	 * copy_out by which a call ends: the bytes may get there as late as th resumes.  The caller
+	 * has found the place to be writable; is it not any more, the call's result becomes
+	 * -EFAULT, or is cut if it is the number of all the bytes put off.  False: not now, use
+	 * copy_out. settle: makes such copies at once, for whoever looks before th resumes.  Both
+	 * NULL: none.
+	 */
+	bool (*copy_out_late)(struct p_thread *th, uint64_t dst, const void *src, size_t n);
+	void (*settle)(struct p_thread *th);
 	/* Compare-and-swap of a 32-bit guest word, executed in the address space by `th`.
 	 * Returns 0 with *seen set (success when *seen == expect), or -EFAULT. */
 	int (*cmpxchg32)(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,

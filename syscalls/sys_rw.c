@@ -28,6 +28,7 @@ static long rw_buf(struct task *t, int fd, uaddr_t buf, uint64_t count, int64_t 
 	if (count > t->um.mm->task_size || buf.v > t->um.mm->task_size - count)
 		return -EFAULT;
 	uio_init_user(&io, &seg, &t->um, buf, MIN(count, MAX_RW_COUNT));
+	io.last = !write;
 	return write ? io_write(t, f, &io, off, 0) : io_read(t, f, &io, off, 0);
 }
 
@@ -72,6 +73,7 @@ static long rw_vec(struct task *t, int fd, uaddr_t iov, uint64_t n, int64_t *off
 	int err = uio_import(&io, many ? many : few, &t->um, iov, n);
 	if (err)
 		return err;
+	io.last = !write;
 	return write ? io_write(t, f, &io, off, flags) : io_read(t, f, &io, off, flags);
 }
 

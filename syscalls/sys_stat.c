@@ -28,7 +28,7 @@ static int stat_out(struct task *t, const struct kstat *k, uaddr_t to)
 		.st_mtim = {k->mtime.sec, k->mtime.nsec},
 		.st_ctim = {k->ctime.sec, k->ctime.nsec},
 	};
-	return copy_out_val(&t->um, to, &st);
+	return copy_out_last(&t->um, to, &st, sizeof(st));
 }
 
 /* The attributes of dirfd and a name; an empty name with AT_EMPTY_PATH is dirfd itself. */
@@ -115,7 +115,7 @@ long sys_statx(struct task *t, int dirfd, uaddr_t path, int flags, unsigned mask
 		.stx_dev_minor = minor(k.dev),
 		.stx_mnt_id = k.mount_id,
 	};
-	return copy_out_val(&t->um, to, &sx);
+	return copy_out_last(&t->um, to, &sx, sizeof(sx));
 }
 
 /* ---- access ---- */

@@ -12,20 +12,21 @@
 #include "sentry/lib/uaddr.h"
 
 /* X(kind, C type, conversion from a 64-bit register) */
-#define SYSCALL_KINDS(X)                                                    \
-	X(int, int, (int)v)                                                 \
-	X(uint, unsigned, (unsigned)v)                                      \
-	X(long, int64_t, (int64_t)v)                                        \
-	X(ulong, uint64_t, v)                                               \
-	X(fd, int, (int)v)                                                  \
-	X(flags, int, (int)v)                                               \
-	X(lflags, uint64_t, v)                                              \
-	X(mode, uint32_t, (uint32_t)v)                                      \
-	X(signo, int, (int)v)                                               \
-	X(addr, uint64_t, v) /* a guest address that is a number: mmap's */ \
-	X(path, uaddr_t, UADDR(v))                                          \
-	X(in, uaddr_t, UADDR(v))  /* structure or buffer that is read */    \
-	X(out, uaddr_t, UADDR(v)) /* … that is written */                 \
+#define SYSCALL_KINDS(X)                                                              \
+	X(int, int, (int)v)                                                           \
+	X(uint, unsigned, (unsigned)v)                                                \
+	X(long, int64_t, (int64_t)v)                                                  \
+	X(ulong, uint64_t, v)                                                         \
+	X(fd, int, (int)v)                                                            \
+	X(flags, int, (int)v)                                                         \
+	X(lflags, uint64_t, v)                                                        \
+	X(mode, uint32_t, (uint32_t)v)                                                \
+	X(signo, int, (int)v)                                                         \
+	X(addr, uint64_t, v) /* a guest address that is a number: mmap's */           \
+	X(path, uaddr_t, UADDR(v))                                                    \
+	X(in, uaddr_t, UADDR(v))    /* structure or buffer that is read */            \
+	X(bytes, uaddr_t, UADDR(v)) /* the same, as long as the next argument says */ \
+	X(out, uaddr_t, UADDR(v))   /* … that is written */                         \
 	X(inout, uaddr_t, UADDR(v))
 
 #define X(kind, type, conv)                                 \
@@ -64,6 +65,8 @@ struct syscall_desc {
 #define SYSCALL_MAX 512
 /* NULL for numbers that no row has (ENOSYS). */
 const struct syscall_desc *syscall_lookup(uint64_t nr);
+/* p_options.brings: paths, and buffers whose length is the next argument, from the rows' kinds. */
+const uint8_t *syscall_brings(void);
 /* What the task loop calls: dispatch, with strace. */
 long syscall_run(struct task *t, uint64_t nr, const uint64_t a[6]);
 /* --strace: a line in the log as a call begins and ends (strace.c). */

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "platform/platform.h"
+
 #define SYS0(nr, name, level, note)                                  \
 	static long call_##name(struct task *t, const uint64_t a[6]) \
 	{                                                            \
@@ -83,6 +85,27 @@ static const struct syscall_desc table[SYSCALL_MAX] = {
 const struct syscall_desc *syscall_lookup(uint64_t nr)
 {
 	return nr < SYSCALL_MAX && table[nr].name ? &table[nr] : NULL;
+}
+
+static uint8_t row_brings(const struct syscall_desc *d)
+{
+	for (int i = 0; i < d->nargs; i++) {
+		if (d->args[i].kind == KIND_path)
+			return P_BRING_STRING | (uint8_t)i;
+		if (d->args[i].kind == KIND_bytes)
+			return P_BRING_BYTES | (uint8_t)i;
+	}
+	return 0;
+}
+
+const uint8_t *syscall_brings(void)
+{
+	static uint8_t brings[SYSCALL_MAX];
+
+	for (int nr = 0; nr < SYSCALL_MAX; nr++)
+		if (table[nr].call)
+			brings[nr] = row_brings(&table[nr]);
+	return brings;
 }
 
 long syscall_run(struct task *t, uint64_t nr, const uint64_t a[6])

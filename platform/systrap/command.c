@@ -100,6 +100,7 @@ int thread_convert(struct p_thread *th)
 {
 	if (!th->fast)
 		return 0;
+	marshal_flush(th);
 	th->fast = false;
 	__atomic_store_n(&th->ps->intr, 0, __ATOMIC_RELAXED);
 	if (th->as->pf->fsgsbase)
@@ -373,6 +374,7 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 {
 	struct patch_batch b;
 
+	marshal_flush(th);
 	for (size_t i = 0; i < n; i++) {
 		ops[i].ret = -ECANCELED;
 		vdso_before_op(th, &ops[i]);
@@ -388,6 +390,7 @@ int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32
 {
 	struct st_pageset *ps = th->ps;
 
+	marshal_flush(th);
 	if (!range_ok(addr, sizeof(uint32_t)) || addr % sizeof(uint32_t))
 		return -EFAULT;
 	ps->arg[0] = addr;

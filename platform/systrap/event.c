@@ -202,7 +202,9 @@ bool event_take(struct p_thread *th, bool interrupted)
 		patch_original_place(th->as, &th->regs);
 	if (th->regs.gs_base == th->ps_addr)
 		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
-	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS && ev.flags == ST_EV_FAST;
+	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS &&
+		   (ev.flags & ~ST_EV_BROUGHT) == ST_EV_FAST;
+	marshal_take(th, &ev);
 	th->regs.cs &= 0xffff;
 	th->regs.ss &= 0xffff;
 	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;

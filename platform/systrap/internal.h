@@ -129,9 +129,16 @@ struct p_thread {
 	bool fast; /* stopped at a fast call: no frame, only rax may change; see thread_convert */
 	uint64_t trapped;	    /* a call site that trapped, not yet counted; 0: none */
 	struct arch_regs fast_regs; /* as reported */
-	uint64_t fpstate;	    /* the frame's XSAVE area; 0: none known */
-	bool stub_spins;	    /* its stub was told to spin for an answer … */
-	uint64_t spins_since;	    /* … and began to at this time */
+	/* marshal.c: the guest's bytes that came with the call, and those that go with the answer.
+	 */
+	uint64_t in_addr, in_len;
+	struct st_late late[ST_LATE_MAX];
+	unsigned nlate;
+	size_t late_used; /* bytes of data[] */
+	bool late_failed;
+	uint64_t fpstate;     /* the frame's XSAVE area; 0: none known */
+	bool stub_spins;      /* its stub was told to spin for an answer … */
+	uint64_t spins_since; /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
@@ -360,7 +367,19 @@ int systrap_thread_create(struct p_thread *parent, struct p_thread **th);
 void systrap_thread_destroy(struct p_thread *th);
 void thread_init_pageset(struct p_thread *th);
 
+/* marshal.c: platform.h, copy_out_late and settle */
+bool thread_copy_out_late(struct p_thread *th, uint64_t dst, const void *src, size_t n);
+void thread_settle(struct p_thread *th);
+void marshal_take(struct p_thread *th, const struct st_event *ev); /* an event's bytes */
+/* Copies n bytes of src that came with the call; false: they did not. */
+bool marshal_copy_in(struct p_thread *th, void *dst, uint64_t src, size_t n);
+/* Before anything else happens to th's memory: what came with the call is stale after it. */
+void marshal_flush(struct p_thread *th);
+void marshal_send(struct p_thread *th); /* the copies go with ST_CMD_RUN_LATE */
+
 /* xstate.c */
+/* By a command; how many bytes were not copied, or -ESRCH. */
+long thread_copy(struct p_thread *th, uint64_t dst, uint64_t src, uint64_t n);
 int xstate_learn(struct systrap *pf, struct p_thread *th);
 int thread_xstate_get(struct p_thread *th, void *buf, size_t size);
 int thread_xstate_set(struct p_thread *th, const void *buf, size_t size);

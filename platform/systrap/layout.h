@@ -43,6 +43,13 @@
 #define ST_STACKS_LEN (ST_BLOCK_SLOTS * ST_STACK_SIZE)
 #define ST_TEXT (ST_BLOCK(0) + 0x180000UL)
 #define ST_TEXT_LEN 0x4000UL
+/* In its last bytes: what a call brings along, by number (p_options.brings). */
+#define ST_BRINGS_LEN 512UL
+#define ST_BRINGS (ST_TEXT + ST_TEXT_LEN - ST_BRINGS_LEN)
+#define ST_BRING_ARG 7u
+#define ST_BRING_STRING 8u
+#define ST_BRING_BYTES 16u
+#define ST_BRING_STRING_MAX 256UL
 #define ST_TASK_SIZE ST_BLOCK(ST_BLOCKS - 1)
 #define ST_MMAP_MIN 0x10000UL
 
@@ -104,6 +111,7 @@ enum st_cmd {
 	ST_CMD_RUN = 1,	   /* take over the registers, go to guest code */
 	ST_CMD_RUN_DIRECT, /* the same, after performing the frame's system call in the host */
 	ST_CMD_RUN_FAST,   /* of a fast call: back to its site, with rax */
+	ST_CMD_RUN_LATE,   /* the same, after the copies of late[] */
 	ST_CMD_CONVERT,	   /* of a fast call: take a signal frame, for what needs one */
 	ST_CMD_OPS,	   /* run ops[0..nops) */
 	ST_CMD_CMPXCHG,	   /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
@@ -134,13 +142,20 @@ struct st_event {
 	int32_t signo, code;
 	uint32_t arch;	/* SIGSYS: si_arch */
 	uint32_t flags; /* ST_EV_* */
-	uint64_t addr, trapno, error_code, cr2;
+	uint64_t addr, trapno, error_code,
+		cr2;	  /* ST_EV_BROUGHT: data[] holds trapno bytes of addr */
 	uint64_t fpstate; /* address of the frame's XSAVE area */
 	int64_t deadline; /* ST_EV_ABORTED: CLOCK_MONOTONIC ns, 0: none */
 	struct arch_regs regs;
 };
 #define ST_EV_FAST 2u	 /* from a patched call site: there is no signal frame */
+#define ST_EV_BROUGHT 4u /* … and brings bytes of the guest's along */
 #define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
+
+struct st_late { /* a copy that is made before a fast call returns */
+	uint64_t dst, src, len;
+};
+#define ST_LATE_MAX 2
 
 struct st_ids { /* of the calling thread, as the guest sees them; pid 0: not known */
 	uint32_t pid, tid, uid, euid, gid, egid;
@@ -213,8 +228,15 @@ struct st_pageset {
 	uint64_t answered;			       /* how many calls */
 	struct st_usage usage; /* of the process, when its thread called exit(2) */
 
+	/* Written by the sentry: ST_CMD_RUN_LATE. */
+	uint64_t nlate __attribute__((aligned(64)));
+	struct st_late late[ST_LATE_MAX];
+
 	struct st_op ops[ST_OPS_MAX] __attribute__((aligned(4096)));
-	uint64_t filter[512]; /* struct sock_filter, 8 bytes each */
+	union {
+		uint64_t filter[512]; /* struct sock_filter, 8 bytes each: the zygote's start */
+		uint8_t data[4096];   /* what travels with a call, then with its answer */
+	};
 };
 
 _Static_assert(sizeof(struct st_pageset) <= ST_SET_SIZE, "a page set fits its place");

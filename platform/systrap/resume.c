@@ -37,6 +37,16 @@ static void write_regs(struct p_thread *th)
 		r->rcx = 0;
 }
 
+/* Of a fast call: the rest stands there, and had better stay in the cache of the guest's CPU. */
+static void write_answer(struct p_thread *th)
+{
+	struct arch_regs *r = &th->ps->ev.regs;
+
+	r->rax = th->regs.rax;
+	if (th->regs.rax == (uint64_t)-EINTR)
+		r->rcx = 0; /* as in write_regs() */
+}
+
 static int64_t redo_deadline(const struct p_thread *th, enum st_cmd cmd)
 {
 	const struct arch_regs *r = &th->regs;
@@ -102,7 +112,10 @@ static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
 	struct systrap *pf = th->as->pf;
 	struct st_pageset *ps = th->ps;
 
-	write_regs(th);
+	if (cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE)
+		write_answer(th);
+	else
+		write_regs(th);
 	ps->cmd = cmd;
 	ps->redo_deadline = redo_deadline(th, cmd);
 	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
@@ -163,12 +176,14 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 	if (th->trapped && pf->opt.patching && pf->fsgsbase && !atomic_load(&th->as->dead))
 		patch_note(th, th->trapped, (uint32_t)th->fast_regs.orig_rax);
 	th->trapped = 0;
+	if (th->late_failed)
+		thread_settle(th);
 	if (th->fast && cmd == ST_CMD_RUN && only_rax_changed(th))
-		cmd = ST_CMD_RUN_FAST;
+		cmd = th->nlate ? ST_CMD_RUN_LATE : ST_CMD_RUN_FAST;
 	else
 		thread_convert(th); /* a failure is a death, reported below */
 	for (;; cmd = ST_CMD_RUN) {
-		bool fast = cmd == ST_CMD_RUN_FAST;
+		bool fast = cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE;
 		if (resume_stopped(th)) {
 			make_ready(th);
 			return;
@@ -177,6 +192,8 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 		bool poll = spin && (pf->opt.spin_us > 0 || th->guest_ticks < 2 * pf->spin_ticks);
 		if (fast)
 			th->fast = false;
+		if (cmd == ST_CMD_RUN_LATE)
+			marshal_send(th);
 		give_run(th, cmd, spin && th->handle_ticks < pf->spin_ticks, poll);
 		switch (publish(th)) {
 		case PUBLISHED:

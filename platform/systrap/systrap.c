@@ -249,5 +249,7 @@ const struct platform_ops platform_systrap = {
 	.mem = thread_mem,
 	.copy_in = aspace_copy_in,
 	.copy_out = aspace_copy_out,
+	.copy_out_late = thread_copy_out_late,
+	.settle = thread_settle,
 	.cmpxchg32 = thread_cmpxchg32,
 };

@@ -80,6 +80,9 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->cmd_seq = 0;
 	th->fpstate = 0;
 	th->fast = false;
+	th->in_len = 0;
+	th->nlate = 0;
+	th->late_failed = false;
 	th->trapped = 0;
 	th->intr_since = 0;
 	th->resumed_tsc = th->taken_tsc = st_tsc();

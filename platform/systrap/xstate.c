@@ -64,6 +64,14 @@ static bool stub_is_nearer(const struct p_aspace *as, const struct p_thread *th,
 	       st_tsc() - th->spins_since < pf->spin_ticks / 2 && worker_spin_allowed(as->pf);
 }
 
+long thread_copy(struct p_thread *th, uint64_t dst, uint64_t src, uint64_t n)
+{
+	th->ps->arg[0] = dst;
+	th->ps->arg[1] = src;
+	th->ps->arg[2] = n;
+	return command_run(th, ST_CMD_COPY);
+}
+
 /* Through the page set, a piece at a time. */
 static ssize_t copy_by_stub(struct p_thread *th, uint64_t addr, char *buf, size_t n, bool write)
 {
@@ -75,10 +83,8 @@ static ssize_t copy_by_stub(struct p_thread *th, uint64_t addr, char *buf, size_
 		size_t len = MIN(n - done, sizeof(ps->ops));
 		if (write)
 			memcpy(ps->ops, buf + done, len);
-		ps->arg[0] = write ? addr + done : window;
-		ps->arg[1] = write ? window : addr + done;
-		ps->arg[2] = len;
-		long left = command_run(th, ST_CMD_COPY);
+		long left = write ? thread_copy(th, addr + done, window, len)
+				  : thread_copy(th, window, addr + done, len);
 		if (left < 0)
 			return -ESRCH;
 		size_t moved = len - MIN((size_t)left, len);
@@ -94,6 +100,10 @@ static ssize_t copy_by_stub(struct p_thread *th, uint64_t addr, char *buf, size_
 static ssize_t copy_guest(struct p_aspace *as, struct p_thread *th, uint64_t addr, void *buf,
 			  size_t n, bool write)
 {
+	if (th && !write && marshal_copy_in(th, buf, addr, n))
+		return (ssize_t)n;
+	if (th && (write || th->nlate))
+		marshal_flush(th);
 	bool stub = stub_is_nearer(as, th, n);
 
 	st_count(stub ? &as->pf->stats.copies_stub : &as->pf->stats.copies_host);

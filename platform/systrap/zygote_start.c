@@ -33,8 +33,9 @@
 extern const char st_stub_image[], st_stub_image_end[];
 extern const char st_zygote_image[], st_zygote_image_end[];
 
-/* A sealed memfd with these bytes, padded to `size` with int3. */
-static int image_fd(const char *name, const char *from, const char *end, size_t size)
+/* A sealed memfd with these bytes, padded to `size` with int3, of which the last are `tail`'s. */
+static int image_fd(const char *name, const char *from, const char *end, size_t size,
+		    const uint8_t *tail, size_t tail_len)
 {
 	size_t n = (size_t)(end - from);
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
@@ -48,6 +49,7 @@ static int image_fd(const char *name, const char *from, const char *end, size_t 
 		goto fail;
 	memset(buf, 0xcc, MAX(n, size));
 	memcpy(buf, from, n);
+	memcpy(buf + MAX(n, size) - tail_len, tail, tail_len);
 	ssize_t done = pwrite(fd, buf, MAX(n, size), 0);
 	free(buf);
 	if (done != (ssize_t)MAX(n, size) ||
@@ -157,13 +159,16 @@ static int launch(struct systrap *pf, const struct kit *k, int image, int text)
 
 int zygote_start(struct systrap *pf)
 {
+	static const uint8_t nothing[ST_BRINGS_LEN];
+	const uint8_t *brings = pf->opt.brings ? pf->opt.brings : nothing;
 	struct kit k;
 	int err = kit_make(&k);
 
 	if (err)
 		return err;
-	int image = image_fd("zygote", st_zygote_image, st_zygote_image_end, 0);
-	int text = image_fd("stub", st_stub_image, st_stub_image_end, ST_TEXT_LEN);
+	int image = image_fd("zygote", st_zygote_image, st_zygote_image_end, 0, NULL, 0);
+	int text = image_fd("stub", st_stub_image, st_stub_image_end, ST_TEXT_LEN, brings,
+			    ST_BRINGS_LEN);
 	err = image < 0 ? image : text < 0 ? text : 0;
 	if (!err)
 		err = aspace_alloc(pf, &k, 0, 0, &pf->zygote, &pf->zygote_thread);

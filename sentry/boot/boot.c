@@ -72,6 +72,7 @@ int boot_prepare(const struct boot_config *c, int (*confine)(void))
 	const struct platform_ops *ops = platform_lookup(c->platform);
 	const struct p_options opt = {.patching = c->systrap_patching,
 				      .spin_us = c->spin_us,
+				      .brings = syscall_brings(),
 				      .died = control_platform_dead,
 				      .process_lost = control_process_lost,
 				      .zygote_confine = confine};

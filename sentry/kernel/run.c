@@ -76,6 +76,13 @@ static bool enter_syscall(struct task *t, bool hosts, long *ret)
 	return seccomp_enter(t, ret);
 }
 
+/* From here on others may look at the task's memory. */
+static void settle(struct task *t)
+{
+	if (t->k->pf->ops->settle)
+		t->k->pf->ops->settle(t->pt);
+}
+
 static void run_syscall(struct task *t, const struct p_event *ev)
 {
 	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
@@ -103,8 +110,10 @@ static void run_syscall(struct task *t, const struct p_event *ev)
 		if (nr == SYS_execve || nr == SYS_execveat)
 			regs->orig_rax = ret == 0 ? ~0ULL : nr;
 	}
-	if (!aborted && !hosts && task_is_traced(t))
+	if (!aborted && !hosts && task_is_traced(t)) {
+		settle(t);
 		ptrace_syscall_exit(t);
+	}
 }
 
 static void run_fault(struct task *t, const struct p_event *ev)
@@ -196,8 +205,10 @@ void task_main(void *arg)
 		}
 		if (t->exit_requested || task_must_die(t))
 			task_exit(t);
-		if ((signal_pending(t) || is_restart(t->k->pf->ops->regs(t->pt))) &&
-		    !signal_deliver(t))
-			task_exit(t);
+		if (signal_pending(t) || is_restart(t->k->pf->ops->regs(t->pt))) {
+			settle(t);
+			if (!signal_deliver(t))
+				task_exit(t);
+		}
 	}
 }

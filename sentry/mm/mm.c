@@ -422,7 +422,8 @@ bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out)
 	return found;
 }
 
-bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
+/* [addr, end) is mapped, with one of the bits of `prot` in each mapping and none of `flags`. */
+static bool is_covered(struct mm *mm, uint64_t addr, uint64_t len, int prot, int flags)
 {
 	uint64_t end = addr + len;
 	bool ok = end >= addr && end <= mm->task_size;
@@ -430,7 +431,7 @@ bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
 	mutex_lock(&mm->lock, &lc_mm);
 	const struct vma *v = vma_find(mm, addr);
 	while (ok && addr < end) {
-		ok = v && v->start <= addr && (write ? v->prot & PROT_WRITE : v->prot);
+		ok = v && v->start <= addr && v->prot & prot && !(v->flags & flags);
 		if (ok) {
 			addr = v->end;
 			v = vma_next(v);
@@ -438,4 +439,15 @@ bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
 	}
 	mutex_unlock(&mm->lock, &lc_mm);
 	return ok;
+}
+
+bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
+{
+	return is_covered(mm, addr, len, write ? PROT_WRITE : PROT_READ | PROT_WRITE | PROT_EXEC,
+			  0);
+}
+
+bool mm_is_plain(struct mm *mm, uint64_t addr, uint64_t len)
+{
+	return is_covered(mm, addr, len, PROT_WRITE, MAP_SHARED);
 }

@@ -176,6 +176,10 @@ void mm_unlock_all(struct mm *mm);
 /* brk(2): returns the new (or unchanged) break. */
 uint64_t mm_brk(struct mm *mm, struct p_thread *th, uint64_t want);
 
+/* Writable and private: what is written there does not fail, but for the pages of a file that has
+ * become shorter. */
+bool mm_is_plain(struct mm *mm, uint64_t addr, uint64_t len);
+
 /*
  * A fault at `addr` (from P_EVENT_SIGNAL/SIGSEGV): grows the stack when it is the page below a
  * growing one and the limit allows (design rule 24).  Returns true when the thread may retry.

@@ -61,6 +61,27 @@ size_t copy_out_partial(const struct umem *um, uaddr_t dst, const void *src, siz
 	return copy_grow(um, (void *)(uintptr_t)src, dst.v, n, true);
 }
 
+/* More than this is not worth the look at the tree. */
+#define LATE_MAX PAGE_SIZE
+
+static bool copy_late(const struct umem *um, uaddr_t dst, const void *src, size_t n)
+{
+	const struct platform_ops *ops = um->mm->pf->ops;
+
+	return ops->copy_out_late && um->th && n && n <= LATE_MAX && range_ok(um, dst.v, n) &&
+	       mm_is_plain(um->mm, dst.v, n) && ops->copy_out_late(um->th, dst.v, src, n);
+}
+
+size_t copy_out_last_partial(const struct umem *um, uaddr_t dst, const void *src, size_t n)
+{
+	return copy_late(um, dst, src, n) ? n : copy_out_partial(um, dst, src, n);
+}
+
+int copy_out_last(const struct umem *um, uaddr_t dst, const void *src, size_t n)
+{
+	return copy_late(um, dst, src, n) ? 0 : copy_out(um, dst, src, n);
+}
+
 int copy_in(const struct umem *um, void *dst, uaddr_t src, size_t n)
 {
 	return copy_in_partial(um, dst, src, n) == n ? 0 : -EFAULT;

@@ -29,6 +29,12 @@ int copy_out(const struct umem *um, uaddr_t dst, const void *src, size_t n) MUST
 size_t copy_in_partial(const struct umem *um, void *dst, uaddr_t src, size_t n);
 size_t copy_out_partial(const struct umem *um, uaddr_t dst, const void *src, size_t n);
 /*
+ * copy_out as the last thing of a call, after which it only returns: it may happen as late as the
+ * task goes on, which saves a round trip.  Nothing may block after it, nor read what it wrote.
+ */
+int copy_out_last(const struct umem *um, uaddr_t dst, const void *src, size_t n) MUST_CHECK;
+size_t copy_out_last_partial(const struct umem *um, uaddr_t dst, const void *src, size_t n);
+/*
  * Copies a string of at most size-1 bytes and its NUL.  Returns its length, -EFAULT, or
  * -ENAMETOOLONG when no NUL comes in time.
  */
@@ -62,6 +68,7 @@ struct uio {
 	size_t seg; /* current segment and offset in it */
 	uint64_t off;
 	uint64_t left; /* bytes left in all */
+	bool last;     /* uio_put is the call's end: copy_out_last */
 	bool in_place; /* a write goes to its offset, O_APPEND or not (RWF_NOAPPEND) */
 };
 

@@ -77,6 +77,8 @@ static ssize_t uio_move(struct uio *io, void *buf, size_t n, bool put)
 			memcpy((void *)(uintptr_t)at, p, part);
 		else if (!io->um)
 			memcpy(p, (const void *)(uintptr_t)at, part);
+		else if (put && io->last)
+			moved = copy_out_last_partial(io->um, UADDR(at), p, part);
 		else if (put)
 			moved = copy_out_partial(io->um, UADDR(at), p, part);
 		else

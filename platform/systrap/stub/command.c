@@ -314,6 +314,8 @@ int stub_fast_main(struct st_pageset *ps)
 	ev->code = 1; /* SYS_SECCOMP */
 	ev->arch = AUDIT_ARCH_X86_64;
 	ev->flags = ST_EV_FAST;
+	if (ps->direct)
+		stub_bring(ps);
 	ev->fpstate = 0;
 	ev->regs.gs_base = 0;
 	stub_post_event(ps);
@@ -321,6 +323,10 @@ int stub_fast_main(struct st_pageset *ps)
 		wait_turn(ps);
 		if (ps->cmd == ST_CMD_RUN_FAST)
 			return 0;
+		if (ps->cmd == ST_CMD_RUN_LATE) {
+			stub_copy_late(ps);
+			return 0;
+		}
 		if (ps->cmd == ST_CMD_CONVERT)
 			return 1;
 		stub_post_reply(ps, run_command(ps));
