@@ -33,13 +33,14 @@ static bool may_claim(const struct task *t, const struct sock_ucred *u)
 {
 	const struct cred *c = t->cred;
 
-	if (u->pid != pid_nr_own(t->tg->pid) && !task_capable(t, CAP_SYS_ADMIN))
+	if (u->pid != pid_nr_own(t->tg->pid) &&
+	    !task_ns_capable(t, task_pid_ns(t)->ns.owner, CAP_SYS_ADMIN))
 		return false;
 	if (u->uid != c->uid && u->uid != c->euid && u->uid != c->suid &&
-	    !task_capable(t, CAP_SETUID))
+	    !task_own_capable(t, CAP_SETUID))
 		return false;
 	return u->gid == c->gid || u->gid == c->egid || u->gid == c->sgid ||
-	       task_capable(t, CAP_SETGID);
+	       task_own_capable(t, CAP_SETGID);
 }
 
 static int import_creds(struct task *t, const uint8_t *data, size_t len, struct sock_msg *m)
@@ -49,7 +50,9 @@ static int import_creds(struct task *t, const uint8_t *data, size_t len, struct 
 	if (len != sizeof(u))
 		return -EINVAL;
 	memcpy(&u, data, sizeof(u));
-	if (u.uid == UINT32_MAX || u.gid == UINT32_MAX)
+	u.uid = uid_enter(t->cred->user_ns, u.uid);
+	u.gid = gid_enter(t->cred->user_ns, u.gid);
+	if (u.uid == ID_NONE || u.gid == ID_NONE)
 		return -EINVAL;
 	if (!may_claim(t, &u))
 		return -EPERM;
@@ -133,8 +136,10 @@ static int export_creds(struct control_out *o, struct sock_msg *m)
 		return 0;
 	}
 	memset(&c, 0, sizeof(c));
-	c.u = m->has_creds ? m->creds : (struct sock_ucred){0, 65534, 65534};
+	c.u = m->has_creds ? m->creds : (struct sock_ucred){0, ID_NONE, ID_NONE};
 	c.u.pid = pid_to_guest(o->t, c.u.pid);
+	c.u.uid = uid_show(o->t->cred->user_ns, c.u.uid);
+	c.u.gid = gid_show(o->t->cred->user_ns, c.u.gid);
 	if (o->left < len) {
 		m->out_flags |= MSG_CTRUNC;
 		len = o->left;

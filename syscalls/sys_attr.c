@@ -54,12 +54,15 @@ long sys_fchmod(struct task *t, int fd, uint32_t mode)
 
 static long chown_path(struct task *t, struct path p, unsigned uid, unsigned gid)
 {
-	struct iattr a = {.uid = uid, .gid = gid};
+	const struct user_ns *u = t->cred->user_ns;
+	struct iattr a = {.uid = uid_enter(u, uid), .gid = gid_enter(u, gid)};
 
 	if (uid != ~0u)
 		a.valid |= ATTR_UID;
 	if (gid != ~0u)
 		a.valid |= ATTR_GID;
+	if ((a.valid & ATTR_UID && a.uid == ID_NONE) || (a.valid & ATTR_GID && a.gid == ID_NONE))
+		return -EINVAL;
 	return vfs_setattr(p, &a, t->cred);
 }
 

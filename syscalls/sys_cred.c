@@ -12,22 +12,22 @@
 
 long sys_getuid(struct task *t)
 {
-	return t->cred->uid;
+	return uid_show(t->cred->user_ns, t->cred->uid);
 }
 
 long sys_geteuid(struct task *t)
 {
-	return t->cred->euid;
+	return uid_show(t->cred->user_ns, t->cred->euid);
 }
 
 long sys_getgid(struct task *t)
 {
-	return t->cred->gid;
+	return gid_show(t->cred->user_ns, t->cred->gid);
 }
 
 long sys_getegid(struct task *t)
 {
-	return t->cred->egid;
+	return gid_show(t->cred->user_ns, t->cred->egid);
 }
 
 static long put_three(struct task *t, const uaddr_t dst[3], const uint32_t v[3])
@@ -41,18 +41,41 @@ static long put_three(struct task *t, const uaddr_t dst[3], const uint32_t v[3])
 long sys_getresuid(struct task *t, uaddr_t ruid, uaddr_t euid, uaddr_t suid)
 {
 	const struct cred *c = t->cred;
+	const struct user_ns *u = c->user_ns;
 
-	return put_three(t, (uaddr_t[]){ruid, euid, suid}, (uint32_t[]){c->uid, c->euid, c->suid});
+	return put_three(
+		t, (uaddr_t[]){ruid, euid, suid},
+		(uint32_t[]){uid_show(u, c->uid), uid_show(u, c->euid), uid_show(u, c->suid)});
 }
 
 long sys_getresgid(struct task *t, uaddr_t rgid, uaddr_t egid, uaddr_t sgid)
 {
 	const struct cred *c = t->cred;
+	const struct user_ns *u = c->user_ns;
 
-	return put_three(t, (uaddr_t[]){rgid, egid, sgid}, (uint32_t[]){c->gid, c->egid, c->sgid});
+	return put_three(
+		t, (uaddr_t[]){rgid, egid, sgid},
+		(uint32_t[]){gid_show(u, c->gid), gid_show(u, c->egid), gid_show(u, c->sgid)});
 }
 
 /* ---- setting user ids ---- */
+
+/* The inner form of an argument, where -1 says "no change"; false: it has no mapping. */
+static bool enter_uid(const struct task *t, unsigned *uid)
+{
+	if (*uid == NO_ID)
+		return true;
+	*uid = uid_enter(t->cred->user_ns, *uid);
+	return *uid != NO_ID;
+}
+
+static bool enter_gid(const struct task *t, unsigned *gid)
+{
+	if (*gid == NO_ID)
+		return true;
+	*gid = gid_enter(t->cred->user_ns, *gid);
+	return *gid != NO_ID;
+}
 
 static long commit_uids(struct task *t, struct cred *new)
 {
@@ -73,9 +96,10 @@ long sys_setuid(struct task *t, unsigned uid)
 {
 	const struct cred *old = t->cred;
 
+	uid = uid_enter(old->user_ns, uid);
 	if (uid == NO_ID)
 		return -EINVAL;
-	bool privileged = task_capable(t, CAP_SETUID);
+	bool privileged = task_own_capable(t, CAP_SETUID);
 	if (!privileged && uid != old->uid && uid != old->suid)
 		return -EPERM;
 	struct cred *new = cred_dup(old);
@@ -91,9 +115,10 @@ long sys_setgid(struct task *t, unsigned gid)
 {
 	const struct cred *old = t->cred;
 
+	gid = gid_enter(old->user_ns, gid);
 	if (gid == NO_ID)
 		return -EINVAL;
-	bool privileged = task_capable(t, CAP_SETGID);
+	bool privileged = task_own_capable(t, CAP_SETGID);
 	if (!privileged && gid != old->gid && gid != old->sgid)
 		return -EPERM;
 	struct cred *new = cred_dup(old);
@@ -109,7 +134,9 @@ long sys_setreuid(struct task *t, unsigned ruid, unsigned euid)
 {
 	const struct cred *old = t->cred;
 
-	if (!task_capable(t, CAP_SETUID)) {
+	if (!enter_uid(t, &ruid) || !enter_uid(t, &euid))
+		return -EINVAL;
+	if (!task_own_capable(t, CAP_SETUID)) {
 		if (ruid != NO_ID && ruid != old->uid && ruid != old->euid)
 			return -EPERM;
 		if (euid != NO_ID && euid != old->uid && euid != old->euid && euid != old->suid)
@@ -131,7 +158,9 @@ long sys_setregid(struct task *t, unsigned rgid, unsigned egid)
 {
 	const struct cred *old = t->cred;
 
-	if (!task_capable(t, CAP_SETGID)) {
+	if (!enter_gid(t, &rgid) || !enter_gid(t, &egid))
+		return -EINVAL;
+	if (!task_own_capable(t, CAP_SETGID)) {
 		if (rgid != NO_ID && rgid != old->gid && rgid != old->egid)
 			return -EPERM;
 		if (egid != NO_ID && egid != old->gid && egid != old->egid && egid != old->sgid)
@@ -152,11 +181,14 @@ long sys_setregid(struct task *t, unsigned rgid, unsigned egid)
 long sys_setresuid(struct task *t, unsigned ruid, unsigned euid, unsigned suid)
 {
 	const struct cred *old = t->cred;
+
+	if (!enter_uid(t, &ruid) || !enter_uid(t, &euid) || !enter_uid(t, &suid))
+		return -EINVAL;
 	const uint32_t want[3] = {ruid, euid, suid};
 
 	for (int i = 0; i < 3; i++)
 		if (want[i] != NO_ID && want[i] != old->uid && want[i] != old->euid &&
-		    want[i] != old->suid && !task_capable(t, CAP_SETUID))
+		    want[i] != old->suid && !task_own_capable(t, CAP_SETUID))
 			return -EPERM;
 	struct cred *new = cred_dup(old);
 	if (!new)
@@ -173,11 +205,14 @@ long sys_setresuid(struct task *t, unsigned ruid, unsigned euid, unsigned suid)
 long sys_setresgid(struct task *t, unsigned rgid, unsigned egid, unsigned sgid)
 {
 	const struct cred *old = t->cred;
+
+	if (!enter_gid(t, &rgid) || !enter_gid(t, &egid) || !enter_gid(t, &sgid))
+		return -EINVAL;
 	const uint32_t want[3] = {rgid, egid, sgid};
 
 	for (int i = 0; i < 3; i++)
 		if (want[i] != NO_ID && want[i] != old->gid && want[i] != old->egid &&
-		    want[i] != old->sgid && !task_capable(t, CAP_SETGID))
+		    want[i] != old->sgid && !task_own_capable(t, CAP_SETGID))
 			return -EPERM;
 	struct cred *new = cred_dup(old);
 	if (!new)
@@ -195,11 +230,13 @@ long sys_setresgid(struct task *t, unsigned rgid, unsigned egid, unsigned sgid)
 long sys_setfsuid(struct task *t, unsigned uid)
 {
 	const struct cred *old = t->cred;
-	uint32_t before = old->fsuid;
+	uint32_t before = uid_show(old->user_ns, old->fsuid);
 
-	if (uid == NO_ID || uid == before)
+	uid = uid_enter(old->user_ns, uid);
+	if (uid == NO_ID || uid == old->fsuid)
 		return before;
-	if (uid != old->uid && uid != old->euid && uid != old->suid && !task_capable(t, CAP_SETUID))
+	if (uid != old->uid && uid != old->euid && uid != old->suid &&
+	    !task_own_capable(t, CAP_SETUID))
 		return before;
 	struct cred *new = cred_dup(old);
 	if (!new)
@@ -213,11 +250,13 @@ long sys_setfsuid(struct task *t, unsigned uid)
 long sys_setfsgid(struct task *t, unsigned gid)
 {
 	const struct cred *old = t->cred;
-	uint32_t before = old->fsgid;
+	uint32_t before = gid_show(old->user_ns, old->fsgid);
 
-	if (gid == NO_ID || gid == before)
+	gid = gid_enter(old->user_ns, gid);
+	if (gid == NO_ID || gid == old->fsgid)
 		return before;
-	if (gid != old->gid && gid != old->egid && gid != old->sgid && !task_capable(t, CAP_SETGID))
+	if (gid != old->gid && gid != old->egid && gid != old->sgid &&
+	    !task_own_capable(t, CAP_SETGID))
 		return before;
 	struct cred *new = cred_dup(old);
 	if (!new)
@@ -238,7 +277,12 @@ long sys_getgroups(struct task *t, int n, uaddr_t list)
 	if (n) {
 		if ((size_t)n < c->ngroups)
 			return -EINVAL;
-		if (copy_out(&t->um, list, c->groups, c->ngroups * sizeof(*c->groups)))
+		CLEANUP_FREE uint32_t *shown = malloc(c->ngroups * sizeof(*shown) + 1);
+		if (!shown)
+			return -ENOMEM;
+		for (size_t i = 0; i < c->ngroups; i++)
+			shown[i] = gid_show(c->user_ns, c->groups[i]);
+		if (copy_out(&t->um, list, shown, c->ngroups * sizeof(*shown)))
 			return -EFAULT;
 	}
 	return (long)c->ngroups;
@@ -248,7 +292,7 @@ long sys_setgroups(struct task *t, int n, uaddr_t list)
 {
 	CLEANUP_FREE uint32_t *groups = NULL;
 
-	if (!task_capable(t, CAP_SETGID))
+	if (!task_own_capable(t, CAP_SETGID) || !user_ns_may_setgroups(t->cred->user_ns))
 		return -EPERM;
 	if ((unsigned)n > NGROUPS_LIMIT)
 		return -EINVAL;
@@ -259,7 +303,7 @@ long sys_setgroups(struct task *t, int n, uaddr_t list)
 		if (copy_in(&t->um, groups, list, (size_t)n * sizeof(*groups)))
 			return -EFAULT;
 		for (int i = 0; i < n; i++)
-			if (groups[i] == NO_ID)
+			if ((groups[i] = gid_enter(t->cred->user_ns, groups[i])) == NO_ID)
 				return -EINVAL;
 	}
 	struct cred *new = cred_dup(t->cred);
@@ -361,7 +405,7 @@ long sys_capset(struct task *t, uaddr_t uheader, uaddr_t udata)
 	uint64_t inheritable = JOIN(inheritable);
 #undef JOIN
 
-	if (!task_capable(t, CAP_SETPCAP) &&
+	if (!task_own_capable(t, CAP_SETPCAP) &&
 	    !is_subset(inheritable, old->cap_inheritable | old->cap_permitted))
 		return -EPERM;
 	if (!is_subset(inheritable, old->cap_inheritable | old->cap_bounding) ||

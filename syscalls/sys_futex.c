@@ -99,7 +99,8 @@ long sys_get_robust_list(struct task *t, int pid, uaddr_t head, uaddr_t len)
 	struct task *other = pid ? task_named(t, pid) : t;
 	if (!other)
 		err = -ESRCH;
-	else if (other->tg != t->tg && !task_capable(t, 19 /* CAP_SYS_PTRACE */))
+	else if (other->tg != t->tg &&
+		 !task_ns_capable(t, other->cred->user_ns, 19 /* CAP_SYS_PTRACE */))
 		err = -EPERM;
 	else
 		addr = other->robust_list.v;

@@ -50,7 +50,8 @@ static int visit(struct task *t, struct task *o, const struct ioprio_query *q)
 
 	if (!q->set)
 		return effective_ioprio(o);
-	if (o->cred->uid != own->euid && o->cred->uid != own->uid && !task_capable(t, CAP_SYS_NICE))
+	if (o->cred->uid != own->euid && o->cred->uid != own->uid &&
+	    !task_ns_capable(t, o->cred->user_ns, CAP_SYS_NICE))
 		return -EPERM;
 	o->ioprio = q->prio;
 	return 0;
@@ -63,7 +64,7 @@ static int visit_many(struct task *t, int which, int who, const struct ioprio_qu
 	struct thread_group *tg;
 	struct task *o;
 	int ret = -ESRCH;
-	uint32_t uid = who ? (uint32_t)who : t->cred->uid;
+	uint32_t uid = who ? uid_enter(t->cred->user_ns, (uint32_t)who) : t->cred->uid;
 	int pgid = who ? pid_resolve(task_pid_ns(t), who) : t->tg->pgid;
 
 	list_for_each (tg, &kernel->groups, link) {

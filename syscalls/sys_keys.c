@@ -301,6 +301,11 @@ static long ctl_chown(struct task *t, int32_t id, uint32_t uid, uint32_t gid)
 {
 	struct key_ref k;
 
+	uint32_t inner_uid = uid_enter(t->cred->user_ns, uid);
+	uint32_t inner_gid = gid_enter(t->cred->user_ns, gid);
+	if ((uid != UINT32_MAX && inner_uid == ID_NONE) ||
+	    (gid != UINT32_MAX && inner_gid == ID_NONE))
+		return -EINVAL;
 	if (uid == UINT32_MAX && gid == UINT32_MAX)
 		return 0;
 
@@ -308,8 +313,8 @@ static long ctl_chown(struct task *t, int32_t id, uint32_t uid, uint32_t gid)
 	int err = key_lookup(t, id, KEY_LOOKUP_CREATE | KEY_LOOKUP_ANY_STATE, KEY_SETATTR, &k);
 	if (err)
 		return unlock(err);
-	uint32_t new_uid = uid == UINT32_MAX ? k.key->uid : uid;
-	uint32_t new_gid = gid == UINT32_MAX ? k.key->gid : gid;
+	uint32_t new_uid = uid == UINT32_MAX ? k.key->uid : inner_uid;
+	uint32_t new_gid = gid == UINT32_MAX ? k.key->gid : inner_gid;
 	bool admin = task_capable(t, CAP_SYS_ADMIN);
 	if (!admin &&
 	    (new_uid != k.key->uid || (new_gid != k.key->gid && !cred_in_group(t->cred, new_gid))))
@@ -345,8 +350,9 @@ static long ctl_describe(struct task *t, int32_t id, uaddr_t to, uint64_t size)
 	int err = key_lookup(t, id, KEY_LOOKUP_ANY_STATE, KEY_VIEW, &k);
 	if (err)
 		return unlock(err);
-	int n = asprintf(&text, "%s;%d;%d;%08x;%s", k.key->type->name, (int)k.key->uid,
-			 (int)k.key->gid, k.key->perm, k.key->desc);
+	int n = asprintf(&text, "%s;%d;%d;%08x;%s", k.key->type->name,
+			 (int)uid_show(t->cred->user_ns, k.key->uid),
+			 (int)gid_show(t->cred->user_ns, k.key->gid), k.key->perm, k.key->desc);
 	unlock(0);
 	if (n < 0) {
 		text = NULL;
@@ -554,7 +560,9 @@ static long ctl_persistent(struct task *t, uint32_t uid, int32_t dest)
 
 	if (uid == UINT32_MAX)
 		uid = t->cred->uid;
-	else if (uid != t->cred->uid && uid != t->cred->euid && !task_capable(t, CAP_SETUID))
+	else if ((uid = uid_enter(t->cred->user_ns, uid)) == ID_NONE)
+		return -EINVAL;
+	else if (uid != t->cred->uid && uid != t->cred->euid && !task_own_capable(t, CAP_SETUID))
 		return -EPERM;
 
 	lock();

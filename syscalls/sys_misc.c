@@ -36,7 +36,7 @@ static long set_name(struct task *t, char dst[65], uaddr_t name, int len)
 {
 	char buf[65];
 
-	if (!task_capable(t, CAP_NR_SYS_ADMIN))
+	if (!task_ns_capable(t, t->ns->of[NS_UTS]->owner, CAP_NR_SYS_ADMIN))
 		return -EPERM;
 	if (len < 0 || len > 64)
 		return -EINVAL;

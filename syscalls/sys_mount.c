@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "sentry/kernel/pid.h"
 #include "sentry/vfs/mount.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
@@ -78,6 +79,14 @@ static int remount(struct task *t, const struct mount_strings *s, struct path wh
 	return err ? err : mount_set_flags(t->fs->mnt_ns, where, kept_flags(flags), mask);
 }
 
+/* Whose a new file system is: what shows a namespace belongs to that one's owner. */
+static struct user_ns *fs_owner(const struct task *t, const char *type)
+{
+	if (!strcmp(type, "proc"))
+		return task_pid_ns(t)->ns.owner;
+	return t->cred->user_ns;
+}
+
 static int mount_new_fs(struct task *t, const struct mount_strings *s, struct path where,
 			uint64_t flags)
 {
@@ -85,7 +94,7 @@ static int mount_new_fs(struct task *t, const struct mount_strings *s, struct pa
 
 	if (!*s->type)
 		return -EINVAL;
-	int err = vfs_fs_make(s->type, s->options, &sb);
+	int err = vfs_fs_make_for(s->type, s->options, t->cred, fs_owner(t, s->type), &sb);
 	if (err)
 		return err;
 	sb->readonly |= (flags & MS_RDONLY) != 0;
@@ -98,7 +107,7 @@ static int mount_new_fs(struct task *t, const struct mount_strings *s, struct pa
 static int do_mount(struct task *t, const struct mount_strings *s, struct path where,
 		    uint64_t flags)
 {
-	if (!task_capable(t, CAP_SYS_ADMIN))
+	if (!task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN))
 		return -EPERM;
 	if (flags & LINUX_MS_NOUSER)
 		return -EINVAL;
@@ -159,7 +168,7 @@ long sys_umount2(struct task *t, uaddr_t target, int flags)
 	int err = path_at(t, AT_FDCWD, target, flags & UMOUNT_NOFOLLOW ? WALK_NOFOLLOW : 0, &p);
 	if (err)
 		return err;
-	if (!task_capable(t, CAP_SYS_ADMIN))
+	if (!task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN))
 		err = -EPERM;
 	else if (!(err = path_cross_mounts(&p, 0)))
 		err = umount_found(t, p, flags);
@@ -214,7 +223,7 @@ long sys_pivot_root(struct task *t, uaddr_t new_root, uaddr_t put_old)
 	CLEANUP_PATH struct path new = {NULL, NULL}, old = {NULL, NULL}, root = {NULL, NULL};
 	int err;
 
-	if (!task_capable(t, CAP_SYS_ADMIN))
+	if (!task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN))
 		return -EPERM;
 	if ((err = path_at(t, AT_FDCWD, new_root, WALK_DIRECTORY, &new)) ||
 	    (err = path_at(t, AT_FDCWD, put_old, WALK_DIRECTORY, &old)) ||

@@ -235,7 +235,7 @@ long sys_chroot(struct task *t, uaddr_t name)
 	if (err)
 		return err;
 	err = path_permission(p, X_OK, t->cred);
-	if (!err && !task_capable(t, CAP_SYS_CHROOT))
+	if (!err && !task_own_capable(t, CAP_SYS_CHROOT))
 		err = -EPERM;
 	if (err) {
 		path_put(p);

@@ -58,6 +58,8 @@ static int get_info(struct task *t, struct thread_group *tg, int sig, uaddr_t ui
 		return err;
 	if (info->si_signo != sig)
 		return -EINVAL;
+	if (signal_info_has_uid(info))
+		info->si_uid = uid_enter(t->cred->user_ns, info->si_uid);
 	if (tg != t->tg && (info->si_code >= 0 || info->si_code == SI_TKILL))
 		return -EPERM;
 	return 0;

@@ -76,7 +76,7 @@ static long prctl_securebits(struct task *t, uint64_t bits)
 	uint32_t old = t->cred->securebits;
 
 	if ((bits & ~(uint64_t)SECBIT_ALL) || ((old & SECBIT_LOCKS) & ~bits) ||
-	    (((old & SECBIT_LOCKS) >> 1) & (old ^ bits)) || !task_capable(t, CAP_NR_SETPCAP))
+	    (((old & SECBIT_LOCKS) >> 1) & (old ^ bits)) || !task_own_capable(t, CAP_NR_SETPCAP))
 		return -EPERM;
 	return change_cred(t, set_securebits, bits);
 }
@@ -266,7 +266,7 @@ long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4
 	case PR_CAPBSET_READ:
 		return a2 > CAP_LAST ? -EINVAL : !!(t->cred->cap_bounding & CAP_BIT(a2));
 	case PR_CAPBSET_DROP:
-		if (!task_capable(t, CAP_NR_SETPCAP))
+		if (!task_own_capable(t, CAP_NR_SETPCAP))
 			return -EPERM;
 		return a2 > CAP_LAST ? -EINVAL : change_cred(t, drop_bounding, a2);
 	case PR_CAP_AMBIENT:

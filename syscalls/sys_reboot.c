@@ -29,7 +29,7 @@ static void end_namespace(struct task *t, int signo)
 long sys_reboot(struct task *t, int magic1, int magic2, unsigned cmd, uaddr_t arg)
 {
 	(void)arg;
-	if (!task_capable(t, CAP_SYS_BOOT))
+	if (!task_ns_capable(t, task_pid_ns(t)->ns.owner, CAP_SYS_BOOT))
 		return -EPERM;
 	if (!magic_is_right(magic1, magic2))
 		return -EINVAL;

@@ -81,7 +81,7 @@ static bool may_prlimit(const struct cred *c, const struct cred *target)
 	if (c->uid == target->euid && c->uid == target->suid && c->uid == target->uid &&
 	    c->gid == target->egid && c->gid == target->sgid && c->gid == target->gid)
 		return true;
-	return cred_capable(c, CAP_SYS_RESOURCE);
+	return cred_ns_capable(c, target->user_ns, CAP_SYS_RESOURCE);
 }
 
 static int prlimit_target(struct task *t, int pid, struct thread_group **out)

@@ -32,7 +32,7 @@ static long with_task(struct task *t, int tid,
 static bool may_change(const struct task *t, const struct task *o)
 {
 	return t->cred->euid == o->cred->euid || t->cred->euid == o->cred->uid ||
-	       task_capable(t, CAP_NR_SYS_NICE);
+	       task_ns_capable(t, o->cred->user_ns, CAP_NR_SYS_NICE);
 }
 
 static bool is_rt(int policy)
@@ -332,7 +332,8 @@ static bool prio_selects(const struct thread_group *tg, int which, int who, cons
 {
 	if (which == PRIO_PGRP)
 		return tg->pgid == (who ? pid_resolve(task_pid_ns(t), who) : t->tg->pgid);
-	return tg->leader->cred->uid == (who ? (uint32_t)who : t->cred->uid);
+	return tg->leader->cred->uid ==
+	       (who ? uid_enter(t->cred->user_ns, (uint32_t)who) : t->cred->uid);
 }
 
 long sys_getpriority(struct task *t, int which, int who)

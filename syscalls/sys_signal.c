@@ -260,6 +260,8 @@ static int get_siginfo(struct task *t, int pid, int sig, uaddr_t uinfo, ksiginfo
 	if (err)
 		return err;
 	info->si_signo = sig;
+	if (signal_info_has_uid(info))
+		info->si_uid = uid_enter(t->cred->user_ns, info->si_uid);
 	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != pid_nr_own(t->pid))
 		return -EPERM;
 	return 0;

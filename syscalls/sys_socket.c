@@ -374,7 +374,7 @@ long sys_getsockopt(struct task *t, int fd, int level, int name, uaddr_t value, 
 	if (room < 0)
 		return -EINVAL;
 	uint32_t len = MIN((uint32_t)room, (uint32_t)OPTION_MAX);
-	err = socket_getsockopt(s, level, name, buf, &len);
+	err = socket_getsockopt(s, level, name, t->cred->user_ns, buf, &len);
 	if (err && err != -ERANGE)
 		return err;
 	if (!err && len) {

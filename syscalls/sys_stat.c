@@ -1,6 +1,7 @@
 /* Looking at files: stat(2) and its family, access(2), readlink(2), statfs(2). */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/securebits.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -18,8 +19,8 @@ static int stat_out(struct task *t, const struct kstat *k, uaddr_t to)
 		.st_ino = k->ino,
 		.st_nlink = k->nlink,
 		.st_mode = k->mode,
-		.st_uid = k->uid,
-		.st_gid = k->gid,
+		.st_uid = uid_show(t->cred->user_ns, k->uid),
+		.st_gid = gid_show(t->cred->user_ns, k->gid),
 		.st_rdev = k->rdev,
 		.st_size = (off_t)k->size,
 		.st_blksize = k->blksize,
@@ -98,8 +99,8 @@ long sys_statx(struct task *t, int dirfd, uaddr_t path, int flags, unsigned mask
 		.stx_blksize = k.blksize,
 		.stx_attributes = k.attributes,
 		.stx_nlink = k.nlink,
-		.stx_uid = k.uid,
-		.stx_gid = k.gid,
+		.stx_uid = uid_show(t->cred->user_ns, k.uid),
+		.stx_gid = gid_show(t->cred->user_ns, k.gid),
 		.stx_mode = (uint16_t)k.mode,
 		.stx_ino = k.ino,
 		.stx_size = k.size,
@@ -124,8 +125,10 @@ long sys_statx(struct task *t, int dirfd, uaddr_t path, int flags, unsigned mask
 static struct cred *access_cred(struct task *t)
 {
 	struct cred *c = t->cred;
-	uint64_t caps = c->uid == 0 ? c->cap_permitted : 0;
+	uint64_t caps = c->cap_effective;
 
+	if (!(c->securebits & SECBIT_NO_SETUID_FIXUP))
+		caps = c->uid == uid_enter(c->user_ns, 0) ? c->cap_permitted : 0;
 	if (c->uid == c->fsuid && c->gid == c->fsgid && caps == c->cap_effective)
 		return cred_get(c);
 	c = cred_dup(c);

@@ -15,7 +15,7 @@
 #define NEW_NAMESPACES                                                                 \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
 	 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME)
-#define HAVE_NAMESPACES (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID)
+#define NOT_YET (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWTIME)
 #define PARTS (CLONE_FILES | CLONE_FS | CLONE_SYSVSEM | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
 
 /* Does a task of another process use this memory, or these signal handlers? */
@@ -52,6 +52,35 @@ static int check_alone(struct task *t, int flags)
 	return shares_with_others(t, flags & CLONE_VM) ? -EINVAL : 0;
 }
 
+/* All are made before the task goes into any. */
+static int unshare_namespaces(struct task *t, uint64_t flags)
+{
+	struct cred *cred = NULL;
+	struct ns_set *set = NULL;
+	int err = 0;
+
+	if (flags & CLONE_NEWUSER && (err = task_new_user_ns(t, &cred)))
+		return err;
+	struct user_ns *owner = (cred ? cred : t->cred)->user_ns;
+	const struct ns_maker maker = {owner, t->cred->euid};
+	if (flags & ~(uint64_t)CLONE_NEWUSER & NEW_NAMESPACES &&
+	    !task_ns_capable(t, owner, CAP_SYS_ADMIN))
+		err = -EPERM;
+	if (!err)
+		err = ns_set_unshare(t->ns, flags, &maker, &set);
+	if (!err && flags & CLONE_NEWNS)
+		err = fs_context_new_mnt_ns(t->fs, &maker);
+	if (err) {
+		cred_put(cred);
+		ns_set_put(set);
+		return err;
+	}
+	if (cred)
+		task_set_cred(t, cred);
+	task_set_ns(t, set);
+	return 0;
+}
+
 long sys_unshare(struct task *t, int flags)
 {
 	int err;
@@ -69,24 +98,15 @@ long sys_unshare(struct task *t, int flags)
 		flags |= CLONE_SIGHAND;
 	if ((err = check_alone(t, flags)))
 		return err;
-	if (flags & NEW_NAMESPACES & ~HAVE_NAMESPACES ||
-	    (flags & HAVE_NAMESPACES && !task_capable(t, CAP_SYS_ADMIN)))
+	if (flags & NOT_YET)
 		return -EPERM;
 	if (flags & CLONE_NEWPID && task_pid_ns_children(t) != task_pid_ns(t))
 		return -EINVAL;
 	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))
 		return err;
-	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(t->fs, t->cred->user_ns)))
-		return err;
 	if ((flags & CLONE_FILES) && (err = task_unshare_fds(t)))
 		return err;
-	if (!(flags & (CLONE_NEWUTS | CLONE_NEWPID)))
-		return 0;
-	struct ns_set *set;
-	if ((err = ns_set_unshare(t->ns, (uint64_t)flags, t->cred, &set)))
-		return err;
-	task_set_ns(t, set);
-	return 0;
+	return flags & NEW_NAMESPACES ? unshare_namespaces(t, (uint64_t)flags) : 0;
 }
 
 /* The leader of the process that a pidfd names, with a reference; NULL: it has gone. */

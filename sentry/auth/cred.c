@@ -101,9 +101,46 @@ bool cred_ns_capable(const struct cred *c, const struct user_ns *u, int cap)
 	return u == c->user_ns && c->cap_effective & CAP_BIT(cap);
 }
 
+bool cred_capable_over(const struct cred *c, uint32_t uid, uint32_t gid, int cap)
+{
+	return c->cap_effective & CAP_BIT(cap) && uid_mapped(c->user_ns, uid) &&
+	       gid_mapped(c->user_ns, gid);
+}
+
+void cred_enter_user_ns(struct cred *c, struct user_ns *u)
+{
+	struct user_ns *old = c->user_ns;
+
+	c->user_ns = user_ns_get(u);
+	c->securebits = 0;
+	c->cap_inheritable = c->cap_ambient = 0;
+	c->cap_permitted = c->cap_effective = c->cap_bounding = CAP_FULL;
+	user_ns_put(old);
+}
+
+bool cred_covers(const struct cred *c, const struct cred *other)
+{
+	if (c->user_ns == other->user_ns)
+		return !(other->cap_permitted & ~c->cap_permitted);
+	for (const struct user_ns *u = other->user_ns; u->ns.owner; u = u->ns.owner)
+		if (u->ns.owner == c->user_ns && u->uid == c->euid)
+			return true;
+	return false;
+}
+
+/* ---- changes ---- */
+
+/* Who is root to these credentials; ID_NONE: nobody. */
+static uint32_t root_of(const struct cred *c)
+{
+	return uid_enter(c->user_ns, 0);
+}
+
 static bool any_uid_root(const struct cred *c)
 {
-	return c->uid == 0 || c->euid == 0 || c->suid == 0;
+	uint32_t root = root_of(c);
+
+	return c->uid == root || c->euid == root || c->suid == root;
 }
 
 void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old)
@@ -117,9 +154,10 @@ void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old)
 		 */
 		new->cap_ambient = 0;
 	}
-	if (old->euid == 0 && new->euid != 0)
+	uint32_t root = root_of(old);
+	if (old->euid == root && new->euid != root)
 		new->cap_effective = 0;
-	if (old->euid != 0 && new->euid == 0)
+	if (old->euid != root && new->euid == root)
 		new->cap_effective = new->cap_permitted;
 }
 
@@ -127,9 +165,10 @@ void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old)
 {
 	if (new->securebits & SECBIT_NO_SETUID_FIXUP)
 		return;
-	if (old->fsuid == 0 && new->fsuid != 0)
+	uint32_t root = root_of(old);
+	if (old->fsuid == root && new->fsuid != root)
 		new->cap_effective &= ~CAP_FS_SET;
-	if (old->fsuid != 0 && new->fsuid == 0)
+	if (old->fsuid != root && new->fsuid == root)
 		new->cap_effective |= new->cap_permitted &CAP_FS_SET;
 }
 
@@ -140,9 +179,10 @@ void cred_fix_caps_for_exec(struct cred *new, const struct cred *old)
 	/* Without file capabilities a program gains nothing, except from user id 0. */
 	new->cap_permitted = 0;
 	if (!(old->securebits & SECBIT_NOROOT)) {
-		if (new->euid == 0 || new->uid == 0)
+		uint32_t root = root_of(new);
+		if (new->euid == root || new->uid == root)
 			new->cap_permitted = old->cap_bounding | old->cap_inheritable;
-		root_file = new->euid == 0;
+		root_file = new->euid == root;
 	}
 
 	/* As for a set-id program: ambient capabilities do not go with a changed identity. */

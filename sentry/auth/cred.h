@@ -45,6 +45,15 @@ static inline bool cred_capable(const struct cred *c, int cap)
 {
 	return c->cap_effective & CAP_BIT(cap) && c->user_ns == &user_ns_top;
 }
+/* … over a file, or the like, of these owners: in the own user namespace, and they are mapped
+ * there. */
+bool cred_capable_over(const struct cred *c, uint32_t uid, uint32_t gid, int cap);
+/* The user of credentials that are not published yet becomes all-powerful in u (takes a
+ * reference), and powerless outside. */
+void cred_enter_user_ns(struct cred *c, struct user_ns *u);
+/* May whoever has c see (or trace) as much as one who has `other`: no fewer capabilities, or those
+ * of a namespace below that his user made? */
+bool cred_covers(const struct cred *c, const struct cred *other);
 /* The capability rules of a change of user ids (capabilities(7), "Effect of user ID changes"). */
 void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old);
 /* The same for setfsuid(2) alone. */

@@ -43,13 +43,13 @@ static int sys_make(const char *data, struct super_block **out)
 }
 
 static const struct fs_type types[] = {
-	{"tmpfs", tmpfs_mount},
-	{"proc", proc_make},
-	{"sysfs", sys_make},
-	{"devtmpfs", devtmpfs_mount},
-	{"devpts", devpts_mount},
-	{"mqueue", mqueue_mount},
-	{NULL, NULL},
+	{"tmpfs", tmpfs_mount, FS_GUESTS},
+	{"proc", proc_make, FS_GUESTS},
+	{"sysfs", sys_make, FS_GUESTS},
+	{"devtmpfs", devtmpfs_mount, 0},
+	{"devpts", devpts_mount, FS_GUESTS},
+	{"mqueue", mqueue_mount, FS_GUESTS | FS_SHARED},
+	{NULL, NULL, 0},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */

@@ -13,8 +13,8 @@
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 
-#define CLONE_NEW_NAMESPACES \
-	(CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWNET | 0x80 /* CLONE_NEWTIME */)
+#define CLONE_NOT_YET (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET)
+#define CLONE_IN_SET (CLONE_NEWUTS | CLONE_NEWPID)
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
@@ -23,7 +23,7 @@
 #endif
 #define TASKS_MAX 65536
 
-static int check_flags(const struct task *t, const struct clone_args_k *a)
+static int check_flags(const struct clone_args_k *a)
 {
 	uint64_t f = a->flags;
 
@@ -44,8 +44,9 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 		return -EINVAL;
 	if (a->exit_signal > LINUX_NSIG)
 		return -EINVAL;
-	if (f & CLONE_NEW_NAMESPACES ||
-	    (f & (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWPID) && !task_capable(t, CAP_SYS_ADMIN)))
+	if ((f & (CLONE_FS | CLONE_NEWUSER)) == (CLONE_FS | CLONE_NEWUSER))
+		return -EINVAL;
+	if (f & CLONE_NOT_YET)
 		return -EPERM;
 	if (f & CLONE_INTO_CGROUP)
 		return -EINVAL;
@@ -121,18 +122,25 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 {
 	int err = 0;
 
-	c->cred = cred_get(t->cred);
+	if (!(flags & CLONE_NEWUSER))
+		c->cred = cred_get(t->cred);
+	else if ((err = task_new_user_ns(t, &c->cred)))
+		return err;
+	struct user_ns *owner = c->cred->user_ns;
+	const struct ns_maker maker = {owner, t->cred->euid};
+	if (flags & (CLONE_NEWNS | CLONE_IN_SET) && !task_ns_capable(t, owner, CAP_SYS_ADMIN))
+		return -EPERM;
 	c->fds = flags & CLONE_FILES ? fdtable_get(t->fds) : fdtable_dup(t->fds, &err);
 	if (!c->fds)
 		return err ? err : -ENOMEM;
 	c->fs = flags & CLONE_FS ? fs_context_get(t->fs) : fs_context_dup(t->fs);
 	if (!c->fs)
 		return -ENOMEM;
-	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs, c->cred->user_ns)))
+	if (flags & CLONE_NEWNS && (err = fs_context_new_mnt_ns(c->fs, &maker)))
 		return err;
-	if (!(flags & (CLONE_NEWUTS | CLONE_NEWPID)))
+	if (!(flags & CLONE_IN_SET))
 		c->ns = ns_set_get(t->ns);
-	else if ((err = ns_set_unshare(t->ns, flags, c->cred, &c->ns)))
+	else if ((err = ns_set_unshare(t->ns, flags, &maker, &c->ns)))
 		return err;
 	if (c->tg != t->tg)
 		c->tg->pid_ns = pid_ns_get(task_pid_ns_children(c));
@@ -255,7 +263,7 @@ static int give_pidfd(struct task *t, struct task *c, const struct clone_args_k 
 long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_choice *pids)
 {
 	int32_t pidfd = -1;
-	int err = check_flags(t, a);
+	int err = check_flags(a);
 
 	if (err)
 		return err;

@@ -155,6 +155,7 @@ static int load_fresh(struct task *t, struct exec *x)
 
 	if (err)
 		return err;
+	mm_set_user_ns(x->mm, x->cred->user_ns);
 	set_mm_rlimits(x->mm, t->tg->rlimit);
 	return loader_load(&x->prog, x->mm, x->pt, x->cred, false, &x->res);
 }
@@ -166,6 +167,7 @@ static int load_here(struct task *t, struct exec *x)
 	int err = mm_renew(t->mm, t->pt, &x->mm);
 	if (err)
 		return err;
+	mm_set_user_ns(x->mm, x->cred->user_ns);
 	set_mm_rlimits(x->mm, t->tg->rlimit);
 	err = loader_load(&x->prog, x->mm, t->pt, x->cred, false, &x->res);
 	if (err)

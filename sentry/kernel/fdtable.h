@@ -52,7 +52,9 @@ struct fs_context {
 struct fs_context *fs_context_new(struct mnt_ns *ns, struct path root, struct path cwd,
 				  uint32_t umask); /* takes references */
 /* CLONE_NEWNS: a copy of the mount tree, and the same places in it.  Nobody shares fs. */
-int fs_context_new_mnt_ns(struct fs_context *fs, struct user_ns *owner) MUST_CHECK;
+int fs_context_new_mnt_ns(struct fs_context *fs, const struct ns_maker *maker) MUST_CHECK;
+/* Is its root another than the namespace's? */
+bool fs_context_is_chrooted(struct fs_context *fs);
 /* setns(2): root and directory become the namespace's root.  Nobody shares fs; consumes ns. */
 void fs_context_enter(struct fs_context *fs, struct mnt_ns *ns);
 struct fs_context *fs_context_dup(struct fs_context *fs);

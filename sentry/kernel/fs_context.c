@@ -28,6 +28,21 @@ struct fs_context *fs_context_dup(struct fs_context *fs)
 	return copy;
 }
 
+bool fs_context_is_chrooted(struct fs_context *fs)
+{
+	mutex_lock(&fs->lock, &lc_fs);
+	struct path root = path_get(fs->root);
+	struct mnt_ns *ns = mnt_ns_get(fs->mnt_ns);
+	mutex_unlock(&fs->lock, &lc_fs);
+	struct path top = mnt_ns_root(ns);
+	bool chrooted =
+		path_cross_mounts(&top, 0) || top.mnt != root.mnt || top.dentry != root.dentry;
+	path_put(root);
+	path_put(top);
+	mnt_ns_put(ns);
+	return chrooted;
+}
+
 /* Consumes the references of what is new. */
 static void replace(struct fs_context *fs, struct mnt_ns *ns, struct path root, struct path cwd)
 {
@@ -43,12 +58,12 @@ static void replace(struct fs_context *fs, struct mnt_ns *ns, struct path root, 
 	mnt_ns_put(old_ns);
 }
 
-int fs_context_new_mnt_ns(struct fs_context *fs, struct user_ns *owner)
+int fs_context_new_mnt_ns(struct fs_context *fs, const struct ns_maker *maker)
 {
 	struct path root = path_get(fs->root), cwd = path_get(fs->cwd);
 	struct mnt_ns *ns;
 
-	int err = mnt_ns_copy(fs->mnt_ns, owner, &root, &cwd, &ns);
+	int err = mnt_ns_copy(fs->mnt_ns, maker, &root, &cwd, &ns);
 	if (err) {
 		path_put(root);
 		path_put(cwd);
@@ -62,6 +77,7 @@ void fs_context_enter(struct fs_context *fs, struct mnt_ns *ns)
 {
 	struct path root = mnt_ns_root(ns);
 
+	(void)!path_cross_mounts(&root, 0);
 	replace(fs, ns, root, path_get(root));
 }
 

@@ -47,22 +47,33 @@ static struct ns *pid_ns_parent(struct ns *ns)
 }
 
 const struct ns_type pid_ns_type = {
-	.name = "pid", .flag = CLONE_NEWPID, .parent = pid_ns_parent, .free = pid_ns_free};
+	.name = "pid",
+	.flag = CLONE_NEWPID,
+	.count = NS_COUNT_PID,
+	.parent = pid_ns_parent,
+	.free = pid_ns_free,
+};
 
 struct ns *pid_ns_top_get(void)
 {
 	return ns_get(&pid_ns_top.ns);
 }
 
-int pid_ns_new(struct ns *above, const struct cred *c, struct ns **out)
+int pid_ns_new(struct ns *above, const struct ns_maker *m, struct ns **out)
 {
 	struct pid_ns *parent = pid_ns_of(above), *ns;
 
 	if (parent->level == PID_NS_LEVEL_MAX)
 		return -ENOSPC;
-	if (!(ns = calloc(1, sizeof(*ns))))
-		return -ENOMEM;
-	ns_init(&ns->ns, &pid_ns_type, 0, c->user_ns);
+	/* Who is in it must be privileged over it through all namespaces above. */
+	if (!user_ns_is_in(m->owner, parent->ns.owner))
+		return -EINVAL;
+	ns = calloc(1, sizeof(*ns));
+	int err = ns ? ns_make(&ns->ns, &pid_ns_type, m) : -ENOMEM;
+	if (err) {
+		free(ns);
+		return err;
+	}
 	ns->parent = pid_ns_get(parent);
 	ns->level = parent->level + 1;
 	ns->pid_max = parent->pid_max;

@@ -60,8 +60,8 @@ void pid_init(void);
 /* A set of namespaces holds that of a task's future children (NS_PID): task_pid_ns() is the one
  * that the task itself is in, for good. */
 struct ns *pid_ns_top_get(void);
-/* One below `parent`.  -ENOSPC: too deep; -ENOMEM. */
-int pid_ns_new(struct ns *parent, const struct cred *c, struct ns **out) MUST_CHECK;
+/* One below `parent`.  -ENOSPC: too deep, too many; -ENOMEM. */
+int pid_ns_new(struct ns *parent, const struct ns_maker *m, struct ns **out) MUST_CHECK;
 struct pid_ns *pid_ns_get(struct pid_ns *ns);
 void pid_ns_put(struct pid_ns *ns);
 static inline struct pid_ns *pid_ns_of(struct ns *ns)

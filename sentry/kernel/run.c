@@ -23,12 +23,14 @@ static bool set_answers(struct task *t)
 {
 	const struct platform_ops *ops = t->k->pf->ops;
 	const struct cred *c = t->cred;
-	const struct p_ids ids = {(uint32_t)pid_nr_own(t->tg->pid),
+	const struct user_ns *u = c->user_ns;
+	/* Until ids are mapped, by another process at any time, only the sentry knows them. */
+	const struct p_ids ids = {user_ns_is_mapped(u) ? (uint32_t)pid_nr_own(t->tg->pid) : 0,
 				  (uint32_t)pid_nr_own(t->pid),
-				  c->uid,
-				  c->euid,
-				  c->gid,
-				  c->egid};
+				  uid_show(u, c->uid),
+				  uid_show(u, c->euid),
+				  gid_show(u, c->gid),
+				  gid_show(u, c->egid)};
 	bool direct = may_answer_directly(t);
 
 	if (ops->set_direct)

@@ -144,6 +144,13 @@ static int queue_take(struct sigqueue_head *q, sigset_k want, ksiginfo *info,
 	return signo;
 }
 
+bool signal_info_has_uid(const ksiginfo *info)
+{
+	if (info->si_signo == SIGCHLD && info->si_code > 0)
+		return info->si_code <= CLD_CONTINUED;
+	return info->si_code <= 0 && info->si_code != SI_TIMER && info->si_code != SI_SIGIO;
+}
+
 int signal_dequeue_locked(struct task *t, sigset_k want, ksiginfo *info)
 {
 	struct thread_group *tg = t->tg;
@@ -157,6 +164,8 @@ int signal_dequeue_locked(struct task *t, sigset_k want, ksiginfo *info)
 	}
 	if (timer)
 		posix_timer_dequeued(timer, info);
+	if (signo && t->cred->user_ns != &user_ns_top && signal_info_has_uid(info))
+		info->si_uid = uid_show(t->cred->user_ns, info->si_uid);
 	signal_recalc(t);
 	return signo;
 }

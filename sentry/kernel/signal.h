@@ -56,6 +56,9 @@ struct sigaltstack_k {
 	uint64_t size;
 };
 
+/* Does it name a sender's or a child's user?  In queues as an inner id; whoever takes the signal is
+ * shown what his user namespace calls it. */
+bool signal_info_has_uid(const ksiginfo *info);
 /* ---- sending; the siginfo is copied.  0, -EAGAIN (queue limit), -ESRCH ---- */
 int signal_send_task(struct task *t, const ksiginfo *info);
 int signal_send_group(struct thread_group *tg, const ksiginfo *info);

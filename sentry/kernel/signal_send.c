@@ -305,7 +305,7 @@ static bool permitted(const struct task *sender, const struct thread_group *targ
 		return true;
 	if (c->euid == tc->suid || c->euid == tc->uid || c->uid == tc->suid || c->uid == tc->uid)
 		return true;
-	if (cred_capable(c, CAP_KILL))
+	if (cred_ns_capable(c, tc->user_ns, CAP_KILL))
 		return true;
 	return signo == SIGCONT && sender->tg->session == target->session;
 }

@@ -182,7 +182,7 @@ void task_set_cred(struct task *t, struct cred *new)
 	struct cred *old = t->cred;
 	bool changed = new->euid != old->euid || new->egid != old->egid ||
 		       new->fsuid != old->fsuid || new->fsgid != old->fsgid ||
-		       (new->cap_permitted & ~old->cap_permitted);
+		       !cred_covers(old, new);
 
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->cred = new;

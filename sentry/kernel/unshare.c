@@ -34,20 +34,34 @@ int task_unshare_fs(struct task *t)
 	return 0;
 }
 
+/* As ptrace(2) words it, in two parts: the ids (or a capability), then what the kernel's own
+ * security module says of capabilities. */
+static bool may_look(const struct cred *own, const struct cred *c, bool fscreds, bool dumpable,
+		     const struct user_ns *mm_ns)
+{
+	uint32_t uid = fscreds ? own->fsuid : own->uid, gid = fscreds ? own->fsgid : own->gid;
+	bool same = uid == c->uid && uid == c->euid && uid == c->suid && gid == c->gid &&
+		    gid == c->egid && gid == c->sgid;
+
+	if (!same && !cred_ns_capable(own, c->user_ns, CAP_SYS_PTRACE))
+		return false;
+	if (!dumpable && !cred_ns_capable(own, mm_ns, CAP_SYS_PTRACE))
+		return false;
+	uint64_t have = fscreds ? own->cap_effective : own->cap_permitted;
+	return (own->user_ns == c->user_ns && !(c->cap_permitted & ~have)) ||
+	       cred_ns_capable(own, c->user_ns, CAP_SYS_PTRACE);
+}
+
 bool task_may_ptrace(struct task *t, struct task *other, bool fscreds)
 {
 	if (other->tg == t->tg)
 		return true;
 	struct cred *c = task_cred_get(other);
 	struct mm *mm = task_mm_get(other);
-	const struct cred *own = t->cred;
-	uint32_t uid = fscreds ? own->fsuid : own->uid, gid = fscreds ? own->fsgid : own->gid;
-	bool same = uid == c->uid && uid == c->euid && uid == c->suid && gid == c->gid &&
-		    gid == c->egid && gid == c->sgid;
-	bool covered = !(c->cap_permitted & ~own->cap_permitted);
 	bool dumpable = !mm || atomic_load(&mm->dumpable) == 1;
+	bool may = may_look(t->cred, c, fscreds, dumpable, mm ? mm->user_ns : c->user_ns);
 
 	mm_put(mm);
 	cred_put(c);
-	return (same && covered && dumpable) || cred_capable(own, CAP_SYS_PTRACE);
+	return may;
 }

@@ -351,7 +351,7 @@ long task_waitid(struct task *t, int type, int id, uaddr_t uinfo, int options, u
 			info.signo = SIGCHLD;
 			info.code = r.code;
 			info.pid = r.pid;
-			info.uid = r.uid;
+			info.uid = uid_show(t->cred->user_ns, r.uid);
 			info.status = r.status;
 		}
 		if (copy_out_val(&t->um, uinfo, &info))

@@ -95,10 +95,10 @@ static void fill_auxv(struct mm *mm, const struct loader_program *prog, const st
 	aux(mm, AT_BASE, at->interp_base);
 	aux(mm, AT_FLAGS, 0);
 	aux(mm, AT_ENTRY, at->entry);
-	aux(mm, AT_UID, cred->uid);
-	aux(mm, AT_EUID, cred->euid);
-	aux(mm, AT_GID, cred->gid);
-	aux(mm, AT_EGID, cred->egid);
+	aux(mm, AT_UID, uid_show(cred->user_ns, cred->uid));
+	aux(mm, AT_EUID, uid_show(cred->user_ns, cred->euid));
+	aux(mm, AT_GID, gid_show(cred->user_ns, cred->gid));
+	aux(mm, AT_EGID, gid_show(cred->user_ns, cred->egid));
 	aux(mm, AT_SECURE, secure);
 	aux(mm, AT_RANDOM, random);
 	aux(mm, AT_HWCAP2, getauxval(AT_HWCAP2));

@@ -79,6 +79,7 @@ static struct mm *mm_alloc(struct platform *pf)
 	mm->task_size = lim->task_size;
 	mm->mmap_min = lim->mmap_min;
 	mm->dumpable = 1;
+	mm->user_ns = user_ns_get(&user_ns_top);
 	mm->rlimit_as = mm->rlimit_data = mm->rlimit_memlock = RLIM_INFINITY;
 	mm->rlimit_stack = STACK_LIMIT_DEFAULT;
 	return mm;
@@ -179,7 +180,14 @@ void mm_put(struct mm *mm)
 	}
 	vma_free_spares(mm);
 	file_put(mm->exe);
+	user_ns_put(mm->user_ns);
 	free(mm);
+}
+
+void mm_set_user_ns(struct mm *mm, struct user_ns *u)
+{
+	user_ns_put(mm->user_ns);
+	mm->user_ns = user_ns_get(u);
 }
 
 /* ---- fork ---- */
@@ -203,6 +211,7 @@ static void copy_layout(struct mm *child, struct mm *parent)
 	child->auxv_words = parent->auxv_words;
 	child->exe = parent->exe ? file_get(parent->exe) : NULL;
 	child->dumpable = parent->dumpable;
+	mm_set_user_ns(child, parent->user_ns);
 	child->thp_disabled = parent->thp_disabled;
 	child->rlimit_as = parent->rlimit_as;
 	child->rlimit_data = parent->rlimit_data;

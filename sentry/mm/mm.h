@@ -88,6 +88,7 @@ struct mm {
 	size_t auxv_words;
 	struct file *exe; /* reference; guarded by lock */
 	_Atomic int dumpable;
+	struct user_ns *user_ns;   /* reference: who has CAP_SYS_PTRACE there may look into it */
 	_Atomic bool thp_disabled; /* prctl(PR_SET_THP_DISABLE); kept by execve */
 	/* Resource limits that the mm enforces; set by prlimit through mm_set_rlimit. */
 	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
@@ -115,6 +116,8 @@ int mm_renew(struct mm *old, struct p_thread *th, struct mm **out) MUST_CHECK;
 int mm_fork(struct mm *parent, struct p_thread *th, struct mm **out,
 	    struct p_thread **child_th) MUST_CHECK;
 struct mm *mm_get(struct mm *mm);
+/* Of an address space that nobody else knows yet; before it belongs to the top user namespace. */
+void mm_set_user_ns(struct mm *mm, struct user_ns *u);
 void mm_put(struct mm *mm);
 /* The only user's last thread has ended: nothing is mapped any more, and files are let go; the host
  * process may stay until the last put. */

@@ -138,7 +138,8 @@ int socket_setsockopt(struct socket *s, int level, int name, const void *v, uint
 		      const struct cred *c) MUST_CHECK;
 /* v has room for *len bytes; *len becomes what was stored.  *full, when not 0 afterwards, is how
  * much there was (SO_PEERGROUPS: -ERANGE). */
-int socket_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *len) MUST_CHECK;
+int socket_getsockopt(struct socket *s, int level, int name, const struct user_ns *u, void *v,
+		      uint32_t *len) MUST_CHECK;
 
 static inline ssize_t socket_sendmsg(struct socket *s, struct sock_msg *m,
 				     const struct sock_caller *c)

@@ -157,19 +157,19 @@ static int give_timeout(void *v, uint32_t *len, int64_t ns)
 	return give(v, len, &tv, sizeof(tv));
 }
 
-static int give_peercred(struct socket *s, void *v, uint32_t *len)
+static int give_peercred(struct socket *s, const struct user_ns *u, void *v, uint32_t *len)
 {
-	struct sock_ucred u = {.pid = 0, .uid = -1, .gid = -1};
+	struct sock_ucred peer = {.pid = 0, .uid = -1, .gid = -1};
 
 	if (s->peer_cred) {
-		u.pid = socket_current_pid(s->peer_pid);
-		u.uid = s->peer_cred->euid;
-		u.gid = s->peer_cred->egid;
+		peer.pid = socket_current_pid(s->peer_pid);
+		peer.uid = uid_show(u, s->peer_cred->euid);
+		peer.gid = gid_show(u, s->peer_cred->egid);
 	}
-	return give(v, len, &u, sizeof(u));
+	return give(v, len, &peer, sizeof(peer));
 }
 
-static int give_peergroups(struct socket *s, void *v, uint32_t *len)
+static int give_peergroups(struct socket *s, const struct user_ns *u, void *v, uint32_t *len)
 {
 	if (!s->peer_cred)
 		return -ENODATA;
@@ -178,7 +178,10 @@ static int give_peergroups(struct socket *s, void *v, uint32_t *len)
 		*len = n;
 		return -ERANGE;
 	}
-	return give(v, len, s->peer_cred->groups, n);
+	*len = n;
+	for (size_t i = 0; i < s->peer_cred->ngroups; i++)
+		((uint32_t *)v)[i] = gid_show(u, s->peer_cred->groups[i]);
+	return 0;
 }
 
 static int int_option(struct socket *s, int name, int *v)
@@ -250,7 +253,8 @@ static int int_option(struct socket *s, int name, int *v)
 	}
 }
 
-int socket_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *len)
+int socket_getsockopt(struct socket *s, int level, int name, const struct user_ns *u, void *v,
+		      uint32_t *len)
 {
 	if (level != SOL_SOCKET)
 		return s->ops->getsockopt ? s->ops->getsockopt(s, level, name, v, len)
@@ -268,9 +272,9 @@ int socket_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *
 		return give(v, len, &l, sizeof(l));
 	}
 	case SO_PEERCRED:
-		return give_peercred(s, v, len);
+		return give_peercred(s, u, v, len);
 	case SO_PEERGROUPS:
-		return give_peergroups(s, v, len);
+		return give_peergroups(s, u, v, len);
 	default: {
 		int value;
 		int err = int_option(s, name, &value);

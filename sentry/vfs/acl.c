@@ -91,6 +91,40 @@ void inode_acl_fini(struct inode *in)
 
 /* ---- the attribute ---- */
 
+/* Its entries; *count: how many there are. */
+static struct acl_entry *entries_of(void *value, size_t n, size_t *count)
+{
+	const size_t header = sizeof(struct posix_acl_xattr_header);
+
+	*count = n < header ? 0 : (n - header) / sizeof(struct acl_entry);
+	return (struct acl_entry *)((char *)value + header);
+}
+
+int acl_ids_enter(void *value, size_t n, const struct user_ns *u)
+{
+	size_t count;
+	struct acl_entry *e = entries_of(value, n, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (e[i].tag != ACL_USER && e[i].tag != ACL_GROUP)
+			continue;
+		e[i].id = e[i].tag == ACL_USER ? uid_enter(u, e[i].id) : gid_enter(u, e[i].id);
+		if (e[i].id == ID_NONE)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+void acl_ids_leave(void *value, size_t n, const struct user_ns *u)
+{
+	size_t count;
+	struct acl_entry *e = entries_of(value, n, &count);
+
+	for (size_t i = 0; i < count; i++)
+		if (e[i].tag == ACL_USER || e[i].tag == ACL_GROUP)
+			e[i].id = id_leave(u, e[i].tag == ACL_USER ? ID_UID : ID_GID, e[i].id);
+}
+
 /* acl(5), "Valid ACLs": one of each kind, in this order, named ones between, and a mask if there
  * are named ones. */
 static bool acl_valid(const struct acl *a)

@@ -48,6 +48,10 @@ void inode_acl_copy(struct inode *to, struct inode *from);
 void inode_acl_fini(struct inode *in);
 
 /* ---- for the vfs ---- */
+/* The ids of an attribute's value, which is the guest's, into inner ones: -EINVAL when one has no
+ * mapping.  What is no list is left to acl_parse. */
+int acl_ids_enter(void *value, size_t n, const struct user_ns *u) MUST_CHECK;
+void acl_ids_leave(void *value, size_t n, const struct user_ns *u);
 /* 0; *out NULL for an empty list.  -EINVAL, -EOPNOTSUPP (version), -ENOMEM. */
 int acl_parse(const void *value, size_t n, struct acl **out) MUST_CHECK;
 /* Puts the list, or its absence, into the file system: setxattr or removexattr. */

@@ -137,8 +137,16 @@ void inode_apply_attr(struct inode *in, const struct iattr *a)
 
 bool inode_owner_or_capable(const struct inode *in, const struct cred *c)
 {
-	return __atomic_load_n(&in->uid, __ATOMIC_RELAXED) == c->fsuid ||
-	       cred_capable(c, CAP_FOWNER);
+	uint32_t uid = __atomic_load_n(&in->uid, __ATOMIC_RELAXED);
+
+	return uid == c->fsuid ||
+	       (c->cap_effective & CAP_BIT(CAP_FOWNER) && uid_mapped(c->user_ns, uid));
+}
+
+bool inode_capable(const struct inode *in, const struct cred *c, int cap)
+{
+	return cred_capable_over(c, __atomic_load_n(&in->uid, __ATOMIC_RELAXED),
+				 __atomic_load_n(&in->gid, __ATOMIC_RELAXED), cap);
 }
 
 /* The mask if the access list grants it, else nothing. */
@@ -168,13 +176,13 @@ int inode_permission_generic(struct inode *in, int mask, const struct cred *c)
 	if (!(mask & ~bits))
 		return 0;
 	if (S_ISDIR(mode)) {
-		if (!(mask & MAY_WRITE) && cred_capable(c, CAP_DAC_READ_SEARCH))
+		if (!(mask & MAY_WRITE) && inode_capable(in, c, CAP_DAC_READ_SEARCH))
 			return 0;
-		return cred_capable(c, CAP_DAC_OVERRIDE) ? 0 : -EACCES;
+		return inode_capable(in, c, CAP_DAC_OVERRIDE) ? 0 : -EACCES;
 	}
-	if (mask == MAY_READ && cred_capable(c, CAP_DAC_READ_SEARCH))
+	if (mask == MAY_READ && inode_capable(in, c, CAP_DAC_READ_SEARCH))
 		return 0;
-	if ((!(mask & MAY_EXEC) || mode & 0111) && cred_capable(c, CAP_DAC_OVERRIDE))
+	if ((!(mask & MAY_EXEC) || mode & 0111) && inode_capable(in, c, CAP_DAC_OVERRIDE))
 		return 0;
 	return -EACCES;
 }

@@ -356,7 +356,8 @@ static void mnt_ns_free(struct ns *header)
 	free(ns);
 }
 
-const struct ns_type mnt_ns_type = {.name = "mnt", .flag = CLONE_NEWNS, .free = mnt_ns_free};
+const struct ns_type mnt_ns_type = {
+	.name = "mnt", .flag = CLONE_NEWNS, .count = NS_COUNT_MNT, .free = mnt_ns_free};
 
 struct mnt_ns *mnt_ns_new(struct mount *root)
 {

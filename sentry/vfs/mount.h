@@ -40,10 +40,10 @@ void path_put_unused(struct path p);
 /* `root` becomes what is mounted at `new`, and moves itself to `put_old`. */
 int mount_pivot(struct mnt_ns *ns, struct path root, struct path new,
 		struct path put_old) MUST_CHECK;
-/* A copy of the whole tree, owned by `owner`, with a reference; the two paths, whose references are
- * consumed, become the same places in the copy. */
-int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
-		struct mnt_ns **out) MUST_CHECK;
+/* A copy of the whole tree, on the account of `maker`, with a reference; the two paths, whose
+ * references are consumed, become the same places in the copy. */
+int mnt_ns_copy(struct mnt_ns *ns, const struct ns_maker *maker, struct path *root,
+		struct path *cwd, struct mnt_ns **out) MUST_CHECK;
 /* Has ns something mounted on d? */
 bool mount_is_point_of(struct mnt_ns *ns, struct dentry *d);
 /* Unmounts whatever namespaces have on a name that is gone. */

@@ -73,17 +73,20 @@ static void follow_copy(struct path *p, const struct mnt_ns *ns, struct mount **
 	p->mnt = mount_get(p->mnt->copy);
 }
 
-int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, struct path *cwd,
-		struct mnt_ns **out)
+int mnt_ns_copy(struct mnt_ns *ns, const struct ns_maker *maker, struct path *root,
+		struct path *cwd, struct mnt_ns **out)
 {
 	struct list_head gone = LIST_HEAD_INIT(gone);
 	struct mount *m = NULL, *old[2] = {NULL, NULL};
 	struct mnt_ns *copy = calloc(1, sizeof(*copy));
 
-	if (!copy)
-		return -ENOMEM;
+	int err = copy ? ns_make(&copy->ns, &mnt_ns_type, maker) : -ENOMEM;
+	if (err) {
+		free(copy);
+		return err;
+	}
 	mount_tree_lock();
-	int err = mount_room(1) ? 0 : -ENOSPC;
+	err = mount_room(1) ? 0 : -ENOSPC;
 	if (!err)
 		err = mount_copy_tree((struct path){ns->root, ns->root->root}, true, COPY_ALL, &m);
 	if (!err) {
@@ -98,11 +101,9 @@ int mnt_ns_copy(struct mnt_ns *ns, struct user_ns *owner, struct path *root, str
 	mount_put(old[0]);
 	mount_put(old[1]);
 	mount_put_gone(&gone);
-	if (err) {
-		free(copy);
-		return err;
-	}
-	ns_init(&copy->ns, &mnt_ns_type, 0, owner);
-	*out = copy;
-	return 0;
+	if (err)
+		ns_put(&copy->ns);
+	else
+		*out = copy;
+	return err;
 }

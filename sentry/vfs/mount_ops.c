@@ -1,4 +1,5 @@
 /* Changes of the mount tree that guests ask for: mount(2), umount(2), pivot_root(2). */
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,33 @@ int vfs_fs_make(const char *type, const char *options, struct super_block **out)
 		if (!strcmp(f->name, type))
 			return f->make(options, out);
 	return -ENODEV;
+}
+
+int vfs_fs_make_for(const char *type, const char *options, const struct cred *c,
+		    struct user_ns *over, struct super_block **out)
+{
+	const struct fs_type *f = vfs_fs_types;
+	struct super_block *sb;
+
+	while (f && f->name && strcmp(f->name, type) != 0)
+		f++;
+	if (!f || !f->name)
+		return -ENODEV;
+	if (!cred_ns_capable(c, f->flags & FS_GUESTS ? over : &user_ns_top, CAP_SYS_ADMIN))
+		return -EPERM;
+	int err = f->make(options, &sb);
+	if (err)
+		return err;
+	if (!(f->flags & FS_SHARED)) {
+		user_ns_put(sb->user_ns);
+		sb->user_ns = user_ns_get(over);
+		err = sb->ops->claim ? sb->ops->claim(sb, c) : 0;
+	}
+	if (err)
+		super_put(sb);
+	else
+		*out = sb;
+	return err;
 }
 
 static bool is_mount_root(struct path p)

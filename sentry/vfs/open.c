@@ -89,7 +89,7 @@ static int may_open(struct path p, int *flags, const struct cred *c)
 		break;
 	case S_IFCHR:
 	case S_IFBLK:
-		if (p.mnt->flags & MS_NODEV)
+		if (p.mnt->flags & MS_NODEV || in->sb->user_ns != &user_ns_top)
 			return -EACCES;
 		*flags &= ~O_TRUNC;
 		break;

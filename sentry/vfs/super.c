@@ -25,6 +25,7 @@ void super_init(struct super_block *sb, const struct super_ops *ops, const char 
 	sb->magic = magic;
 	sb->dev = dev_new_anonymous();
 	sb->root = NULL;
+	sb->user_ns = user_ns_get(&user_ns_top);
 	mutex_init(&sb->rename_lock);
 	sb->readonly = sb->fixed_readonly = sb->no_dcache = sb->layer = sb->pseudo = false;
 	atomic_init(&sb->pins, 1);
@@ -38,8 +39,11 @@ struct super_block *super_get(struct super_block *sb)
 
 void super_unpin(struct super_block *sb)
 {
-	if (atomic_fetch_sub(&sb->pins, 1) == 1)
-		sb->ops->free(sb);
+	if (atomic_fetch_sub(&sb->pins, 1) != 1)
+		return;
+	struct user_ns *u = sb->user_ns;
+	sb->ops->free(sb);
+	user_ns_put(u);
 }
 
 /* The last user is gone: what is only cached goes; what is still held keeps its pin. */

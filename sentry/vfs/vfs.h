@@ -176,6 +176,10 @@ struct super_ops {
 	void (*drop)(struct super_block *sb);
 	/* A dentry with an inode leaves the cache.  lc_dcache is held; NULL: does not matter */
 	void (*dentry_gone)(struct dentry *d);
+	/* A guest with these credentials has mounted the new super block, whose user_ns is his:
+	 * what options say of ids is in his terms, and what they do not say is his.  NULL: nothing
+	 * of it is.  -EINVAL */
+	int (*claim)(struct super_block *sb, const struct cred *c);
 	/* Writes ",key=value" options for /proc/mounts; NULL: none. */
 	void (*show_options)(struct super_block *sb, char *buf, size_t size);
 };
@@ -196,6 +200,8 @@ struct super_block {
 	_Atomic int writers; /* files open for writing */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	       /* statfs f_type */
+	struct user_ns
+		*user_ns; /* reference: of who mounted it; devices work in the top one only */
 	void *priv;
 };
 
@@ -349,14 +355,23 @@ int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
 /* The root of the namespace's root mount, with references. */
 struct path mnt_ns_root(struct mnt_ns *ns);
 
+enum {
+	FS_GUESTS = 1, /* whoever is privileged in a user namespace of his own may mount it */
+	FS_SHARED = 2, /* make gives an instance that others have mounted, too */
+};
 /* What mount(2) can make of nothing; filled at start, ends with a NULL name. */
 struct fs_type {
 	const char *name;
 	int (*make)(const char *options, struct super_block **out);
+	unsigned flags;
 };
 extern const struct fs_type *vfs_fs_types;
 int vfs_fs_make(const char *type, const char *options,
 		struct super_block **out) MUST_CHECK; /* ENODEV */
+/* The same for a guest.  over: the user namespace that what it shows belongs to, in which c must be
+ * privileged, or (types that are not for guests) in the top one: EPERM. */
+int vfs_fs_make_for(const char *type, const char *options, const struct cred *c,
+		    struct user_ns *over, struct super_block **out) MUST_CHECK;
 
 /* The mount on top of (m, d), with a reference, or NULL. */
 struct mount *mount_lookup(struct mount *m, struct dentry *d);
@@ -437,6 +452,8 @@ ssize_t vfs_readlink(struct path p, char *buf, size_t size) MUST_CHECK;
 int vfs_statfs(struct path p, struct kstatfs *st) MUST_CHECK;
 /* Sets the size without judging the path (ftruncate, O_TRUNC): EISDIR, EINVAL for other kinds. */
 int inode_truncate(struct inode *in, uint64_t size, const struct cred *c) MUST_CHECK;
+/* Has c the capability over this file: in its user namespace, where the owners are known? */
+bool inode_capable(const struct inode *in, const struct cred *c, int cap);
 /* Clears set-user-ID and set-group-ID bits before a write by c, as Linux does. */
 int inode_remove_privs(struct inode *in, const struct cred *c) MUST_CHECK;
 /* Notes a read access (relatime). */
@@ -444,7 +461,8 @@ void path_accessed(struct path p, int file_flags);
 /* Extended attributes, with the checks of xattr(7).  Sizes and errors as getxattr(2). */
 ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size,
 		     const struct cred *c) MUST_CHECK;
-int vfs_setxattr(struct path p, const char *name, const void *v, size_t n, int flags,
+/* v: what is in it as the caller says it, and afterwards as the sentry does. */
+int vfs_setxattr(struct path p, const char *name, void *v, size_t n, int flags,
 		 const struct cred *c) MUST_CHECK;
 ssize_t vfs_listxattr(struct path p, char *buf, size_t size, const struct cred *c) MUST_CHECK;
 int vfs_removexattr(struct path p, const char *name, const struct cred *c) MUST_CHECK;

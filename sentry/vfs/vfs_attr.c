@@ -54,7 +54,7 @@ static uint32_t mode_without_privs(const struct inode *in, const struct cred *c)
 	uint32_t mode = in->mode & 07777;
 
 	mode &= ~(uint32_t)S_ISUID;
-	if (mode & S_IXGRP || (!cred_in_group(c, in->gid) && !cred_capable(c, CAP_FSETID)))
+	if (mode & S_IXGRP || (!cred_in_group(c, in->gid) && !inode_capable(in, c, CAP_FSETID)))
 		mode &= ~(uint32_t)S_ISGID;
 	return mode;
 }
@@ -63,7 +63,7 @@ static int may_chown(const struct inode *in, const struct iattr *a, const struct
 {
 	bool owner = in->uid == c->fsuid;
 
-	if (cred_capable(c, CAP_CHOWN))
+	if (inode_capable(in, c, CAP_CHOWN))
 		return 0;
 	if (a->valid & ATTR_UID && !(owner && a->uid == in->uid))
 		return -EPERM;
@@ -110,7 +110,7 @@ int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
 		if (!inode_owner_or_capable(in, c))
 			return -EPERM;
 		uint32_t gid = want.valid & ATTR_GID ? want.gid : in->gid;
-		if (!cred_in_group(c, gid) && !cred_capable(c, CAP_FSETID))
+		if (!cred_in_group(c, gid) && !inode_capable(in, c, CAP_FSETID))
 			want.mode &= ~(uint32_t)S_ISGID;
 	}
 	if (want.valid & (ATTR_ATIME | ATTR_MTIME) && !inode_owner_or_capable(in, c)) {

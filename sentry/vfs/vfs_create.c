@@ -72,7 +72,7 @@ static int new_owner_init(struct new_owner *o, const struct inode *dir, uint32_t
 	if (S_ISDIR(*mode))
 		*mode |= S_ISGID;
 	else if ((*mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
-		 !cred_in_group(c, dir->gid) && !cred_capable(c, CAP_FSETID))
+		 !cred_in_group(c, dir->gid) && !inode_capable(dir, c, CAP_FSETID))
 		*mode &= ~(uint32_t)S_ISGID;
 	if (dir->gid == c->fsgid)
 		return 0;
@@ -206,6 +206,8 @@ int may_create(struct path dir, const struct cred *c)
 
 	if (in->dead)
 		return -ENOENT;
+	if (!uid_mapped(in->sb->user_ns, c->fsuid) || !gid_mapped(in->sb->user_ns, c->fsgid))
+		return -EOVERFLOW;
 	return path_permission(dir, MAY_WRITE | MAY_EXEC, c);
 }
 

@@ -12,7 +12,7 @@ static bool sticky_forbids(const struct inode *dir, const struct inode *victim,
 			   const struct cred *c)
 {
 	return dir->mode & S_ISVTX && victim->uid != c->fsuid && dir->uid != c->fsuid &&
-	       !cred_capable(c, CAP_FOWNER);
+	       !inode_capable(victim, c, CAP_FOWNER);
 }
 
 int may_delete(struct path dir, struct dentry *d, bool isdir, const struct cred *c)

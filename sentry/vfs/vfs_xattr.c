@@ -64,11 +64,14 @@ ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size, co
 		return err;
 	if (S_ISLNK(in->mode) && acl_type_of(name) >= 0)
 		return -EOPNOTSUPP;
-	return in->ops->getxattr ? in->ops->getxattr(in, name, buf, size) : -EOPNOTSUPP;
+	ssize_t got = in->ops->getxattr ? in->ops->getxattr(in, name, buf, size) : -EOPNOTSUPP;
+	if (got > 0 && size && acl_type_of(name) >= 0 && c->user_ns != &user_ns_top)
+		acl_ids_leave(buf, (size_t)got, c->user_ns);
+	return got;
 }
 
 /* Sets an access control list, and the mode bits with an access list. */
-static int set_acl(struct path p, enum acl_type type, const void *v, size_t n, const struct cred *c)
+static int set_acl(struct path p, enum acl_type type, void *v, size_t n, const struct cred *c)
 {
 	struct inode *in = dentry_inode(p.dentry);
 	struct iattr mode = {.valid = ATTR_MODE};
@@ -78,6 +81,8 @@ static int set_acl(struct path p, enum acl_type type, const void *v, size_t n, c
 
 	if (S_ISLNK(in->mode))
 		return -EOPNOTSUPP;
+	if (c->user_ns != &user_ns_top && (err = acl_ids_enter(v, n, c->user_ns)))
+		return err;
 	if ((err = acl_parse(v, n, &a)))
 		return err;
 	if (type == ACL_DEFAULT && !inode_is_dir(in)) {
@@ -94,7 +99,7 @@ static int set_acl(struct path p, enum acl_type type, const void *v, size_t n, c
 	return err;
 }
 
-int vfs_setxattr(struct path p, const char *name, const void *v, size_t n, int flags,
+int vfs_setxattr(struct path p, const char *name, void *v, size_t n, int flags,
 		 const struct cred *c)
 {
 	struct inode *in = dentry_inode(p.dentry);

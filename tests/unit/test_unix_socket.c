@@ -321,7 +321,7 @@ START_TEST(credentials_come_with_messages)
 
 	struct sock_ucred u;
 	uint32_t len = sizeof(u);
-	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_PEERCRED, &u, &len), 0);
+	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_PEERCRED, &user_ns_top, &u, &len), 0);
 	ck_assert_int_eq(u.pid, 42);
 	ck_assert_uint_eq(u.uid, 0);
 	file_put(a);
@@ -458,19 +458,19 @@ START_TEST(options_are_kept_and_bounded)
 	int v = 1 << 30;
 
 	ck_assert_int_eq(socket_setsockopt(s, SOL_SOCKET, SO_SNDBUF, &v, sizeof(v), root), 0);
-	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_SNDBUF, &v, &len), 0);
+	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_SNDBUF, &user_ns_top, &v, &len), 0);
 	ck_assert_int_eq(v, 2 * 212992);
 	v = 1;
 	ck_assert_int_eq(socket_setsockopt(s, SOL_SOCKET, SO_SNDBUF, &v, sizeof(v), root), 0);
-	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_SNDBUF, &v, &len), 0);
+	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_SNDBUF, &user_ns_top, &v, &len), 0);
 	ck_assert_int_eq(v, 4608);
 	ck_assert_int_eq(socket_setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv), root), 0);
 	ck_assert_int_eq(s->rcvtimeo, 2500000000);
-	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_DOMAIN, &v, &len), 0);
+	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_DOMAIN, &user_ns_top, &v, &len), 0);
 	ck_assert_int_eq(v, AF_UNIX);
 	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, 9999, &v, &len), -ENOPROTOOPT);
 	len = 2;
-	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_TYPE, &v, &len), 0);
+	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_TYPE, &user_ns_top, &v, &len), 0);
 	ck_assert_uint_eq(len, 2);
 	socket_discard(s);
 }

@@ -283,12 +283,29 @@ static void devpts_show_options(struct super_block *sb, char *buf, size_t size)
 	char uid[24] = "", gid[24] = "", max[24] = "";
 
 	if (d->has_uid)
-		snprintf(uid, sizeof(uid), ",uid=%u", d->uid);
+		snprintf(uid, sizeof(uid), ",uid=%u", uid_show(sb->user_ns, d->uid));
 	if (d->has_gid)
-		snprintf(gid, sizeof(gid), ",gid=%u", d->gid);
+		snprintf(gid, sizeof(gid), ",gid=%u", gid_show(sb->user_ns, d->gid));
 	if (d->max < PTS_MAX)
 		snprintf(max, sizeof(max), ",max=%u", d->max);
 	snprintf(buf, size, "%s%s,mode=%03o,ptmxmode=%03o%s", uid, gid, d->mode, d->ptmxmode, max);
+}
+
+static int devpts_claim(struct super_block *sb, const struct cred *c)
+{
+	struct devpts *d = devpts_of(sb);
+
+	if (d->has_uid)
+		d->uid = uid_enter(c->user_ns, d->uid);
+	if (d->has_gid)
+		d->gid = gid_enter(c->user_ns, d->gid);
+	uint32_t uid = uid_enter(c->user_ns, 0), gid = gid_enter(c->user_ns, 0);
+	if ((d->has_uid && d->uid == ID_NONE) || (d->has_gid && d->gid == ID_NONE) ||
+	    uid == ID_NONE || gid == ID_NONE)
+		return -EINVAL;
+	synth_set_owner(sb->root->inode, uid, gid);
+	synth_set_owner(synth_child(sb->root->inode, "ptmx"), uid, gid);
+	return 0;
 }
 
 static void devpts_super_free(struct super_block *sb)
@@ -321,6 +338,7 @@ int devpts_mount(const char *options, struct super_block **out)
 	d->synth_free = d->ops.free;
 	d->ops.free = devpts_super_free;
 	d->ops.show_options = devpts_show_options;
+	d->ops.claim = devpts_claim;
 	sb->ops = &d->ops;
 	sb->priv = d;
 	sb->root->inode->mode = S_IFDIR | 0755;

@@ -281,7 +281,7 @@ static uint32_t strip_setgid(struct inode *dir, uint32_t mode, const struct cred
 	const uint32_t bits = S_ISGID | S_IXGRP;
 
 	if (S_ISDIR(mode) || (mode & bits) != bits || !(dir->mode & S_ISGID) ||
-	    cred_in_group(c, dir->gid) || cred_capable(c, CAP_FSETID))
+	    cred_in_group(c, dir->gid) || inode_capable(dir, c, CAP_FSETID))
 		return mode;
 	return mode & ~(uint32_t)S_ISGID;
 }

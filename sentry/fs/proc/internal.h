@@ -35,4 +35,7 @@ extern const struct synth_file_ops proc_oom_score_ops, proc_oom_adj_ops, proc_oo
 	proc_schedstat_ops;
 extern const struct synth_file_ops proc_keys_ops, proc_key_users_ops;
 extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops, proc_mountstats_ops;
+extern const struct synth_table proc_ns_maxima[];
+extern const struct synth_file_ops proc_uid_map_ops, proc_gid_map_ops, proc_projid_map_ops,
+	proc_setgroups_ops;
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

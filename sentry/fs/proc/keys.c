@@ -34,14 +34,14 @@ static void put_timeout(const struct key *k, char out[16])
 	}
 }
 
-static void put_key(struct text *out, const struct key *k)
+static void put_key(struct text *out, const struct key *k, const struct user_ns *u)
 {
 	char timeout[16];
 
 	put_timeout(k, timeout);
 	text_printf(out, "%08x I%c-Q--- %5u %4s %08x %5d %5d %-9.9s %s", (unsigned)k->serial,
-		    k->revoked ? 'R' : '-', k->refs, timeout, k->perm, (int)k->uid, (int)k->gid,
-		    k->type->name, k->desc);
+		    k->revoked ? 'R' : '-', k->refs, timeout, k->perm, (int)uid_show(u, k->uid),
+		    (int)gid_show(u, k->gid), k->type->name, k->desc);
 	if (!key_is_keyring(k))
 		text_printf(out, k->type->readable ? ": %zu\n" : "\n", k->len);
 	else if (k->nlinks)
@@ -62,7 +62,7 @@ static int show_keys(struct text *out, void *arg)
 	for (struct key *k = key_next(1); k; k = key_next(k->serial + 1)) {
 		struct key_ref ref = {k, key_possessed(t, k)};
 		if (key_permits(t->cred, ref, KEY_VIEW))
-			put_key(out, k);
+			put_key(out, k, t->cred->user_ns);
 	}
 	mutex_unlock(&keys_lock, &lc_keys);
 	return 0;
@@ -70,12 +70,19 @@ static int show_keys(struct text *out, void *arg)
 
 static int show_key_users(struct text *out, void *arg)
 {
+	const struct task *t = task_current();
+	const struct user_ns *reader = t ? t->cred->user_ns : &user_ns_top;
+
 	(void)arg;
 	mutex_lock(&keys_lock, &lc_keys);
-	for (struct key_user *u = key_user_next(NULL); u; u = key_user_next(u))
-		text_printf(out, "%5u: %5zu %zu/%zu %zu/%d %zu/%d\n", u->uid, u->nkeys, u->nkeys,
-			    u->nkeys, u->nkeys, u->uid ? key_max_keys : key_root_max_keys,
-			    u->nbytes, u->uid ? key_max_bytes : key_root_max_bytes);
+	for (struct key_user *u = key_user_next(NULL); u; u = key_user_next(u)) {
+		if (!uid_mapped(reader, u->uid))
+			continue;
+		text_printf(out, "%5u: %5zu %zu/%zu %zu/%d %zu/%d\n", uid_show(reader, u->uid),
+			    u->nkeys, u->nkeys, u->nkeys, u->nkeys,
+			    u->uid ? key_max_keys : key_root_max_keys, u->nbytes,
+			    u->uid ? key_max_bytes : key_root_max_bytes);
+	}
 	mutex_unlock(&keys_lock, &lc_keys);
 	return 0;
 }

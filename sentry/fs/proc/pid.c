@@ -15,24 +15,11 @@ void proc_task_free(void *task)
 	task_put(task);
 }
 
-#define CAP_NR_SYS_PTRACE 19
-
 bool proc_may_access(struct task *target)
 {
 	struct task *t = task_current();
 
-	if (!t || t->tg == target->tg)
-		return true;
-	struct cred *c = task_cred_get(target);
-	struct mm *mm = task_mm_get(target);
-	bool same = t->cred->fsuid == c->euid && t->cred->fsuid == c->suid &&
-		    t->cred->fsuid == c->uid && t->cred->fsgid == c->egid &&
-		    t->cred->fsgid == c->sgid && t->cred->fsgid == c->gid &&
-		    !(c->cap_permitted & ~t->cred->cap_permitted) &&
-		    (!mm || atomic_load(&mm->dumpable) == 1);
-	mm_put(mm);
-	cred_put(c);
-	return same || task_capable(t, CAP_NR_SYS_PTRACE);
+	return !t || task_may_ptrace(t, target, true);
 }
 
 static int need_access(struct inode *in, struct file *f, void *task)
@@ -137,20 +124,6 @@ static int show_personality(struct text *out, void *arg)
 	return 0;
 }
 
-static int show_id_map(struct text *out, void *arg)
-{
-	(void)arg;
-	text_puts(out, "         0          0 4294967295\n");
-	return 0;
-}
-
-static int show_setgroups(struct text *out, void *arg)
-{
-	(void)arg;
-	text_puts(out, "allow\n");
-	return 0;
-}
-
 static int show_io(struct text *out, void *arg)
 {
 	(void)arg;
@@ -169,8 +142,6 @@ static const struct synth_file_ops auxv_ops = {TASK_COMMON, .common.may_open = n
 static const struct synth_file_ops cgroup_ops = {TASK_COMMON, .show = show_cgroup};
 static const struct synth_file_ops unset_id_ops = {TASK_COMMON, .show = show_unset_id};
 static const struct synth_file_ops personality_ops = {TASK_COMMON, .show = show_personality};
-static const struct synth_file_ops id_map_ops = {TASK_COMMON, .show = show_id_map};
-static const struct synth_file_ops setgroups_ops = {TASK_COMMON, .show = show_setgroups};
 static const struct synth_file_ops io_ops = {TASK_COMMON, .show = show_io};
 
 /* ---- links ---- */
@@ -292,7 +263,7 @@ static const struct pid_entry {
 	{"exe", 0777, NULL, NULL, &exe_ops, false},
 	{"fd", 0500, NULL, &proc_fd_ops, NULL, false},
 	{"fdinfo", 0555, NULL, &proc_fdinfo_ops, NULL, false},
-	{"gid_map", 0444, &id_map_ops, NULL, NULL, false},
+	{"gid_map", 0644, &proc_gid_map_ops, NULL, NULL, false},
 	{"io", 0400, &io_ops, NULL, NULL, false},
 	{"limits", 0444, &proc_limits_ops, NULL, NULL, false},
 	{"loginuid", 0444, &unset_id_ops, NULL, NULL, false},
@@ -309,10 +280,11 @@ static const struct pid_entry {
 	{"oom_score_adj", 0644, &proc_oom_score_adj_ops, NULL, NULL, false},
 	{"pagemap", 0400, &proc_pagemap_ops, NULL, NULL, false},
 	{"personality", 0400, &personality_ops, NULL, NULL, false},
+	{"projid_map", 0644, &proc_projid_map_ops, NULL, NULL, false},
 	{"root", 0777, NULL, NULL, &root_ops, false},
 	{"schedstat", 0444, &proc_schedstat_ops, NULL, NULL, false},
 	{"sessionid", 0444, &unset_id_ops, NULL, NULL, false},
-	{"setgroups", 0444, &setgroups_ops, NULL, NULL, false},
+	{"setgroups", 0644, &proc_setgroups_ops, NULL, NULL, false},
 	{"smaps", 0444, &proc_smaps_ops, NULL, NULL, false},
 	{"smaps_rollup", 0444, &proc_smaps_rollup_ops, NULL, NULL, false},
 	{"stat", 0444, &proc_stat_ops, NULL, NULL, false},
@@ -320,7 +292,7 @@ static const struct pid_entry {
 	{"status", 0444, &proc_status_ops, NULL, NULL, false},
 	{"task", 0555, NULL, &task_dir_ops, NULL, true},
 	{"timerslack_ns", 0666, &proc_timerslack_ops, NULL, NULL, true},
-	{"uid_map", 0444, &id_map_ops, NULL, NULL, false},
+	{"uid_map", 0644, &proc_uid_map_ops, NULL, NULL, false},
 	{"wchan", 0444, &proc_wchan_ops, NULL, NULL, false},
 };
 
@@ -329,8 +301,12 @@ void proc_own_by_task(struct inode *in, struct task *t)
 	struct cred *c = task_cred_get(t);
 	struct mm *mm = task_mm_get(t);
 
-	if (!mm || atomic_load(&mm->dumpable) == 1)
+	if (!mm || atomic_load(&mm->dumpable) == 1) {
 		synth_set_owner(in, c->euid, c->egid);
+	} else {
+		uint32_t uid = uid_enter(mm->user_ns, 0), gid = gid_enter(mm->user_ns, 0);
+		synth_set_owner(in, uid == ID_NONE ? 0 : uid, gid == ID_NONE ? 0 : gid);
+	}
 	mm_put(mm);
 	cred_put(c);
 }

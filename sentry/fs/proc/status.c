@@ -240,6 +240,8 @@ static int show_status(struct text *out, void *task)
 
 	snapshot_take(t, proc_pid_ns(out->of->sb), &s);
 	const struct cred *c = s.cred;
+	const struct task *reader = task_current();
+	const struct user_ns *u = reader ? reader->cred->user_ns : &user_ns_top;
 	struct mm_usage usage = {0};
 
 	if (s.mm)
@@ -250,10 +252,12 @@ static int show_status(struct text *out, void *task)
 		    "TracerPid:\t%d\n",
 		    s.umask, s.state, state_name(s.state), s.tgid, s.tid, s.ppid, s.tracer);
 	text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\nFDSize:\t%u\nGroups:\t",
-		    c->uid, c->euid, c->suid, c->fsuid, c->gid, c->egid, c->sgid, c->fsgid,
-		    s.fd_size);
+		    uid_show(u, c->uid), uid_show(u, c->euid), uid_show(u, c->suid),
+		    uid_show(u, c->fsuid), gid_show(u, c->gid), gid_show(u, c->egid),
+		    gid_show(u, c->sgid), gid_show(u, c->fsgid), s.fd_size);
 	for (size_t i = 0; i < c->ngroups; i++)
-		text_printf(out, "%u ", c->groups[i]);
+		text_printf(out, i ? " %u" : "%u", gid_show(u, c->groups[i]));
+	text_putc(out, ' ');
 	put_own_numbers(out, &s);
 	if (s.mm)
 		put_memory(out, s.mm, &usage);

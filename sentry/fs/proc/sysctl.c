@@ -324,6 +324,8 @@ int proc_add_sys(struct inode *root)
 	    (err = synth_add_dir(kern, "keys", 0555, &dir)) || (err = synth_add_table(dir, keys)) ||
 	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
 	    (err = synth_add_table(dir, inotify)) ||
+	    (err = synth_add_dir(sys, "user", 0555, &dir)) ||
+	    (err = synth_add_table(dir, proc_ns_maxima)) ||
 	    (err = add_values(sys, "vm", vm_values, &dir)) ||
 	    (err = add_values(sys, "net", no_values, &net)) ||
 	    (err = add_values(net, "core", net_core_values, &dir)))

@@ -11,6 +11,7 @@ struct tmpfs_super {
 	uint64_t max_pages, max_inodes; /* immutable; 0: no limit */
 	_Atomic uint64_t pages, inodes; /* in use */
 	_Atomic uint64_t last_ino;
+	bool uid_given, gid_given;
 	uint32_t root_mode, root_uid, root_gid; /* as mounted, for /proc/mounts */
 	bool size_given, inodes_given;
 };

@@ -85,10 +85,24 @@ static void tmpfs_show_options(struct super_block *sb, char *buf, size_t size)
 	    (unsigned long long)(ts->max_pages * (PAGE_SIZE / 1024)));
 	ADD(ts->inodes_given, ",nr_inodes=%llu", (unsigned long long)ts->max_inodes);
 	ADD(ts->root_mode != 01777, ",mode=%03o", ts->root_mode);
-	ADD(ts->root_uid, ",uid=%u", ts->root_uid);
-	ADD(ts->root_gid, ",gid=%u", ts->root_gid);
+	ADD(ts->root_uid, ",uid=%u", uid_show(sb->user_ns, ts->root_uid));
+	ADD(ts->root_gid, ",gid=%u", gid_show(sb->user_ns, ts->root_gid));
 	ADD(true, ",inode64");
 #undef ADD
+}
+
+static int tmpfs_claim(struct super_block *sb, const struct cred *c)
+{
+	struct tmpfs_super *ts = tmpfs_super(sb);
+	struct inode *root = sb->root->inode;
+
+	ts->root_uid = ts->uid_given ? uid_enter(c->user_ns, ts->root_uid) : c->fsuid;
+	ts->root_gid = ts->gid_given ? gid_enter(c->user_ns, ts->root_gid) : c->fsgid;
+	if (ts->root_uid == ID_NONE || ts->root_gid == ID_NONE)
+		return -EINVAL;
+	root->uid = ts->root_uid;
+	root->gid = ts->root_gid;
+	return 0;
 }
 
 static void tmpfs_super_free(struct super_block *sb)
@@ -173,10 +187,14 @@ static int parse_option(struct tmpfs_super *ts, const char *key, const char *val
 	}
 	if (!strcmp(key, "mode"))
 		return parse_id(value, 8, 07777, &ts->root_mode);
-	if (!strcmp(key, "uid"))
+	if (!strcmp(key, "uid")) {
+		ts->uid_given = true;
 		return parse_id(value, 10, UINT32_MAX - 1, &ts->root_uid);
-	if (!strcmp(key, "gid"))
+	}
+	if (!strcmp(key, "gid")) {
+		ts->gid_given = true;
 		return parse_id(value, 10, UINT32_MAX - 1, &ts->root_gid);
+	}
 	if (!strcmp(key, "huge") || !strcmp(key, "mpol"))
 		return 0;
 	return -EINVAL;
@@ -225,6 +243,7 @@ static int tmpfs_remount(struct super_block *sb, const char *options)
 
 static const struct super_ops tmpfs_super_ops = {
 	.statfs = tmpfs_statfs,
+	.claim = tmpfs_claim,
 	.show_options = tmpfs_show_options,
 	.remount = tmpfs_remount,
 	.free = tmpfs_super_free,

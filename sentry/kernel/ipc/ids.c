@@ -143,23 +143,25 @@ int ipc_lookup_owned(const struct ipc_ids *ids, int id, const struct cred *c,
 		       : -EPERM;
 }
 
-int ipc_set_perm(struct ipc_object *o, const struct ipc_perm *in)
+int ipc_set_perm(struct ipc_object *o, const struct ipc_perm *in, const struct user_ns *u)
 {
-	if (in->uid == UINT32_MAX || in->gid == UINT32_MAX)
+	uint32_t uid = uid_enter(u, in->uid), gid = gid_enter(u, in->gid);
+
+	if (uid == ID_NONE || gid == ID_NONE)
 		return -EINVAL;
-	o->uid = in->uid;
-	o->gid = in->gid;
+	o->uid = uid;
+	o->gid = gid;
 	o->mode = (o->mode & ~0777U) | (in->mode & 0777U);
 	return 0;
 }
 
-void ipc_fill_perm(const struct ipc_object *o, struct ipc_perm *out)
+void ipc_fill_perm(const struct ipc_object *o, const struct user_ns *u, struct ipc_perm *out)
 {
 	out->__key = o->key;
-	out->uid = o->uid;
-	out->gid = o->gid;
-	out->cuid = o->cuid;
-	out->cgid = o->cgid;
+	out->uid = uid_show(u, o->uid);
+	out->gid = gid_show(u, o->gid);
+	out->cuid = uid_show(u, o->cuid);
+	out->cgid = gid_show(u, o->cgid);
 	out->mode = o->mode;
 	out->__seq = (unsigned short)((unsigned)o->id >> SLOT_BITS);
 }

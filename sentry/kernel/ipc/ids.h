@@ -1,6 +1,7 @@
 /* Inside of sentry/kernel/ipc: numbers, keys and permissions.  All with lc_ipc held. */
 #pragma once
 
+#include "sentry/auth/user_ns.h"
 #include "sentry/kernel/ipc/ipc.h"
 
 /* S_IRUGO and the like: a wish in the form of mode bits for all three classes. */
@@ -24,8 +25,10 @@ int ipc_permitted(const struct ipc_object *o, int want, const struct cred *c) MU
 /* IPC_SET and IPC_RMID: owner, creator or CAP_SYS_ADMIN; -EPERM. */
 int ipc_lookup_owned(const struct ipc_ids *ids, int id, const struct cred *c,
 		     struct ipc_object **out) MUST_CHECK;
-int ipc_set_perm(struct ipc_object *o, const struct ipc_perm *in) MUST_CHECK;
-void ipc_fill_perm(const struct ipc_object *o, struct ipc_perm *out);
+/* u: whose ids the guest means. */
+int ipc_set_perm(struct ipc_object *o, const struct ipc_perm *in,
+		 const struct user_ns *u) MUST_CHECK;
+void ipc_fill_perm(const struct ipc_object *o, const struct user_ns *u, struct ipc_perm *out);
 int ipc_highest(const struct ipc_ids *ids);
 /* The object in this slot or the first one after it; NULL: none. */
 struct ipc_object *ipc_next(const struct ipc_ids *ids, unsigned *slot);

@@ -307,7 +307,7 @@ int msq_stat(struct task *t, int id, enum ipc_find how, struct msqid_ds *out)
 	int ret = ipc_find(&ns->msg, id, how, t->cred, &o);
 	if (!ret) {
 		const struct msg_queue *q = queue_of(o);
-		ipc_fill_perm(o, &out->msg_perm);
+		ipc_fill_perm(o, t->cred->user_ns, &out->msg_perm);
 		out->msg_stime = q->stime;
 		out->msg_rtime = q->rtime;
 		out->msg_ctime = q->ctime;
@@ -330,7 +330,7 @@ int msq_set(struct task *t, int id, const struct msqid_ds *in)
 	int err = ipc_lookup_owned(&ns->msg, id, t->cred, &o);
 	if (!err && in->msg_qbytes > IPC_MSGMNB && !task_capable(t, CAP_SYS_RESOURCE))
 		err = -EPERM;
-	if (!err && !(err = ipc_set_perm(o, &in->msg_perm))) {
+	if (!err && !(err = ipc_set_perm(o, &in->msg_perm, t->cred->user_ns))) {
 		struct msg_queue *q = queue_of(o);
 		q->max_bytes = in->msg_qbytes;
 		q->ctime = ipc_now();

@@ -69,7 +69,7 @@ int sem_stat(struct task *t, int id, enum ipc_find how, struct semid_ds *out)
 	int ret = ipc_find(&ns->sem, id, how, t->cred, &o);
 	if (!ret) {
 		const struct sem_set *s = sem_set_of(o);
-		ipc_fill_perm(o, &out->sem_perm);
+		ipc_fill_perm(o, t->cred->user_ns, &out->sem_perm);
 		out->sem_otime = s->otime;
 		out->sem_ctime = s->ctime;
 		out->sem_nsems = s->n;
@@ -85,7 +85,7 @@ int sem_set(struct task *t, int id, const struct semid_ds *in)
 
 	mutex_lock(&ns->lock, &lc_ipc);
 	int err = ipc_lookup_owned(&ns->sem, id, t->cred, &o);
-	if (!err && !(err = ipc_set_perm(o, &in->sem_perm)))
+	if (!err && !(err = ipc_set_perm(o, &in->sem_perm, t->cred->user_ns)))
 		sem_set_of(o)->ctime = ipc_now();
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return err;

@@ -336,7 +336,7 @@ int shm_detach(struct task *t, uint64_t addr)
 static void fill(const struct task *t, const struct shm_segment *s, struct shmid_ds *out)
 {
 	memset(out, 0, sizeof(*out));
-	ipc_fill_perm(&s->obj, &out->shm_perm);
+	ipc_fill_perm(&s->obj, t->cred->user_ns, &out->shm_perm);
 	out->shm_segsz = s->size;
 	out->shm_atime = s->atime;
 	out->shm_dtime = s->dtime;
@@ -366,7 +366,7 @@ int shm_set(struct task *t, int id, const struct shmid_ds *in)
 
 	mutex_lock(&ns->lock, &lc_ipc);
 	int err = ipc_lookup_owned(&ns->shm, id, t->cred, &o);
-	if (!err && !(err = ipc_set_perm(o, &in->shm_perm)))
+	if (!err && !(err = ipc_set_perm(o, &in->shm_perm, t->cred->user_ns)))
 		segment_of(o)->ctime = ipc_now();
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return err;

@@ -40,6 +40,40 @@ static struct ns *user_of_task(struct task *t)
 	return ns;
 }
 
+static int user_enter(struct ns_change *ch, struct ns *ns)
+{
+	struct task *t = ch->t;
+	struct user_ns *u = user_ns_of(ns);
+
+	if (u == t->cred->user_ns || t->tg->nthreads > 1 || ref_read(&t->fs->ref) > 1)
+		return -EINVAL;
+	if (!task_ns_capable(t, u, CAP_SYS_ADMIN))
+		return -EPERM;
+	struct cred *new = cred_dup(t->cred);
+	if (!new)
+		return -ENOMEM;
+	cred_enter_user_ns(new, u);
+	ch->cred = ch->new_cred = new;
+	return 0;
+}
+
+int task_new_user_ns(struct task *t, struct cred **out)
+{
+	struct user_ns *u;
+
+	if (fs_context_is_chrooted(t->fs))
+		return -EPERM;
+	int err = user_ns_new(t->cred, &u);
+	if (err)
+		return err;
+	struct cred *c = cred_dup(t->cred);
+	if (c)
+		cred_enter_user_ns(c, u);
+	user_ns_put(u);
+	*out = c;
+	return c ? 0 : -ENOMEM;
+}
+
 static struct ns *mnt_of_task(struct task *t)
 {
 	struct fs_context *fs = task_fs_get(t);
@@ -100,7 +134,7 @@ static int pid_enter(struct ns_change *ch, struct ns *ns)
 }
 
 const struct ns_kind ns_kinds[] = {
-	{&user_ns_type, "user", user_of_task, NULL},
+	{&user_ns_type, "user", user_of_task, user_enter},
 	{&mnt_ns_type, "mnt", mnt_of_task, mnt_enter},
 	{&uts_ns_type, "uts", uts_of_task, uts_enter},
 	{&pid_ns_type, "pid", pid_of_task, pid_enter},

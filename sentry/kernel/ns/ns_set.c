@@ -13,7 +13,7 @@
 static const struct {
 	uint64_t flag;
 	struct ns *(*top)(void);
-	int (*copy)(struct ns *old, const struct cred *c, struct ns **out);
+	int (*copy)(struct ns *old, const struct ns_maker *m, struct ns **out);
 } slots[NS_SLOTS] = {
 	[NS_UTS] = {CLONE_NEWUTS, uts_ns_top, uts_ns_copy},
 	[NS_PID] = {CLONE_NEWPID, pid_ns_top_get, pid_ns_new},
@@ -68,7 +68,7 @@ void ns_set_replace(struct ns_set *s, enum ns_slot slot, struct ns *ns)
 	s->of[slot] = ns;
 }
 
-int ns_set_unshare(const struct ns_set *old, uint64_t flags, const struct cred *c,
+int ns_set_unshare(const struct ns_set *old, uint64_t flags, const struct ns_maker *m,
 		   struct ns_set **out)
 {
 	struct ns_set *s = ns_set_dup(old);
@@ -78,7 +78,7 @@ int ns_set_unshare(const struct ns_set *old, uint64_t flags, const struct cred *
 		struct ns *ns;
 		if (!(flags & slots[i].flag))
 			continue;
-		if (!(err = slots[i].copy(old->of[i], c, &ns)))
+		if (!(err = slots[i].copy(old->of[i], m, &ns)))
 			ns_set_replace(s, (enum ns_slot)i, ns);
 	}
 	if (err) {

@@ -36,10 +36,10 @@ struct ns_set *ns_set_dup(const struct ns_set *s);
 /* Puts a namespace (consumes the reference) into a private set. */
 void ns_set_replace(struct ns_set *s, enum ns_slot slot, struct ns *ns);
 /*
- * New namespaces of the kinds in `flags` (CLONE_NEW*), made by c in its user namespace, with what
- * the old ones hold where a kind copies: *out is a fresh set.  Mounts and users are not its part.
+ * New namespaces of the kinds in `flags` (CLONE_NEW*), with what the old ones hold where a kind
+ * copies: *out is a fresh set.  Mounts and users are not its part.  ENOSPC, ENOMEM.
  */
-int ns_set_unshare(const struct ns_set *old, uint64_t flags, const struct cred *c,
+int ns_set_unshare(const struct ns_set *old, uint64_t flags, const struct ns_maker *m,
 		   struct ns_set **out) MUST_CHECK;
 
 /* A reference for readers other than the task; NULL when it is exiting.  Takes lc_tasks. */
@@ -47,13 +47,19 @@ struct ns_set *task_ns_get(struct task *t);
 /* Replaces the own set (consumes the reference). */
 void task_set_ns(struct task *t, struct ns_set *set);
 
+/*
+ * unshare(2) and clone(2) with CLONE_NEWUSER: *out are private credentials of the task's user in a
+ * new user namespace.  EPERM: the task is chrooted, or its ids have no mapping; ENOSPC.
+ */
+int task_new_user_ns(struct task *t, struct cred **out) MUST_CHECK;
+
 /* What setns(2) is about to change: all is checked before any of it is done. */
 struct ns_change {
 	struct task *t;
-	struct cred *cred;     /* as the task's will be: borrowed, or new_cred */
-	struct cred *new_cred; /* owned; NULL: stays */
-	struct ns_set *set;    /* owned, a private copy */
-	struct ns *mnt;	       /* reference; NULL: stays */
+	const struct cred *cred; /* as the task's will be: its own, or new_cred */
+	struct cred *new_cred;	 /* owned; NULL: stays */
+	struct ns_set *set;	 /* owned, a private copy */
+	struct ns *mnt;		 /* reference; NULL: stays */
 };
 
 struct ns_kind {

@@ -12,7 +12,8 @@ static void uts_ns_free(struct ns *ns)
 	free(uts_ns_of(ns));
 }
 
-const struct ns_type uts_ns_type = {.name = "uts", .flag = CLONE_NEWUTS, .free = uts_ns_free};
+const struct ns_type uts_ns_type = {
+	.name = "uts", .flag = CLONE_NEWUTS, .count = NS_COUNT_UTS, .free = uts_ns_free};
 
 struct ns *uts_ns_top(void)
 {
@@ -25,13 +26,15 @@ struct ns *uts_ns_top(void)
 	return &uts->ns;
 }
 
-int uts_ns_copy(struct ns *old, const struct cred *c, struct ns **out)
+int uts_ns_copy(struct ns *old, const struct ns_maker *m, struct ns **out)
 {
 	struct uts_ns *from = uts_ns_of(old), *uts = calloc(1, sizeof(*uts));
+	int err = uts ? ns_make(&uts->ns, &uts_ns_type, m) : -ENOMEM;
 
-	if (!uts)
-		return -ENOMEM;
-	ns_init(&uts->ns, &uts_ns_type, 0, c->user_ns);
+	if (err) {
+		free(uts);
+		return err;
+	}
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(uts->hostname, from->hostname, sizeof(uts->hostname));
 	memcpy(uts->domainname, from->domainname, sizeof(uts->domainname));

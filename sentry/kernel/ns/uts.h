@@ -13,7 +13,7 @@ struct uts_ns {
 extern const struct ns_type uts_ns_type;
 
 struct ns *uts_ns_top(void); /* the sandbox's own, no names yet; NULL: no memory */
-int uts_ns_copy(struct ns *from, const struct cred *c, struct ns **out) MUST_CHECK;
+int uts_ns_copy(struct ns *from, const struct ns_maker *m, struct ns **out) MUST_CHECK;
 
 static inline struct uts_ns *uts_ns_of(struct ns *ns)
 {

@@ -116,7 +116,7 @@ static int stop_with_code(struct task *t, struct stop *s)
 	info.si_signo = s->code & 0x7f;
 	info.si_code = s->code;
 	info.si_pid = pid_nr_own(t->pid);
-	info.si_uid = t->cred->uid;
+	info.si_uid = uid_show(t->cred->user_ns, t->cred->uid);
 	s->info = &info;
 	return trace_stop(t, s);
 }

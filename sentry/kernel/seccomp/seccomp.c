@@ -90,7 +90,7 @@ int seccomp_filter_count(const struct task *t)
 
 bool seccomp_may_filter(const struct task *t)
 {
-	return atomic_load(&t->no_new_privs) || task_capable(t, CAP_SYS_ADMIN);
+	return atomic_load(&t->no_new_privs) || task_own_capable(t, CAP_SYS_ADMIN);
 }
 
 /* ---- setting them ---- */
