@@ -468,7 +468,8 @@ START_TEST(options_are_kept_and_bounded)
 	ck_assert_int_eq(s->rcvtimeo, 2500000000);
 	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_DOMAIN, &user_ns_top, &v, &len), 0);
 	ck_assert_int_eq(v, AF_UNIX);
-	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, 9999, &v, &len), -ENOPROTOOPT);
+	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, 9999, &user_ns_top, &v, &len),
+			 -ENOPROTOOPT);
 	len = 2;
 	ck_assert_int_eq(socket_getsockopt(s, SOL_SOCKET, SO_TYPE, &user_ns_top, &v, &len), 0);
 	ck_assert_uint_eq(len, 2);
