@@ -23,7 +23,7 @@
 #endif
 #define TASKS_MAX 65536
 
-static int check_flags(const struct clone_args_k *a)
+static int check_flags(const struct task *t, const struct clone_args_k *a)
 {
 	uint64_t f = a->flags;
 
@@ -263,7 +263,7 @@ static int give_pidfd(struct task *t, struct task *c, const struct clone_args_k 
 long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_choice *pids)
 {
 	int32_t pidfd = -1;
-	int err = check_flags(a);
+	int err = check_flags(t, a);
 
 	if (err)
 		return err;
