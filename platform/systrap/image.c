@@ -30,7 +30,6 @@ struct maker {
 	int fd;
 	uint64_t off, len;
 	uint8_t *text; /* the memfd, mapped */
-	uint8_t *inner;
 	struct text_image *im;
 };
 
@@ -137,7 +136,7 @@ static void find_sites(struct maker *m, const uint32_t *calls, size_t n,
 		       const struct text_image *old)
 {
 	struct text_image *im = m->im;
-	const uint32_t from = im->runs[0].off, end = from + im->runs[0].len;
+	const uint32_t from = im->runs[0].off;
 
 	for (uint32_t i = 0; old && i < old->nsites; i++) {
 		struct text_site *s = &im->sites[im->nsites];
@@ -151,13 +150,6 @@ static void find_sites(struct maker *m, const uint32_t *calls, size_t n,
 		if (in_runs(im, calls[i]) && !known(im, calls[i]) &&
 		    site_find(m->text, from, calls[i], &im->sites[im->nsites]))
 			im->nsites++;
-	bool between = false;
-	for (uint32_t i = 0; i < im->nsites; i++) {
-		site_inner_set(m->inner, &im->sites[i]);
-		between |= im->sites[i].n > 1;
-	}
-	if (between)
-		site_inner_scan(m->inner, m->text, from, end);
 }
 
 static int by_address(const void *a, const void *b)
@@ -178,14 +170,13 @@ static void patch_sites(struct maker *m, const struct text_image *old)
 	for (uint32_t i = 0; i < im->nsites; i++) {
 		struct text_site s = im->sites[i];
 		const uint32_t at = s.tramp ? s.tramp : next;
-		if (is_split(im, &s) || !site_inner_ok(m->inner, &s))
+		if (is_split(im, &s))
 			continue;
 		size_t n = site_patch(m->text, &s, at, m->len - at, entry);
 		if (!n)
 			continue;
 		if (at == next)
 			next += (uint32_t)n;
-		im->between |= s.n > 1;
 		im->sites[kept++] = s;
 	}
 	im->nsites = kept;
@@ -216,9 +207,7 @@ static int make(struct maker *m, const uint32_t *calls, size_t n, const struct t
 	m->text = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->im->fd, 0);
 	if (m->text == MAP_FAILED)
 		return -ENOMEM;
-	m->inner = calloc(1, m->len / 8);
-	int err = m->inner ? fill(m, calls, n, old) : -ENOMEM;
-	free(m->inner);
+	int err = fill(m, calls, n, old);
 	munmap(m->text, size);
 	/* No writable mapping is left, so that nobody can change it any more. */
 	if (!err && fcntl(m->im->fd, F_ADD_SEALS,

@@ -13,8 +13,9 @@
 #include <string.h>
 
 #include "platform/systrap/insn.h"
+#include "sentry/lib/compiler.h"
 
-#define WINDOW 96      /* the first attempt begins so far before the call */
+#define WINDOW 96U     /* the first attempt begins so far before the call */
 #define SETTLE 24      /* … and the last one so far */
 #define ATTEMPTS_MIN 4 /* that must arrive */
 
@@ -69,70 +70,42 @@ static bool agree(const struct path *paths, uint32_t window, uint32_t *begins, u
 	return arrived >= ATTEMPTS_MIN;
 }
 
-/* The instructions from `start` to the call; false: one of them cannot be moved. */
+/* The instructions from s->start to the call; false: they cannot be moved. */
 static bool take_insns(const uint8_t *text, struct text_site *s)
 {
-	uint32_t at = s->start;
+	struct insn in;
 
-	for (s->n = 0; at < s->call; s->n++) {
-		struct insn in;
+	s->n = 0;
+	for (uint32_t at = s->start; at < s->call; at += in.len) {
 		if (s->n == SITE_INSNS || !insn_decode(text + at, s->call - at, &in) ||
-		    in.kind == INSN_OTHER)
+		    in.kind == INSN_OTHER || (!s->n && in.len < SITE_JUMP))
 			return false;
-		s->from[s->n] = (uint8_t)(at - s->start);
-		at += in.len;
+		s->from[s->n++] = (uint8_t)(at - s->start);
 	}
-	return at == s->call;
+	return true;
 }
 
 bool site_find(const uint8_t *text, uint32_t from, uint32_t call, struct text_site *s)
 {
 	struct path paths[WINDOW + 1];
 	uint32_t begins, doubtful;
-	uint32_t window = call - from < WINDOW ? call - from : WINDOW;
 
 	*s = (struct text_site){.call = call};
-	if (call < from || window <= SETTLE || text[call] != 0x0f || text[call + 1] != 0x05)
+	if (call <= from + SETTLE || text[call] != 0x0f || text[call + 1] != 0x05)
 		return false;
+	const uint32_t window = MIN(call - from, WINDOW);
 	find_paths(text, call, window, paths);
 	if (!agree(paths, window, &begins, &doubtful))
 		return false;
-	for (uint32_t back = 1; back <= SITE_BYTES; back++) {
-		if (doubtful >> back & 1)
-			return false;
-		if (back >= SITE_JUMP && begins >> back & 1) {
-			s->start = call - back;
-			return take_insns(text, s);
-		}
+	for (uint32_t back = 1; back <= SITE_BYTES && !(doubtful >> back & 1); back++) {
+		s->start = call - back;
+		if (back >= SITE_JUMP && begins >> back & 1 && take_insns(text, s))
+			return true;
 	}
 	return false;
 }
 
-/* ---- places between the instructions ---- */
-
-void site_inner_set(uint8_t *map, const struct text_site *s)
-{
-	for (int i = 1; i < s->n; i++) {
-		uint32_t at = s->start + s->from[i];
-		map[at / 8] |= (uint8_t)(1u << at % 8);
-	}
-}
-
-bool site_inner_ok(const uint8_t *map, const struct text_site *s)
-{
-	for (int i = 1; i < s->n; i++) {
-		uint32_t at = s->start + s->from[i];
-		if (!(map[at / 8] >> at % 8 & 1))
-			return false;
-	}
-	return true;
-}
-
-static void unmark(uint8_t *map, int64_t at, uint32_t from, uint32_t end)
-{
-	if (at >= from && at < end)
-		map[at / 8] &= (uint8_t) ~(1u << at % 8);
-}
+/* ---- the trampoline ---- */
 
 static int32_t get32(const uint8_t *p)
 {
@@ -141,21 +114,6 @@ static int32_t get32(const uint8_t *p)
 	memcpy(&v, p, sizeof(v));
 	return v;
 }
-
-void site_inner_scan(uint8_t *map, const uint8_t *text, uint32_t from, uint32_t end)
-{
-	for (uint32_t i = from; i + 6 <= end; i++) {
-		const uint8_t *p = text + i;
-		if ((p[0] & 0xf0) == 0x70 || (p[0] & 0xfc) == 0xe0 || p[0] == 0xeb)
-			unmark(map, (int64_t)i + 2 + (int8_t)p[1], from, end);
-		else if ((p[0] & 0xfe) == 0xe8)
-			unmark(map, (int64_t)i + 5 + get32(p + 1), from, end);
-		else if (p[0] == 0x0f && (p[1] & 0xf0) == 0x80)
-			unmark(map, (int64_t)i + 6 + get32(p + 2), from, end);
-	}
-}
-
-/* ---- the trampoline ---- */
 
 static void put32(uint8_t *p, int64_t v)
 {

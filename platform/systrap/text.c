@@ -167,7 +167,7 @@ static size_t choose_calls(const struct text_file *f, uint32_t *at)
 	return n;
 }
 
-/* What the place in the file's page set of facts says again, after a while. */
+/* Still the file that the key says, and not just written. */
 static bool unchanged(const struct text_file *f)
 {
 	struct timespec now;
@@ -197,7 +197,9 @@ void text_build(struct systrap *pf, struct text_file *f)
 		pf->stats.sites += new->nsites - (old ? old->nsites : 0);
 		f->image = new;
 	}
-	f->refused = err == -EINVAL || f->builds++ >= BUILDS_MAX;
+	if (err != -EAGAIN)
+		f->builds++;
+	f->refused = err == -EINVAL || f->builds == BUILDS_MAX;
 	f->pending = 0;
 	f->building = false;
 	text_close_locked(f);

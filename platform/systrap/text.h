@@ -51,8 +51,7 @@ struct text_image {
 	/* The whole segment; of a large one, the neighbourhood of its sites, and the end. */
 	struct text_run runs[2];
 	int nruns;
-	uint32_t tramp, tramp_end; /* the trampolines; the first begins a page's unused end */
-	bool between;		   /* some site has places between its instructions */
+	uint32_t tramp, tramp_end; /* of what is in the unused end of the last page */
 	uint32_t nsites;
 	struct text_site sites[]; /* by address */
 };

@@ -79,16 +79,37 @@ TEST(hot_calls_work_in_threads_and_children)
 	}
 }
 
+/* The bytes of code at `at` as they are in the file that it was mapped from. */
+static void read_original(const void *at, uint8_t *out, size_t n)
+{
+	char line[512], path[256];
+	unsigned long start, end, off;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	EXPECT(maps);
+	while (fgets(line, sizeof(line), maps)) {
+		if (sscanf(line, "%lx-%lx %*s %lx %*s %*s %255s", &start, &end, &off, path) != 4 ||
+		    (unsigned long)at < start || (unsigned long)at >= end)
+			continue;
+		int fd = (int)EXPECT_OK(open(path, O_RDONLY));
+		EXPECT_EQ(pread(fd, out, n, (off_t)((unsigned long)at - start + off)), (ssize_t)n);
+		close(fd);
+		fclose(maps);
+		return;
+	}
+	FAIL("no mapping holds %p", at);
+}
+
 /* The page of a function, made writable, holds what the linker put there. */
 TEST(hot_code_made_writable_is_original)
 {
-	uint8_t before[16];
+	uint8_t original[16];
 	uint64_t page = (uint64_t)getppid & ~4095UL;
 
-	memcpy(before, (void *)getppid, sizeof(before));
+	read_original((void *)getppid, original, sizeof(original));
 	warm_up();
 	EXPECT_EQ(mprotect((void *)page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
-	EXPECT(!memcmp(before, (void *)getppid, sizeof(before)));
+	EXPECT(!memcmp(original, (void *)getppid, sizeof(original)));
 	EXPECT(getppid() > 0);
 	EXPECT_EQ(mprotect((void *)page, 8192, PROT_READ | PROT_EXEC), 0);
 	warm_up();
