@@ -2,6 +2,7 @@
  * Signals, end to end, on a platform that runs nothing: registers are a struct, guest memory is an
  * array of this program.  Tasks that have to sleep run on the real workers.
  */
+#include "sentry/kernel/pid.h"
 #include "sentry/kernel/signal.h"
 
 #include <check.h>
@@ -145,7 +146,7 @@ static struct task *add_task(struct thread_group *tg)
 	t->pt->regs.orig_rax = ~0ULL;
 	xstate_init_area(&(struct xstate_format){XSTATE_SIZE, 7}, t->pt->xstate);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	ck_assert_int_eq(task_link(t), 0);
+	ck_assert_int_eq(task_link(t, NULL, NULL), 0);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return t;
 }
@@ -154,6 +155,7 @@ static struct thread_group *add_group(struct thread_group *of, struct session *s
 {
 	struct thread_group *tg = thread_group_new(&box);
 
+	tg->pid_ns = pid_ns_get(&pid_ns_top);
 	tg->sighand = sighand_new();
 	tg->session = session_get(s);
 	for (int i = 0; i < RLIM_NLIMITS; i++)
@@ -178,10 +180,8 @@ static void setup(void)
 	struct thread_group *init = add_group(NULL, s), *tg = add_group(init, other);
 	parent = add_task(init);
 	box.init = init;
-	init->pgid = init->tgid;
 	a = add_task(tg);
 	b = add_task(tg);
-	tg->pgid = tg->tgid;
 }
 
 static ksiginfo from_user(int signo, int value)
