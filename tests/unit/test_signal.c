@@ -160,6 +160,7 @@ static struct thread_group *add_group(struct thread_group *of, struct session *s
 	tg->session = session_get(s);
 	for (int i = 0; i < RLIM_NLIMITS; i++)
 		tg->rlimit[i] = (struct krlimit){RLIM_K_INFINITY, RLIM_K_INFINITY};
+	tg->rlimit[RLIMIT_CORE].cur = 0;
 	tg->parent = of;
 	if (of)
 		list_add_tail(&tg->sibling, &of->children);
