@@ -228,9 +228,7 @@ static bool write_core(struct task *t, const ksiginfo *info)
 	struct core_out o = {.limit = MIN(task_rlimit(t, RLIMIT_CORE), (uint64_t)INT64_MAX)};
 	CLEANUP_FREE struct name *name = malloc(sizeof(*name));
 
-	if (o.limit < PAGE_SIZE || atomic_load(&t->mm->dumpable) != 1 || !name)
-		return false;
-	if (!name_make(name, t, info->si_signo) || open_core(t, name->text, &o.file))
+	if (!name || !name_make(name, t, info->si_signo) || open_core(t, name->text, &o.file))
 		return false;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	unsigned filter = t->tg->coredump_filter;
@@ -263,13 +261,15 @@ void core_dump(struct task *t, const ksiginfo *info)
 	struct thread_group *tg = t->tg;
 	struct task *o;
 
+	bool wanted =
+		task_rlimit(t, RLIMIT_CORE) >= PAGE_SIZE && atomic_load(&t->mm->dumpable) == 1;
 	mutex_lock(&tg->siglock, &lc_signal);
-	bool first = !atomic_load(&tg->exiting);
-	if (first)
+	wanted &= !atomic_load(&tg->exiting);
+	if (wanted)
 		tg->core = &state;
 	signal_group_exit_locked(tg, info->si_signo);
 	mutex_unlock(&tg->siglock, &lc_signal);
-	if (!first)
+	if (!wanted)
 		return;
 	while (!others_wait(t))
 		task_park_always(t);
