@@ -207,24 +207,43 @@ unsigned walk_flags_from_at(int at_flags)
 	       (at_flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
 }
 
-int path_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags, struct path *out)
+static int walk_env_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags,
+		       struct path_name *n, struct walk_env *env)
 {
-	struct path_name n;
-	struct walk_env env;
-
 	if (walk_flags & WALK_EMPTY && uaddr_is_null(name)) {
-		n.s[0] = '\0';
+		n->s[0] = '\0';
 	} else {
-		ssize_t len = path_name_get(t, &n, name);
+		ssize_t len = path_name_get(t, n, name);
 		if (len < 0)
 			return (int)len;
 		if (!len && !(walk_flags & WALK_EMPTY))
 			return -ENOENT;
 	}
-	int err = task_walk_env(t, dirfd, n.s, &env);
+	return task_walk_env(t, dirfd, n->s, env);
+}
+
+int path_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags, struct path *out)
+{
+	struct path_name n;
+	struct walk_env env;
+	int err = walk_env_at(t, dirfd, name, walk_flags, &n, &env);
+
 	if (err)
 		return err;
 	err = path_walk(&env, n.s, walk_flags, out);
+	walk_env_fini(&env);
+	return err;
+}
+
+int stat_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags, struct kstat *st)
+{
+	struct path_name n;
+	struct walk_env env;
+	int err = walk_env_at(t, dirfd, name, walk_flags, &n, &env);
+
+	if (err)
+		return err;
+	err = vfs_stat(&env, n.s, walk_flags, st);
 	walk_env_fini(&env);
 	return err;
 }

@@ -49,6 +49,9 @@ ssize_t path_name_get(struct task *t, struct path_name *n, uaddr_t from) MUST_CH
 /* Resolves dirfd and a name in guest memory.  With WALK_EMPTY a null pointer is an empty name. */
 int path_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags,
 	    struct path *out) MUST_CHECK;
+/* The same, and its attributes. */
+int stat_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags,
+	    struct kstat *st) MUST_CHECK;
 /* AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH as walk flags. */
 unsigned walk_flags_from_at(int at_flags);
 

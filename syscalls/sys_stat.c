@@ -32,19 +32,10 @@ static int stat_out(struct task *t, const struct kstat *k, uaddr_t to)
 	return copy_out_last(&t->um, to, &st, sizeof(st));
 }
 
-/* The attributes of dirfd and a name; an empty name with AT_EMPTY_PATH is dirfd itself. */
-static int stat_at(struct task *t, int dirfd, uaddr_t name, int at_flags, struct kstat *k)
-{
-	CLEANUP_PATH struct path p = {NULL, NULL};
-	int err = path_at(t, dirfd, name, walk_flags_from_at(at_flags), &p);
-
-	return err ? err : vfs_getattr(p, k);
-}
-
 static long do_stat(struct task *t, int dirfd, uaddr_t name, int at_flags, uaddr_t st)
 {
 	struct kstat k;
-	int err = stat_at(t, dirfd, name, at_flags, &k);
+	int err = stat_at(t, dirfd, name, walk_flags_from_at(at_flags), &k);
 
 	return err ? err : stat_out(t, &k, st);
 }
@@ -91,7 +82,7 @@ long sys_statx(struct task *t, int dirfd, uaddr_t path, int flags, unsigned mask
 	if (flags & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE) ||
 	    (flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE)
 		return -EINVAL;
-	int err = stat_at(t, dirfd, path, flags, &k);
+	int err = stat_at(t, dirfd, path, walk_flags_from_at(flags), &k);
 	if (err)
 		return err;
 	struct statx sx = {

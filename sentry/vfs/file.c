@@ -291,21 +291,24 @@ int64_t file_seek(struct file *f, int64_t off, int whence)
 
 /* ---- directories ---- */
 
+uint64_t dir_parent_ino(const struct file *f)
+{
+	mutex_lock(&dcache_lock, &lc_dcache);
+	struct inode *parent = f->path.dentry->parent->inode;
+	uint64_t ino = parent ? parent->ino : f->inode->ino;
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	return ino;
+}
+
 bool dir_emit_dots(struct file *f, struct dir_context *ctx, int64_t *off)
 {
-	struct dentry *d = f->path.dentry;
-
 	if (*off == 0) {
 		if (!ctx->emit(ctx, ".", 1, 1, f->inode->ino, S_IFDIR >> 12))
 			return false;
 		*off = 1;
 	}
 	if (*off == 1) {
-		mutex_lock(&dcache_lock, &lc_dcache);
-		struct inode *parent = d->parent->inode;
-		uint64_t ino = parent ? parent->ino : f->inode->ino;
-		mutex_unlock(&dcache_lock, &lc_dcache);
-		if (!ctx->emit(ctx, "..", 2, 2, ino, S_IFDIR >> 12))
+		if (!ctx->emit(ctx, "..", 2, 2, dir_parent_ino(f), S_IFDIR >> 12))
 			return false;
 		*off = 2;
 	}

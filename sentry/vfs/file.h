@@ -131,6 +131,8 @@ int file_readdir(struct file *f, struct dir_context *ctx) MUST_CHECK;
  * false when ctx is full.  File systems number their own entries from 2 on.
  */
 bool dir_emit_dots(struct file *f, struct dir_context *ctx, int64_t *off);
+/* The number that ".." shows. */
+uint64_t dir_parent_ino(const struct file *f);
 int file_fsync(struct file *f, bool datasync) MUST_CHECK;
 int file_fallocate(struct file *f, int mode, int64_t off, int64_t len) MUST_CHECK;
 /* Changes the status flags of `mask` to those of `flags`, asking set_flags. */

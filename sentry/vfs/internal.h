@@ -153,13 +153,17 @@ struct walk {
 	const char *rest;
 	const char *last; /* set by walk_to_parent: the last component */
 	size_t last_len;
-	bool trailing; /* slashes followed the last component */
-	bool locked;   /* lc_dcache is held */
+	bool trailing;	    /* slashes followed the last component */
+	bool locked;	    /* lc_dcache is held */
+	struct kstat *peek; /* wanted of the last component, if that is known (vfs_stat), or NULL */
+	bool peeked;	    /* it was */
 	int depth, nlinks, nholds;
 	const char *stack[VFS_SYMLINK_MAX];
 	struct link_hold holds[VFS_SYMLINK_MAX];
 };
 
+/* What vfs_stat has to say of a file on a mount besides the file system's part. */
+void stat_finish(struct kstat *st, const struct super_block *sb, const struct mount *m, bool root);
 int walk_start(struct walk *w, const struct walk_env *env, const char *name,
 	       unsigned flags) MUST_CHECK;
 /* Resolves up to the last component; cur is its directory, and held by references. */

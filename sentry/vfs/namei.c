@@ -48,7 +48,8 @@ int walk_start(struct walk *w, const struct walk_env *env, const char *name, uns
 	w->rest = name;
 	w->last = NULL;
 	w->last_len = 0;
-	w->trailing = w->locked = false;
+	w->trailing = w->locked = w->peeked = false;
+	w->peek = NULL;
 	w->depth = w->nlinks = w->nholds = 0;
 	if (!name[0] && !(flags & WALK_EMPTY))
 		return -ENOENT;
@@ -121,8 +122,23 @@ static int step_up(struct walk *w) REQUIRES(lc_dcache)
 	return err;
 }
 
-/* The child of cur by that name, borrowed from the lock; negative ones too. */
-static int step_lookup(struct walk *w, const char *name, size_t len,
+/* Only attributes are wanted, and a link would not be followed: then the file system may know them.
+ * 1, 0 or -ENOENT as inode_ops.peek. */
+static int step_peek(struct walk *w, const char *name, size_t len) NO_LOCK_ANALYSIS
+{
+	struct inode *dir = w->cur.dentry->inode;
+	int known = dir->ops->peek ? dir->ops->peek(dir, name, len, w->peek) : 0;
+
+	if (known <= 0 || (S_ISLNK(w->peek->mode) && !(w->flags & WALK_NOFOLLOW)))
+		return MIN(known, 0);
+	stat_finish(w->peek, dir->sb, w->cur.mnt, false);
+	w->peeked = true;
+	return 1;
+}
+
+/* The child of cur by that name, borrowed from the lock; negative ones too.  Without one (and no
+ * error): it was peeked at. */
+static int step_lookup(struct walk *w, const char *name, size_t len, bool last,
 		       struct dentry **out) NO_LOCK_ANALYSIS
 {
 	struct dentry *dir = w->cur.dentry;
@@ -137,6 +153,10 @@ static int step_lookup(struct walk *w, const char *name, size_t len,
 			*out = d;
 			return 0;
 		}
+	} else if (last && w->peek && !w->trailing && !(w->flags & WALK_DIRECTORY)) {
+		int known = step_peek(w, name, len);
+		if (known)
+			return MIN(known, 0);
 	}
 	unlazy(w);
 	int err = dentry_lookup_ahead(dir, name, len, w->rest, &d);
@@ -234,10 +254,10 @@ static int follow(struct walk *w, struct inode *in, bool *jumped) NO_LOCK_ANALYS
 /* One component that is an ordinary name. */
 static int step_name(struct walk *w, const char *name, size_t len, bool last) NO_LOCK_ANALYSIS
 {
-	struct dentry *d;
-	int err = step_lookup(w, name, len, &d);
+	struct dentry *d = NULL;
+	int err = step_lookup(w, name, len, last, &d);
 
-	if (err)
+	if (err || w->peeked)
 		return err;
 	if (!d->inode)
 		return -ENOENT;
@@ -337,18 +357,21 @@ int path_cross_mounts(struct path *p, unsigned flags)
 	return 0;
 }
 
-int path_walk(const struct walk_env *env, const char *name, unsigned flags,
-	      struct path *out) NO_LOCK_ANALYSIS
+/* peek: see struct walk; if it could be, *out is not set. */
+static int walk_whole(const struct walk_env *env, const char *name, unsigned flags,
+		      struct path *out, struct kstat *peek, bool *peeked) NO_LOCK_ANALYSIS
 {
 	struct walk w;
 	int err = walk_start(&w, env, name, flags);
 
 	if (err)
 		return err;
+	w.peek = peek;
 	err = walk_run(&w, false);
+	*peeked = w.peeked;
 	if (!err && (w.trailing || w.flags & WALK_DIRECTORY) && !w.cur.dentry->inode->ops->lookup)
 		err = -ENOTDIR;
-	if (!err) {
+	if (!err && !w.peeked) {
 		mount_get(w.cur.mnt);
 		dentry_get_locked(w.cur.dentry);
 		*out = w.cur;
@@ -360,6 +383,22 @@ int path_walk(const struct walk_env *env, const char *name, unsigned flags,
 		mutex_unlock(&dcache_lock, &lc_dcache);
 	}
 	return err;
+}
+
+int path_walk(const struct walk_env *env, const char *name, unsigned flags, struct path *out)
+{
+	bool peeked;
+
+	return walk_whole(env, name, flags, out, NULL, &peeked);
+}
+
+int vfs_stat(const struct walk_env *env, const char *name, unsigned flags, struct kstat *st)
+{
+	CLEANUP_PATH struct path p = {NULL, NULL};
+	bool peeked;
+	int err = walk_whole(env, name, flags, &p, st, &peeked);
+
+	return err || peeked ? err : vfs_getattr(p, st);
 }
 
 int path_walk_parent(const struct walk_env *env, const char *name, unsigned flags,

@@ -99,6 +99,9 @@ struct inode_ops {
 	/* Directories (NULL lookup: not a directory).  lookup: instantiate d or leave it negative
 	 * and return 0; -errno for failures. */
 	int (*lookup)(struct inode *dir, struct dentry *d);
+	/* What stat would say of a name that is not cached, if that is known without looking it up:
+	 * 1 with *st, -ENOENT, or 0: look it up.  lc_dcache is held; NULL: 0 */
+	int (*peek)(struct inode *dir, const char *name, size_t len, struct kstat *st);
 	int (*create)(struct inode *dir, struct dentry *d, uint32_t mode,
 		      const struct cred *c); /* EROFS */
 	int (*mkdir)(struct inode *dir, struct dentry *d, uint32_t mode,
@@ -446,6 +449,9 @@ int vfs_unlink(const struct walk_env *env, const char *name, bool rmdir) MUST_CH
 int vfs_rename(const struct walk_env *oldenv, const char *oldname, const struct walk_env *newenv,
 	       const char *newname, unsigned flags) MUST_CHECK;
 int vfs_getattr(struct path p, struct kstat *st) MUST_CHECK;
+/* path_walk and vfs_getattr in one, which need not bring the file into the caches. */
+int vfs_stat(const struct walk_env *env, const char *name, unsigned flags,
+	     struct kstat *st) MUST_CHECK;
 int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c) MUST_CHECK;
 int vfs_truncate(struct path p, uint64_t size, const struct cred *c) MUST_CHECK;
 ssize_t vfs_readlink(struct path p, char *buf, size_t size) MUST_CHECK;

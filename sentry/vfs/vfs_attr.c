@@ -13,6 +13,16 @@
 #define LINUX_ST_VALID 0x20
 #define LINUX_ST_NOSYMFOLLOW 0x2000
 
+void stat_finish(struct kstat *st, const struct super_block *sb, const struct mount *m, bool root)
+{
+	if (!st->dev)
+		st->dev = sb->dev;
+	st->mount_id = (uint64_t)m->id;
+	st->attributes_mask |= STATX_ATTR_MOUNT_ROOT;
+	if (root)
+		st->attributes |= STATX_ATTR_MOUNT_ROOT;
+}
+
 int vfs_getattr(struct path p, struct kstat *st)
 {
 	struct inode *in = dentry_inode(p.dentry);
@@ -22,15 +32,10 @@ int vfs_getattr(struct path p, struct kstat *st)
 		int err = in->ops->getattr(in, st);
 		if (err)
 			return err;
-		if (!st->dev)
-			st->dev = in->sb->dev;
 	} else {
 		inode_fill_stat(in, st);
 	}
-	st->mount_id = (uint64_t)p.mnt->id;
-	st->attributes_mask |= STATX_ATTR_MOUNT_ROOT;
-	if (p.dentry == p.mnt->root)
-		st->attributes |= STATX_ATTR_MOUNT_ROOT;
+	stat_finish(st, in->sb, p.mnt, p.dentry == p.mnt->root);
 	return 0;
 }
 

@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sentry/fs/gofer/client.h"
+#include "sentry/fs/gofer/listing.h"
 #include "sentry/lib/cleanup.h"
 #include "sentry/time/ktimer.h"
 
@@ -334,6 +334,43 @@ static int gofer_getattr(struct inode *in, struct kstat *st)
 	return 0;
 }
 
+/* As gofer_getattr, of a name in a listed directory. */
+static int gofer_peek(struct inode *dir, const char *name, size_t len, struct kstat *st)
+{
+	struct gofer_entry e;
+	const struct gofer_attr *a = &e.attr;
+
+	switch (gofer_listing_lookup(gi_of(dir), name, len, &e)) {
+	case LISTING_UNKNOWN:
+		return 0;
+	case LISTING_NONE:
+		return -ENOENT;
+	case LISTING_FOUND:
+		break;
+	}
+	*st = (struct kstat){
+		.mask = STATX_BASIC_STATS | STATX_BTIME,
+		.dev = dir->sb->dev,
+		.ino = gofer_present_ino(gsb_of(dir->sb), gofer_attr_dev(a), a->ino),
+		.mode = a->mode,
+		.nlink = a->nlink,
+		.uid = a->uid,
+		.gid = a->gid,
+		.size = a->size,
+		.blocks = a->blocks,
+		.blksize = a->blksize,
+		.atime = time_from(a->atime),
+		.mtime = time_from(a->mtime),
+		.ctime = time_from(a->ctime),
+		.btime = time_from(a->btime),
+		.attributes = a->attributes & a->attributes_mask,
+		.attributes_mask = a->attributes_mask,
+	};
+	if (st->btime.sec == 0 && st->btime.nsec == 0)
+		st->mask &= ~(uint32_t)STATX_BTIME;
+	return 1;
+}
+
 static int send_attr(struct gofer_inode *gi, const struct iattr *a)
 {
 	struct gofer_setattr_req rq = {
@@ -453,6 +490,7 @@ const struct inode_ops gofer_other_iops = {COMMON_OPS};
 const struct inode_ops gofer_dir_iops = {
 	COMMON_OPS,
 	.lookup = gofer_lookup,
+	.peek = gofer_peek,
 	.create = gofer_create,
 	.mkdir = gofer_mkdir,
 	.mknod = gofer_mknod,

@@ -278,6 +278,7 @@ static int ovl_rmdir(struct inode *dir, struct dentry *d)
 
 const struct inode_ops ovl_dir_iops = {
 	.lookup = ovl_lookup,
+	.peek = ovl_peek,
 	.create = ovl_create,
 	.mkdir = ovl_mkdir,
 	.mknod = ovl_mknod,

@@ -94,6 +94,24 @@ int ovl_lookup(struct inode *dir, struct dentry *d)
 	return err;
 }
 
+/* A directory that is all in one lower layer is as that layer says. */
+int ovl_peek(struct inode *dir, const char *name, size_t len, struct kstat *st)
+{
+	struct ovl_inode *oi = ovl_inode(dir);
+
+	if (ovl_upper(oi) || oi->nlower != 1)
+		return 0;
+	struct inode *lower = oi->lower[0].d->inode;
+	int known = lower->ops->peek ? lower->ops->peek(lower, name, len, st) : 0;
+	if (known > 0 && S_ISCHR(st->mode))
+		return 0; /* perhaps a whiteout */
+	if (known > 0) {
+		st->dev = dir->sb->dev;
+		st->ino = ovl_encode_ino(dir->sb, oi->lower[0].layer + 1, st->ino);
+	}
+	return known;
+}
+
 int ovl_lower_has(struct inode *dir, const struct dentry *d)
 {
 	struct ovl_inode *di = ovl_inode(dir);

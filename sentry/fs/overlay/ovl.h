@@ -168,6 +168,7 @@ int ovl_set_opaque(struct inode *upper) MUST_CHECK;
 
 /* ---- lookup.c ---- */
 int ovl_lookup(struct inode *dir, struct dentry *d);
+int ovl_peek(struct inode *dir, const char *name, size_t len, struct kstat *st);
 /* Is the name visible in the lower part of dir?  1, 0 or -errno. */
 int ovl_lower_has(struct inode *dir, const struct dentry *d) MUST_CHECK;
 bool ovl_is_opaque(struct inode *in);

@@ -1,6 +1,6 @@
 /*
- * Listing directories.  A directory without a lower part is listed as the upper file system does
- * it.  A merged one is read from all its layers into a list, which is kept with the inode until an
+ * Listing directories.  A directory that is in one layer only is listed as that layer does it.  A
+ * merged one is read from all its layers into a list, which is kept with the inode until an
  * entry changes, and with each open file that is in the middle of it: positions are indices.
  */
 #include <dirent.h>
@@ -267,23 +267,34 @@ int ovl_upper_names(struct ovl_inode *oi,
 /* ---- open directories ---- */
 
 struct ovl_dirfile {
-	struct file *real;     /* reference: listed as it is; or NULL: merged */
 	struct mutex lock;     /* lc_leaf */
-	struct ovl_list *list; /* reference; NULL: not begun */
+	struct file *real;     /* reference: listed as it is; or NULL */
+	size_t layer;	       /* of real */
+	struct ovl_list *list; /* reference: merged; or NULL */
 };
 
-/* Passes the upper layer's entries on with the overlay's numbers. */
+/* Passes the only layer's entries on, with the overlay's numbers. */
 struct pass_context {
 	struct dir_context ctx;
 	struct dir_context *outer;
-	struct ovl_super *os;
+	struct file *f;
+	size_t layer;
 };
 
 static bool pass_emit(struct dir_context *ctx, const char *name, size_t len, int64_t next_off,
 		      uint64_t ino, unsigned dtype)
 {
 	struct pass_context *pc = container_of(ctx, struct pass_context, ctx);
-	return pc->outer->emit(pc->outer, name, len, next_off, ovl_upper_ino(pc->os, ino), dtype);
+	struct super_block *sb = pc->f->inode->sb;
+
+	if (name[0] == '.' && len == 1)
+		ino = pc->f->inode->ino;
+	else if (name[0] == '.' && len == 2 && name[1] == '.')
+		ino = dir_parent_ino(pc->f);
+	else
+		ino = pc->layer ? ovl_encode_ino(sb, pc->layer, ino)
+				: ovl_upper_ino(ovl_super(sb), ino);
+	return pc->outer->emit(pc->outer, name, len, next_off, ino, dtype);
 }
 
 /* The list that this file reads from: another one at each start. */
@@ -314,19 +325,54 @@ static int dirfile_list(struct file *f, bool restart, struct ovl_list **out)
 	return 0;
 }
 
+/* At the beginning: what there is to be listed now. */
+static int begin(struct file *f)
+{
+	struct ovl_dirfile *df = f->priv;
+	struct ovl_inode *oi = ovl_inode(f->inode);
+	struct ovl_super *os = ovl_super(f->inode->sb);
+	struct dentry *upper = ovl_upper(oi);
+	size_t n = ovl_nlower(oi);
+	struct file *real = NULL;
+	size_t layer = 0;
+
+	if (upper ? n == 0 : n == 1) {
+		struct path p = {os->upper_mnt, upper};
+		if (!upper) {
+			layer = oi->lower[0].layer + 1;
+			p = (struct path){os->lower_mnt[layer - 1], oi->lower[0].d};
+		}
+		int err = file_open_path(p, O_RDONLY | O_DIRECTORY | O_NOATIME, &real);
+		if (err)
+			return err;
+	}
+	mutex_lock(&df->lock, &lc_leaf);
+	struct file *old = df->real;
+	df->real = real;
+	df->layer = layer;
+	mutex_unlock(&df->lock, &lc_leaf);
+	file_put(old);
+	return 0;
+}
+
 static int dir_readdir(struct file *f, struct dir_context *ctx, int64_t *off)
 {
 	struct ovl_dirfile *df = f->priv;
-	if (df->real) {
-		/* After the dots, positions are the upper file system's. */
-		struct pass_context pc = {{pass_emit}, ctx, ovl_super(f->inode->sb)};
-		if (!dir_emit_dots(f, ctx, off))
-			return 0;
-		return df->real->ops->readdir(df->real, &pc.ctx, off);
-	}
 	struct ovl_list *l;
-	int err = dirfile_list(f, *off == 0, &l);
-	if (err)
+	int err;
+
+	if (*off == 0 && (err = begin(f)))
+		return err;
+	mutex_lock(&df->lock, &lc_leaf);
+	struct file *real = df->real ? file_get(df->real) : NULL;
+	struct pass_context pc = {{pass_emit}, ctx, f, df->layer};
+	mutex_unlock(&df->lock, &lc_leaf);
+	if (real) {
+		err = real->ops->readdir(real, &pc.ctx, off);
+		file_put(real);
+		return err;
+	}
+	if ((err = dirfile_list(f, *off == 0, &l)))
 		return err;
 	if (dir_emit_dots(f, ctx, off)) {
 		for (; (uint64_t)*off - FIRST_POS < l->n; ++*off) {
@@ -361,19 +407,12 @@ static const struct file_ops ovl_dir_fops = {
 
 int ovl_dir_open(struct inode *in, struct dentry *d, struct file *f)
 {
+	(void)in;
 	(void)d;
-	struct ovl_inode *oi = ovl_inode(in);
 	struct ovl_dirfile *df = calloc(1, sizeof(*df));
 	if (!df)
 		return -ENOMEM;
-	if (!ovl_nlower(oi)) {
-		struct path upper = {ovl_super(in->sb)->upper_mnt, ovl_upper(oi)};
-		int err = file_open_path(upper, O_RDONLY | O_DIRECTORY | O_NOATIME, &df->real);
-		if (err) {
-			free(df);
-			return err;
-		}
-	}
+	mutex_init(&df->lock);
 	f->priv = df;
 	f->ops = &ovl_dir_fops;
 	return 0;
