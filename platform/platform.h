@@ -141,6 +141,7 @@ struct p_stats {
 	uint64_t spins_won, spins_lost; /* of workers, for the next event */
 	uint64_t sleeps;		/* … and when they slept for it */
 	uint64_t copies_stub, copies_host;
+	uint64_t moves; /* threads that were woken on another CPU than a spinning worker's */
 	uint64_t sites; /* patched */
 };
 
@@ -192,6 +193,8 @@ struct platform_ops {
 
 	/* ---- running ---- */
 	void (*resume)(struct p_thread *th);
+	/* A hint: the stopped thread will not be resumed soon.  NULL: not wanted. */
+	void (*parks)(struct p_thread *th);
 	/* Any thread may call it at any time: a running `th` reports an event soon (its own next
 	 * one, or P_EVENT_INTERRUPTED); for a stopped one it is remembered until the next resume,
 	 * which then returns at once.  After a short deadline the host process is killed. */

@@ -41,10 +41,11 @@ static bool replied(const struct st_pageset *ps)
 static bool spin_for_reply(struct p_thread *th)
 {
 	struct systrap *pf = th->as->pf;
+	uint64_t ticks = worker_spin(pf);
 
-	if (!worker_spin_allowed(pf))
+	if (!ticks)
 		return replied(th->ps);
-	struct spin s = spin_begin(th->cmd_clones ? CLONE_SPINS * pf->spin_ticks : pf->spin_ticks);
+	struct spin s = spin_begin(th->cmd_clones ? CLONE_SPINS * ticks : ticks);
 	do {
 		if (replied(th->ps))
 			return true;

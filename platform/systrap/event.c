@@ -193,6 +193,10 @@ bool event_take(struct p_thread *th, bool interrupted)
 
 	th->taken_tsc = th->spins_since = st_tsc();
 	th->guest_ticks = th->taken_tsc - th->resumed_tsc;
+	/* How long it took to wake up is no part of it. */
+	uint64_t slept = __atomic_load_n(&ps->woken_tsc, __ATOMIC_RELAXED) - th->resumed_tsc;
+	if (slept < th->guest_ticks)
+		th->guest_ticks -= slept;
 	th->fpstate = ev.fpstate;
 	th->regs = ev.regs;
 	th->regs.orig_rax = (uint64_t)-1;

@@ -22,6 +22,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -35,7 +36,7 @@
 #define SYSTRAP_POOL_SIZE 3 /* ready processes: a pipeline's worth of execs */
 #define SYSTRAP_KITS 4	    /* ready page-set memfds and control sockets */
 #define SYSTRAP_MAX_PROCESSES 8192
-#define SYSTRAP_POLL_MAX 4 /* threads that one worker polls */
+#define SYSTRAP_POLL_MAX 8 /* threads that one worker polls */
 /* How many slices of 100 ms a command may take: long enough for any one batch of an honest guest on
  * a busy host.  A hostile one can hold a worker for that long, once a process. */
 #define SYSTRAP_CMD_SLICES 50
@@ -92,8 +93,7 @@ struct p_aspace {
 	bool vdso_gone;		  /* unmapped or replaced by the guest; pf->lock */
 	struct list_head threads; /* pf->lock */
 	int nthreads;		  /* not destroyed; pf->lock */
-	uint64_t cpu_ns, cpu_tsc; /* its CPU clock when it was last read, and when; pf->lock */
-	int cpu_busy;		  /* threads that the clock's pace stood for */
+	uint64_t cpu_ns;	  /* its CPU clock when it was last read; pf->lock */
 	struct mutex cmd_lock;	  /* lc_aspace */
 	uint32_t guest_ctl;	  /* the control socket's number over there; cmd_lock */
 	_Atomic bool no_patching; /* somebody looks at the code */
@@ -137,7 +137,8 @@ struct p_thread {
 	size_t late_used; /* bytes of data[] */
 	bool late_failed;
 	uint64_t fpstate;     /* the frame's XSAVE area; 0: none known */
-	bool stub_spins;      /* its stub was told to spin for an answer … */
+	bool parked;	      /* its task waited before it answered; see thread_parks */
+	uint64_t stub_spins;  /* ticks that its stub was told to spin for an answer … */
 	uint64_t spins_since; /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
@@ -157,6 +158,7 @@ struct systrap {
 	bool fsgsbase;
 	uint64_t vdso_clock, vdso_getcpu; /* addresses in guests; 0: none */
 	int ncpus;
+	cpu_set_t cpus; /* that we were started with */
 	int64_t clock0; /* when it began, by the clock and by the TSC */
 	uint64_t tsc0;
 	uint64_t tsc_per_us;
@@ -184,12 +186,11 @@ struct systrap {
 
 	/* Polling; see worker.c. */
 	_Atomic bool polling;
-	_Atomic(struct p_thread *) recent[SYSTRAP_POLL_MAX];
-	_Atomic uint32_t recent_n;
-	_Atomic(struct p_thread *) hazard[SYSTRAP_POLL_MAX];
-	_Atomic int running; /* threads in RUNNING */
-	_Atomic uint64_t busy_tsc;
-	_Atomic int busy; /* of these, not in a host wait, when last counted */
+	_Atomic uint32_t poll_round;
+	_Atomic(struct p_thread *) watch[SYSTRAP_POLL_MAX];
+	_Atomic int running;	     /* threads in RUNNING */
+	_Atomic uint64_t sample_tsc; /* when cpu_free was measured */
+	_Atomic bool cpu_free;
 
 	/* Zygote and pools. */
 	struct p_aspace *zygote;
@@ -243,8 +244,10 @@ struct p_thread *worker_next(struct platform *pf);
 void worker_kick(struct platform *pf);
 void worker_break(struct systrap *pf);			      /* next() gives NULL from now on */
 void worker_ready(struct p_thread *th) REQUIRES(lc_platform); /* th's event is in th->event */
-void worker_forget(struct p_thread *th); /* no worker looks at it any more on return */
-bool worker_spin_allowed(struct systrap *pf);
+bool worker_watch(struct p_thread *th);
+void worker_forget(struct p_thread *th);
+/* For how many ticks a spin may last now; 0: not at all. */
+uint64_t worker_spin(struct systrap *pf);
 /* do { look } while (spin_on(pf, &s)): true while it is worth looking again. */
 struct spin {
 	uint64_t begin, last, budget;
@@ -270,6 +273,7 @@ void thread_report_death(struct p_thread *th, int signo) REQUIRES(lc_platform);
 
 /* resume.c */
 void thread_resume(struct p_thread *th);
+void thread_parks(struct p_thread *th);
 void thread_resume_direct(struct p_thread *th);
 void thread_interrupt(struct p_thread *th);
 

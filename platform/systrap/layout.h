@@ -63,6 +63,15 @@
 #define ST_SET_OF_SP(sp) \
 	(((sp) & ~(ST_BLOCK_SIZE - 1)) + ST_SETS_OFF + (((sp) >> 15 & 31) * ST_SET_SIZE))
 
+/* The CPU's number, as the host keeps it in the limit of a segment for its vDSO. */
+static inline uint32_t st_cpu(void)
+{
+	uint32_t limit;
+
+	__asm__ volatile("lsl %1, %0" : "=r"(limit) : "r"(0x7b));
+	return limit & 0xfff;
+}
+
 /* Descriptors of every guest process; the control socket's number varies (st_pageset.ctl_fd). */
 #define ST_FD_CTL 0 /* in the zygote */
 #define ST_FD_DOORBELL 1
@@ -112,6 +121,8 @@ enum st_cmd {
 	ST_CMD_RUN_DIRECT, /* the same, after performing the frame's system call in the host */
 	ST_CMD_RUN_FAST,   /* of a fast call: back to its site, with rax */
 	ST_CMD_RUN_LATE,   /* the same, after the copies of late[] */
+	ST_CMD_RUN_FULL,   /* of a fast call: to guest code, with all registers but extended ones */
+	ST_CMD_XSAVE,	   /* of a fast call: extended state, of the parts arg[0], to ops[] */
 	ST_CMD_CONVERT,	   /* of a fast call: take a signal frame, for what needs one */
 	ST_CMD_OPS,	   /* run ops[0..nops) */
 	ST_CMD_CMPXCHG,	   /* compare-and-swap at arg[0]: expect arg[1], desired arg[2] */
@@ -137,6 +148,10 @@ struct st_op {
 #define ST_OP_RESET 4u	/* no call: unmaps [0, arg[0]) and arg[2] bytes at arg[1] */
 #define ST_OP_FDS_MAX 4 /* a command */
 #define ST_OPS_MAX 128
+
+/* The header of an XSAVE area (Intel SDM vol. 1, 13.4.2). */
+#define ST_XSAVE_HEADER 512
+#define ST_XSAVE_HEADER_LEN 64
 
 struct st_event {
 	int32_t signo, code;
@@ -201,9 +216,9 @@ struct st_pageset {
 	uint32_t nops;
 	uint64_t nonce;
 	uint64_t arg[4];
-	uint32_t nfds; /* ST_CMD_OPS: how many descriptors to receive first, and to close last */
-	uint32_t pad2;
-	uint64_t self;	    /* this page set's address: what GS must hold for a fast call */
+	uint32_t nfds;	 /* ST_CMD_OPS: how many descriptors to receive first, and to close last */
+	uint32_t parked; /* the answer will take long: not worth spinning for */
+	uint64_t self;	 /* this page set's address: what GS must hold for a fast call */
 	uint64_t stack_top; /* of the alternate stack */
 
 	struct st_event ev; /* stub → sentry; ev.regs also sentry → stub for ST_CMD_RUN */
@@ -227,6 +242,8 @@ struct st_pageset {
 	uint64_t vdso_sp __attribute__((aligned(64))); /* within a call of the vDSO; else 0 */
 	uint64_t answered;			       /* how many calls */
 	struct st_usage usage; /* of the process, when its thread called exit(2) */
+	uint64_t woken_tsc;    /* when it last woke up to find that it had the turn */
+	uint32_t cpu;	       /* where it went to sleep, waiting for the turn */
 
 	/* Written by the sentry: ST_CMD_RUN_LATE. */
 	uint64_t nlate __attribute__((aligned(64)));

@@ -5,6 +5,7 @@
 #include "platform/systrap/internal.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -106,9 +107,16 @@ static bool only_rax_changed(const struct p_thread *th)
 	return !memcmp(&was, &th->regs, sizeof(was));
 }
 
-static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
+/* Whether the way back of a fast call can load these registers: its iretq would fault in the stub,
+ * or be the first step of a guest that is single-stepped. */
+static bool may_go_anywhere(const struct p_thread *th)
 {
-	struct systrap *pf = th->as->pf;
+	return th->regs.rip < ST_TASK_SIZE && !(th->regs.eflags & ARCH_EFLAGS_TF);
+}
+
+/* Gives the turn; the stub may sleep on it, in which case it is to be woken. */
+static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool poll)
+{
 	struct st_pageset *ps = th->ps;
 
 	if (cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE)
@@ -118,17 +126,41 @@ static void give_run(struct p_thread *th, enum st_cmd cmd, bool spin, bool poll)
 	ps->cmd = cmd;
 	ps->redo_deadline = redo_deadline(th, cmd);
 	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
-	ps->spin = spin ? pf->spin_ticks : 0;
-	th->stub_spins = spin;
+	ps->spin = th->stub_spins = spin;
 	/* Looked at or written by other sentry threads as well: atomic, in no order. */
 	__atomic_store_n(&ps->polled, poll, __ATOMIC_RELAXED);
+	__atomic_store_n(&ps->parked, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&ps->taken, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&ps->intr, 0, __ATOMIC_RELAXED);
 	th->resumed_tsc = st_tsc();
-	th->handle_ticks = th->resumed_tsc - th->taken_tsc;
+	if (!th->parked)
+		th->handle_ticks = th->resumed_tsc - th->taken_tsc;
+	th->parked = false;
 	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED))
-		st_futex_wake(&ps->turn, 1);
+	return __atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED);
+}
+
+/*
+ * A worker that goes on to spin must not be on the CPU that the thread it wakes is going to run on:
+ * the two would take turns by the host's time slices.  The host wakes a thread where it slept; with
+ * no CPU idle it needs telling.  Once is enough: from then on it sleeps elsewhere.
+ */
+static void wake_elsewhere(struct systrap *pf, pid_t tid, uint32_t *turn)
+{
+	cpu_set_t others = pf->cpus;
+
+	CPU_CLR(st_cpu(), &others);
+	bool moved = CPU_COUNT(&others) && !sched_setaffinity(tid, sizeof(others), &others);
+	st_futex_wake(turn, 1);
+	if (moved)
+		sched_setaffinity(tid, sizeof(pf->cpus), &pf->cpus);
+	st_count(&pf->stats.moves);
+}
+
+/* Are CPUs left, beside this worker's and those that guest threads run on? */
+static bool cpus_left(struct systrap *pf)
+{
+	return atomic_load_explicit(&pf->running, memory_order_relaxed) + 1 < pf->ncpus;
 }
 
 enum published { PUBLISHED, AGAIN, READY };
@@ -179,27 +211,39 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 		thread_settle(th);
 	if (th->fast && cmd == ST_CMD_RUN && only_rax_changed(th))
 		cmd = th->nlate ? ST_CMD_RUN_LATE : ST_CMD_RUN_FAST;
-	else
+	else if (th->fast && cmd == ST_CMD_RUN && may_go_anywhere(th)) {
+		marshal_flush(th);
+		cmd = ST_CMD_RUN_FULL;
+	} else {
 		thread_convert(th); /* a failure is a death, reported below */
+	}
 	for (;; cmd = ST_CMD_RUN) {
-		bool fast = cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE;
+		bool fast =
+			cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE || cmd == ST_CMD_RUN_FULL;
 		if (resume_stopped(th)) {
 			make_ready(th);
 			return;
 		}
-		bool spin = worker_spin_allowed(pf);
-		bool poll = spin && (pf->opt.spin_us > 0 || th->guest_ticks < 2 * pf->spin_ticks);
+		uint64_t spin = worker_spin(pf);
+		bool poll = spin && (pf->opt.spin_us > 0 || th->guest_ticks < 2 * spin) &&
+			    worker_watch(th);
 		if (fast)
 			th->fast = false;
 		if (cmd == ST_CMD_RUN_LATE)
 			marshal_send(th);
-		give_run(th, cmd, spin && th->handle_ticks < pf->spin_ticks, poll);
-		switch (publish(th)) {
+		uint32_t *turn = &th->ps->turn;
+		uint32_t cpu = __atomic_load_n(&th->ps->cpu, __ATOMIC_RELAXED);
+		pid_t tid = th->tid;
+		bool wake = give_run(th, cmd, th->handle_ticks < spin ? spin : 0, poll);
+		enum published how = publish(th);
+		/* Only now: it may run at once, and find its event claimed by nobody.  Whatever is
+		 * mapped there by then, a wake-up too many does no harm. */
+		if (wake && cpu == st_cpu() && spin && pf->opt.spin_us < 0 && !cpus_left(pf))
+			wake_elsewhere(pf, tid, turn);
+		else if (wake)
+			st_futex_wake(turn, 1);
+		switch (how) {
 		case PUBLISHED:
-			if (!poll)
-				return;
-			uint32_t n = atomic_fetch_add(&pf->recent_n, 1);
-			atomic_store(&pf->recent[n % SYSTRAP_POLL_MAX], th);
 			return;
 		case READY:
 			make_ready(th);
@@ -219,6 +263,21 @@ void thread_resume_direct(struct p_thread *th)
 {
 	th->regs.rax = th->regs.orig_rax;
 	resume(th, ST_CMD_RUN_DIRECT);
+}
+
+/*
+ * The stub spins for an answer that will not come soon, on a CPU that others may want: who makes it
+ * come, to begin with.  It goes to sleep, unless CPUs are left.
+ */
+void thread_parks(struct p_thread *th)
+{
+	struct systrap *pf = th->as->pf;
+
+	th->parked = true;
+	if (!th->stub_spins || pf->opt.spin_us >= 0 || cpus_left(pf))
+		return;
+	th->stub_spins = 0;
+	__atomic_store_n(&th->ps->parked, 1, __ATOMIC_RELAXED);
 }
 
 void thread_interrupt(struct p_thread *th)

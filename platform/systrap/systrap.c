@@ -15,14 +15,14 @@
 
 #include "sentry/host/reopen.h"
 
-#define SPIN_US_DEFAULT 20
+#define SPIN_US_DEFAULT 50 /* longer than the host needs to wake up an idle CPU */
 #define HWCAP2_FSGSBASE_BIT 2UL
 
-static int count_cpus(void)
+static void count_cpus(struct systrap *pf)
 {
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
+	if (sched_getaffinity(0, sizeof(pf->cpus), &pf->cpus) < 0)
+		CPU_ZERO(&pf->cpus);
+	pf->ncpus = MAX(CPU_COUNT(&pf->cpus), 1);
 }
 
 static int open_descriptors(struct systrap *pf)
@@ -51,7 +51,7 @@ static int systrap_prepare(const struct p_options *opt, struct platform **out)
 		pf->opt.max_guest_processes = SYSTRAP_MAX_PROCESSES;
 	pf->doorbell_r = pf->doorbell_w = pf->listener = -1;
 	pf->pool_size = 1;
-	pf->ncpus = count_cpus();
+	count_cpus(pf);
 	pf->fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT;
 	mutex_init(&pf->text_lock);
 	list_init(&pf->aspaces);
@@ -228,6 +228,7 @@ const struct platform_ops platform_systrap = {
 	.cpu_before = thread_cpu_before,
 	.last_usage = thread_last_usage,
 	.resume = thread_resume,
+	.parks = thread_parks,
 	.interrupt = thread_interrupt,
 	.event = thread_event,
 	.regs = thread_regs,

@@ -15,8 +15,10 @@
  * then the thread's own state and turn word decide.  The worst that a guest can do is wake us.
  *
  * Spinning: guest_ticks says how long a thread ran before its last event.  If that is within reach
- * of the spin, polling it again will pay; else the worker sleeps at once.  Nothing spins while as
- * many guest threads run as there are CPUs, and nothing at all happens when nothing does.
+ * of the spin, polling it again will pay; else the worker sleeps at once.  While a CPU is free a
+ * spin may take long: to wake an idle CPU takes longer.  While none is - as many guest threads run
+ * as there are CPUs, or somebody outside the sandbox took a spinning worker's - it may take about
+ * as long as the sleep and the wake-up that it saves.  Nothing at all happens when nothing does.
  */
 #include "platform/systrap/internal.h"
 
@@ -28,86 +30,66 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BUSY_SCAN_MAX 256
-#define OLD_US 500UL	 /* in guest code for longer: its CPU clock is asked */
-#define SAMPLE_US 5000UL /* how often */
+#define SCAN_MAX 64	  /* processes; with more than that every CPU counts as busy */
+#define SAMPLE_US 2000UL  /* how often their CPU time is looked at */
+#define GAP_US 20UL	  /* a spin that is interrupted for longer was preempted */
+#define SHORT_SPIN_US 5UL /* a sleep and a wake-up on the same CPU */
 #define QUIET_MIN_US 1000UL
 #define QUIET_MAX_US 64000UL
 
 /* ---- spinning policy ---- */
 
-/*
- * How many of n threads that have been running for long really do: guest code sleeps in futexes
- * without telling us, but then its process uses no CPU time.  Looked at every SAMPLE_US.
- */
-static int busy_old(struct p_aspace *as, int n, uint64_t now)
+/* CPU time of all guest processes, in ns: CPUCLOCK_SCHED of their pids (posix-timers.h). */
+static uint64_t guests_cpu_time(struct systrap *pf)
 {
-	uint64_t elapsed = now - as->cpu_tsc;
-	struct timespec t;
-
-	if (elapsed >= SAMPLE_US * as->pf->tsc_per_us) {
-		/* The process's CPU clock: CPUCLOCK_SCHED of its pid (posix-timers.h). */
-		if (clock_gettime((clockid_t)((~(unsigned)as->pid << 3) | 2), &t) < 0)
-			return n;
-		uint64_t ns = (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
-		uint64_t elapsed_ns = elapsed * 1000 / as->pf->tsc_per_us;
-		as->cpu_busy =
-			as->cpu_tsc ? (int)((ns - as->cpu_ns + elapsed_ns / 2) / elapsed_ns) : n;
-		as->cpu_ns = ns;
-		as->cpu_tsc = now;
-	}
-	return MIN(n, as->cpu_busy);
-}
-
-/* Guest threads that really run: RUNNING and not asleep in a futex.  Counted at most every ms. */
-static int busy_threads(struct systrap *pf)
-{
-	int running = atomic_load_explicit(&pf->running, memory_order_relaxed);
-	uint64_t now = st_tsc();
-
-	if (running < pf->ncpus)
-		return running;
-	if (now - atomic_load_explicit(&pf->busy_tsc, memory_order_relaxed) < 1000 * pf->tsc_per_us)
-		return atomic_load_explicit(&pf->busy, memory_order_relaxed);
-
 	struct p_aspace *as;
-	int n = 0, seen = 0;
+	uint64_t sum = 0;
+	int seen = 0;
+
 	mutex_lock(&pf->lock, &lc_platform);
 	list_for_each (as, &pf->aspaces, link) {
-		struct p_thread *th;
-		int old = 0;
-		list_for_each (th, &as->threads, link) {
-			uint32_t st = atomic_load_explicit(&th->st, memory_order_relaxed);
-			seen++;
-			if ((st & ST_STATE) != ST_RUNNING ||
-			    __atomic_load_n(&th->ps->waiting, __ATOMIC_RELAXED))
-				continue;
-			if (now - th->resumed_tsc < OLD_US * pf->tsc_per_us)
-				n++;
-			else
-				old++;
-		}
-		if (old)
-			n += busy_old(as, old, now);
-		if (seen > BUSY_SCAN_MAX)
+		struct timespec t;
+		if (++seen > SCAN_MAX)
 			break;
+		if (clock_gettime((clockid_t)((~(unsigned)as->pid << 3) | 2), &t) < 0)
+			continue;
+		uint64_t ns = (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
+		sum += ns - as->cpu_ns;
+		as->cpu_ns = ns;
 	}
-	if (seen > BUSY_SCAN_MAX)
-		n = pf->ncpus;
 	mutex_unlock(&pf->lock, &lc_platform);
-	atomic_store_explicit(&pf->busy, n, memory_order_relaxed);
-	atomic_store_explicit(&pf->busy_tsc, now, memory_order_relaxed);
-	return n;
+	return seen > SCAN_MAX ? UINT64_MAX : sum;
 }
 
-bool worker_spin_allowed(struct systrap *pf)
+/*
+ * Do the guests leave a CPU to a worker?  With as many threads in guest code as there are CPUs it
+ * has to be measured: many of them sleep in futexes without telling us.
+ */
+static bool cpu_is_free(struct systrap *pf)
 {
-	if (!pf->spin_ticks)
-		return false;
-	if (pf->opt.spin_us > 0)
+	if (atomic_load_explicit(&pf->running, memory_order_relaxed) < pf->ncpus)
 		return true;
-	return busy_threads(pf) < pf->ncpus &&
-	       st_tsc() >= atomic_load_explicit(&pf->quiet_until, memory_order_relaxed);
+
+	uint64_t now = st_tsc(), last = atomic_load(&pf->sample_tsc);
+	if (now - last >= SAMPLE_US * pf->tsc_per_us &&
+	    atomic_compare_exchange_strong(&pf->sample_tsc, &last, now)) {
+		uint64_t elapsed = (now - last) * 1000 / pf->tsc_per_us;
+		uint64_t most = elapsed * (uint64_t)(pf->ncpus - 1) + elapsed / 4;
+		atomic_store(&pf->cpu_free, guests_cpu_time(pf) <= most);
+	}
+	return atomic_load_explicit(&pf->cpu_free, memory_order_relaxed);
+}
+
+uint64_t worker_spin(struct systrap *pf)
+{
+	if (pf->opt.spin_us >= 0)
+		return pf->spin_ticks;
+	if (pf->ncpus == 1)
+		return 0; /* whom we wait for could not run */
+	if (cpu_is_free(pf) &&
+	    st_tsc() >= atomic_load_explicit(&pf->quiet_until, memory_order_relaxed))
+		return pf->spin_ticks;
+	return SHORT_SPIN_US * pf->tsc_per_us;
 }
 
 struct spin spin_begin(uint64_t budget)
@@ -119,15 +101,15 @@ struct spin spin_begin(uint64_t budget)
 
 /*
  * A gap between two looks says that the CPU was taken from us: somebody outside the sandbox wants
- * it, and spinning only makes things slower for both.  So it is off for a while, for longer each
- * time that this is found again; a spin that went undisturbed starts over.
+ * it.  So spins are short for a while, for longer each time that this is found again; a long spin
+ * that went undisturbed starts over.
  */
 bool spin_on(struct systrap *pf, struct spin *s)
 {
 	uint64_t now = st_tsc(), gap = now - s->last;
 
 	s->last = now;
-	if (gap > pf->spin_ticks) {
+	if (gap > GAP_US * pf->tsc_per_us) {
 		uint64_t quiet = atomic_load_explicit(&pf->quiet_ticks, memory_order_relaxed) * 2;
 		quiet = MAX(quiet, QUIET_MIN_US * pf->tsc_per_us);
 		quiet = MIN(quiet, QUIET_MAX_US * pf->tsc_per_us);
@@ -136,7 +118,8 @@ bool spin_on(struct systrap *pf, struct spin *s)
 		return false;
 	}
 	if (now - s->begin >= s->budget) {
-		atomic_store_explicit(&pf->quiet_ticks, 0, memory_order_relaxed);
+		if (s->budget >= pf->spin_ticks)
+			atomic_store_explicit(&pf->quiet_ticks, 0, memory_order_relaxed);
 		return false;
 	}
 	__builtin_ia32_pause();
@@ -204,91 +187,91 @@ static struct p_thread *claim_hint(struct systrap *pf, uint64_t id, bool *interr
 
 /* ---- polling ---- */
 
-struct poll_set {
-	struct p_thread *th[SYSTRAP_POLL_MAX];
-	uint32_t seen; /* recent_n when it was last looked at */
-	int n;
-};
-
-/* Stops looking at slot i; an event that was posted meanwhile becomes somebody else's. */
-static void poll_drop(struct systrap *pf, struct poll_set *s, int i)
+static bool in_guest(uint32_t st)
 {
-	struct p_thread *th = s->th[i];
-	uint32_t st = atomic_load(&th->st);
+	return (st & ST_STATE) == ST_RUNNING || (st & ST_STATE) == ST_RESUMING;
+}
 
-	if ((st & ST_STATE) == ST_RUNNING) {
+/*
+ * A stopped thread is about to be resumed, with `polled` set if there is room for it.  It stays
+ * watched from call to call, so that usually there is nothing to write here.
+ */
+bool worker_watch(struct p_thread *th)
+{
+	struct systrap *pf = th->as->pf;
+
+	for (int i = 0; i < SYSTRAP_POLL_MAX; i++)
+		if (atomic_load_explicit(&pf->watch[i], memory_order_relaxed) == th)
+			return true;
+	for (int i = 0; i < SYSTRAP_POLL_MAX; i++) {
+		struct p_thread *old = atomic_load(&pf->watch[i]);
+		if ((!old || !in_guest(atomic_load(&old->st))) &&
+		    atomic_compare_exchange_strong(&pf->watch[i], &old, th))
+			return true;
+	}
+	return false;
+}
+
+/* No worker looks at its turn word any more on return: the page set may go. */
+void worker_forget(struct p_thread *th)
+{
+	struct systrap *pf = th->as->pf;
+
+	for (int i = 0; i < SYSTRAP_POLL_MAX; i++) {
+		struct p_thread *old = th;
+		atomic_compare_exchange_strong(&pf->watch[i], &old, NULL);
+	}
+	uint32_t round = atomic_load(&pf->poll_round);
+	while (atomic_load(&pf->polling) && atomic_load(&pf->poll_round) - round < 2)
+		sched_yield();
+}
+
+/* Stops watching; an event that was posted meanwhile becomes that of who hears the doorbell. */
+static void poll_drop(struct systrap *pf, int i)
+{
+	struct p_thread *th = atomic_load(&pf->watch[i]);
+
+	if (!th)
+		return;
+	if ((atomic_load(&th->st) & ST_STATE) == ST_RUNNING) {
 		__atomic_store_n(&th->ps->polled, 0, __ATOMIC_SEQ_CST);
 		if (event_posted(th))
 			ring(pf, thread_id(th));
 	}
-	atomic_store(&pf->hazard[i], NULL);
-	s->th[i] = NULL;
-	s->n--;
+	atomic_compare_exchange_strong(&pf->watch[i], &th, NULL);
 }
 
-static void poll_absorb(struct systrap *pf, struct poll_set *s)
+/* *live: how many threads may post an event. */
+static struct p_thread *poll_once(struct systrap *pf, bool *interrupted, int *live)
 {
-	uint32_t n = atomic_load_explicit(&pf->recent_n, memory_order_relaxed);
-
-	if (n == s->seen)
-		return;
-	s->seen = n;
-	for (int r = 0; r < SYSTRAP_POLL_MAX; r++) {
-		struct p_thread *th = atomic_exchange(&pf->recent[r], NULL);
-		int slot = -1;
-		for (int i = 0; th && i < SYSTRAP_POLL_MAX; i++) {
-			if (s->th[i] == th)
-				th = NULL;
-			else if (!s->th[i])
-				slot = i;
-		}
-		if (!th || slot < 0)
-			continue;
-		/* From here on worker_forget() waits for us before the page set goes. */
-		atomic_store(&pf->hazard[slot], th);
-		s->th[slot] = th;
-		s->n++;
-	}
-}
-
-static struct p_thread *poll_once(struct systrap *pf, struct poll_set *s, bool *interrupted)
-{
+	atomic_fetch_add(&pf->poll_round, 1);
+	*live = 0;
 	for (int i = 0; i < SYSTRAP_POLL_MAX; i++) {
-		struct p_thread *th = s->th[i];
-		if (!th)
-			continue;
-		uint32_t st = atomic_load(&th->st);
+		struct p_thread *th = atomic_load(&pf->watch[i]);
+		uint32_t st = th ? atomic_load(&th->st) : ST_FREE;
 		if ((st & ST_STATE) == ST_RUNNING && event_posted(th) &&
-		    event_claim(th, st, interrupted)) {
-			atomic_store(&pf->hazard[i], NULL);
-			s->th[i] = NULL;
-			s->n--;
+		    event_claim(th, st, interrupted))
 			return th;
-		}
-		if ((st & ST_STATE) != ST_RUNNING && (st & ST_STATE) != ST_RESUMING)
-			poll_drop(pf, s, i);
+		*live += in_guest(st);
 	}
 	return NULL;
 }
 
 static struct p_thread *poll_threads(struct systrap *pf, bool *interrupted)
 {
-	struct poll_set s = {.seen = 0, .n = 0};
-	struct p_thread *found = NULL;
+	struct p_thread *found;
+	bool called;
+	int live;
 
 	if (atomic_exchange(&pf->polling, true))
 		return NULL;
-	s.seen = atomic_load(&pf->recent_n) - 1;
-	struct spin spin = spin_begin(pf->spin_ticks);
+	struct spin spin = spin_begin(worker_spin(pf));
 	do {
-		poll_absorb(pf, &s);
-		found = poll_once(pf, &s, interrupted);
-		if (found || !s.n || atomic_load(&pf->nready) || atomic_load(&pf->kicks))
-			break;
-	} while (spin_on(pf, &spin));
-	for (int i = 0; i < SYSTRAP_POLL_MAX; i++)
-		if (s.th[i])
-			poll_drop(pf, &s, i);
+		found = poll_once(pf, interrupted, &live);
+		called = atomic_load(&pf->nready) || atomic_load(&pf->kicks);
+	} while (!found && live && !called && spin_on(pf, &spin));
+	for (int i = 0; !found && !called && i < SYSTRAP_POLL_MAX; i++)
+		poll_drop(pf, i);
 	atomic_store(&pf->polling, false);
 	st_count(found ? &pf->stats.spins_won : &pf->stats.spins_lost);
 	return found;
@@ -296,19 +279,10 @@ static struct p_thread *poll_threads(struct systrap *pf, bool *interrupted)
 
 static bool worth_polling(struct systrap *pf)
 {
-	for (int r = 0; r < SYSTRAP_POLL_MAX; r++)
-		if (atomic_load_explicit(&pf->recent[r], memory_order_relaxed))
-			return worker_spin_allowed(pf);
-	return false;
-}
-
-void worker_forget(struct p_thread *th)
-{
-	struct systrap *pf = th->as->pf;
-
 	for (int i = 0; i < SYSTRAP_POLL_MAX; i++)
-		while (atomic_load(&pf->hazard[i]) == th)
-			sched_yield();
+		if (atomic_load_explicit(&pf->watch[i], memory_order_relaxed))
+			return pf->spin_ticks;
+	return false;
 }
 
 /* ---- next and kick ---- */

@@ -57,11 +57,9 @@ static ssize_t copy(struct p_aspace *as, uint64_t addr, void *buf, size_t n, boo
  */
 static bool stub_is_nearer(const struct p_aspace *as, const struct p_thread *th, size_t n)
 {
-	const struct systrap *pf = as->pf;
-
 	return th && th->as == as && th->stub_spins && n <= COPY_BY_STUB_MAX &&
 	       !__atomic_load_n(&th->ps->stub_sleeps, __ATOMIC_RELAXED) &&
-	       st_tsc() - th->spins_since < pf->spin_ticks / 2 && worker_spin_allowed(as->pf);
+	       st_tsc() - th->spins_since < th->stub_spins / 2;
 }
 
 long thread_copy(struct p_thread *th, uint64_t dst, uint64_t src, uint64_t n)
@@ -164,11 +162,11 @@ static bool frame_ok(const struct p_thread *th, size_t size)
 	       th->fpstate % 64 == 0;
 }
 
-static int frame_io(struct p_thread *th, uint8_t *buf, size_t size, bool write)
+static int frame_io(struct p_thread *th, size_t off, uint8_t *buf, size_t size, bool write)
 {
-	if (!frame_ok(th, size))
+	if (!frame_ok(th, off + size))
 		return -EFAULT;
-	ssize_t n = copy(th->as, th->fpstate, buf, size, write);
+	ssize_t n = copy_guest(th->as, th, th->fpstate + off, buf, size, write);
 	if (n < 0)
 		return (int)n;
 	return (size_t)n == size ? 0 : -EFAULT;
@@ -178,7 +176,7 @@ static int frame_io(struct p_thread *th, uint8_t *buf, size_t size, bool write)
 int xstate_learn(struct systrap *pf, struct p_thread *th)
 {
 	uint8_t legacy[XS_HEADER];
-	int err = frame_io(th, legacy, sizeof(legacy), false);
+	int err = frame_io(th, 0, legacy, sizeof(legacy), false);
 
 	if (err)
 		return err;
@@ -198,21 +196,36 @@ int xstate_learn(struct systrap *pf, struct p_thread *th)
 	return 0;
 }
 
+/* Of a thread in a fast call, which has no frame: its registers are as guest code left them. */
+static int save_fast(struct p_thread *th, void *buf, size_t want)
+{
+	struct st_pageset *ps = th->ps;
+
+	_Static_assert(ST_XSAVE_HEADER == XS_HEADER && ST_XSAVE_HEADER_LEN == XS_HEADER_LEN, "SDM");
+	memset((char *)ps->ops + ARCH_XSTATE_SW_BYTES, 0, XS_HEADER - ARCH_XSTATE_SW_BYTES);
+	ps->arg[0] = th->as->pf->limits.xstate_mask;
+	if (command_run(th, ST_CMD_XSAVE))
+		return -ESRCH;
+	memcpy(buf, ps->ops, want);
+	return 0;
+}
+
 int thread_xstate_get(struct p_thread *th, void *buf, size_t size)
 {
 	size_t want = th->as->pf->limits.xstate_size;
 
 	if (size < want)
 		return -EINVAL;
+	if (th->fast && th->as->pf->limits.xstate_size > XS_HEADER && want <= sizeof(th->ps->ops))
+		return save_fast(th, buf, want);
 	if (thread_convert(th))
 		return -ESRCH;
-	return frame_io(th, buf, want, false);
+	return frame_io(th, 0, buf, want, false);
 }
 
 static int write_checked(struct p_thread *th, uint8_t *x, size_t size)
 {
 	struct systrap *pf = th->as->pf;
-	uint8_t sw[XS_HEADER - ARCH_XSTATE_SW_BYTES];
 
 	if (get32(x + XS_MXCSR) & ~pf->mxcsr_mask)
 		return -EINVAL;
@@ -225,12 +238,10 @@ static int write_checked(struct p_thread *th, uint8_t *x, size_t size)
 				return -EINVAL;
 	}
 	/* The bytes that tell the host kernel what the frame holds stay its own. */
-	if (!frame_ok(th, size))
-		return -EFAULT;
-	if (copy(th->as, th->fpstate + ARCH_XSTATE_SW_BYTES, sw, sizeof(sw), false) != sizeof(sw))
-		return -EFAULT;
-	memcpy(x + ARCH_XSTATE_SW_BYTES, sw, sizeof(sw));
-	return frame_io(th, x, size, true);
+	int err = frame_io(th, 0, x, ARCH_XSTATE_SW_BYTES, true);
+	if (err || size <= XS_HEADER)
+		return err;
+	return frame_io(th, XS_HEADER, x + XS_HEADER, size - XS_HEADER, true);
 }
 
 int thread_xstate_set(struct p_thread *th, const void *buf, size_t size)

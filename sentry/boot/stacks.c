@@ -102,6 +102,7 @@ char *stats_text(void)
 		text_printf(&out, "sleeps                      %16" PRIu64 "\n", s.sleeps);
 		text_printf(&out, "copies by the stub          %16" PRIu64 "\n", s.copies_stub);
 		text_printf(&out, "copies by the host          %16" PRIu64 "\n", s.copies_host);
+		text_printf(&out, "threads moved out of the way%16" PRIu64 "\n", s.moves);
 		text_printf(&out, "call sites patched          %16" PRIu64 "\n", s.sites);
 	}
 	text_putc(&out, 0);

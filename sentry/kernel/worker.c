@@ -194,7 +194,11 @@ static void park_after(void *arg)
 {
 	struct task *t = arg;
 	uint32_t none = PARK_NONE;
+	void (*parks)(struct p_thread *) = t->k->pf->ops->parks;
 
+	/* Once it can be woken, its platform thread is somebody else's. */
+	if (parks && t->pt)
+		parks(t->pt);
 	if (!atomic_compare_exchange_strong(&t->park, &none, PARK_ASLEEP))
 		task_make_runnable(t); /* the token came while the fiber was leaving */
 }

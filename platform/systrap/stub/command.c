@@ -67,16 +67,19 @@ static void wait_turn(struct st_pageset *ps)
 			if (load_turn(ps) != ST_TURN_SENTRY)
 				return;
 			__builtin_ia32_pause();
-		} while (__builtin_ia32_rdtsc() - begin < spin);
+		} while (__builtin_ia32_rdtsc() - begin < spin &&
+			 !__atomic_load_n(&ps->parked, __ATOMIC_RELAXED));
 	}
 	if (load_turn(ps) != ST_TURN_SENTRY)
 		return;
 	if (ps->kind == ST_KIND_EVENT && ps->polled && !ps->taken)
 		ring_doorbell(ps);
+	ps->cpu = st_cpu();
 	__atomic_store_n(&ps->stub_sleeps, 1, __ATOMIC_SEQ_CST);
 	while (load_turn(ps) == ST_TURN_SENTRY)
 		STUB_CALL(SYS_futex, &ps->turn, FUTEX_WAIT, ST_TURN_SENTRY, 0, 0, 0);
 	ps->stub_sleeps = 0;
+	ps->woken_tsc = __builtin_ia32_rdtsc();
 }
 
 static void load_bases(const struct st_pageset *ps, const struct arch_regs *r)
@@ -255,6 +258,19 @@ static long run_cmpxchg(struct st_pageset *ps)
 	return r;
 }
 
+/* XSAVE writes no more of the header than its first word. */
+static long run_xsave(struct st_pageset *ps)
+{
+	char *area = (char *)ps->ops;
+
+	for (int i = 0; i < ST_XSAVE_HEADER_LEN / 8; i++)
+		((volatile uint64_t *)(area + ST_XSAVE_HEADER))[i] = 0;
+	__asm__ volatile("xsave64 (%0)" ::"r"(area), "a"((uint32_t)ps->arg[0]),
+			 "d"((uint32_t)(ps->arg[0] >> 32))
+			 : "memory");
+	return 0;
+}
+
 /* The commands that need no frame. */
 static long run_command(struct st_pageset *ps)
 {
@@ -263,6 +279,8 @@ static long run_command(struct st_pageset *ps)
 		return run_ops(ps);
 	case ST_CMD_CMPXCHG:
 		return run_cmpxchg(ps);
+	case ST_CMD_XSAVE:
+		return run_xsave(ps);
 	case ST_CMD_COPY:
 		return stub_copy(ps->arg[0], ps->arg[1], ps->arg[2]);
 	case ST_CMD_EXIT:
@@ -317,7 +335,7 @@ int stub_fast_main(struct st_pageset *ps)
 	if (ps->direct)
 		stub_bring(ps);
 	ev->fpstate = 0;
-	ev->regs.gs_base = 0;
+	ev->regs.gs_base = ps->self;
 	stub_post_event(ps);
 	for (;;) {
 		wait_turn(ps);
@@ -329,6 +347,10 @@ int stub_fast_main(struct st_pageset *ps)
 		}
 		if (ps->cmd == ST_CMD_CONVERT)
 			return 1;
+		if (ps->cmd == ST_CMD_RUN_FULL) {
+			ev->regs.eflags = (ev->regs.eflags & ARCH_EFLAGS_USER) | ARCH_EFLAGS_FIXED;
+			return 2;
+		}
 		stub_post_reply(ps, run_command(ps));
 	}
 }

@@ -64,15 +64,17 @@ stub_fast_probe:
 	rdfsbase %r11
 	mov	%r11, R(21)
 	mov	R(18), %r11
-	test	$0x40500, %r11d /* AC, DF, TF */
+	test	$0x44500, %r11d /* AC, NT, DF, TF */
 	jnz	1f
 	mov	%rcx, %rbx
 	mov	%rcx, %rdi
 	call	stub_fast_main
 	mov	%rbx, %rcx
 	test	%eax, %eax
-	jnz	stub_fast_convert
-	jmp	stub_fast_exit
+	jz	stub_fast_exit
+	cmp	$2, %eax
+	je	stub_full_exit
+	jmp	stub_fast_convert
 1:	mov	R(19), %rsp
 	mov	R(16), %r11
 stub_fast_trap:
@@ -101,6 +103,35 @@ stub_fast_exit:
 	mov	R(19), %rsp
 	mov	R(11), %rcx
 	jmp	*%gs:(ST_PS_REGS + 8 * 16)
+	/* The same with every register, to another place. */
+stub_full_exit:
+	cmpl	$0, ST_PS_INTR(%rcx)
+	jne	stub_fast_interrupted
+	pushq	$0x2b
+	push	R(19)
+	push	R(18)
+	pushq	$0x33
+	push	R(16)
+	mov	R(21), %rax
+	wrfsbase %rax
+	mov	R(22), %rax
+	wrgsbase %rax
+	mov	R(0), %r15
+	mov	R(1), %r14
+	mov	R(2), %r13
+	mov	R(3), %r12
+	mov	R(4), %rbp
+	mov	R(5), %rbx
+	mov	R(6), %r11
+	mov	R(7), %r10
+	mov	R(8), %r9
+	mov	R(9), %r8
+	mov	R(10), %rax
+	mov	R(12), %rdx
+	mov	R(13), %rsi
+	mov	R(14), %rdi
+	mov	R(11), %rcx
+	iretq
 stub_fast_exit_end:
 stub_fast_interrupted:
 	ud2
