@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "sentry/net/inet/inet.h"
+#include "sentry/net/interface.h"
 #include "sentry/net/unix/unix.h"
 #include "sentry/time/ktimer.h"
 
@@ -132,8 +133,12 @@ static long sock_ioctl(struct file *f, struct task *t, unsigned cmd, uint64_t ar
 		int v = (int)n;
 		return copy_out_val(task_umem(t), UADDR(arg), &v);
 	}
+	case SIOCATMARK: {
+		int v = s->ops->at_mark ? s->ops->at_mark(s) : -ENOTTY;
+		return v < 0 ? v : copy_out_val(task_umem(t), UADDR(arg), &v);
+	}
 	default:
-		return -ENOTTY;
+		return interface_ioctl(t, cmd, arg);
 	}
 }
 

@@ -90,6 +90,7 @@ struct socket_ops {
 	int (*getsockopt)(struct socket *s, int level, int name, void *v, uint32_t *len);
 	/* FIONREAD and SIOCOUTQ: a number, or -errno; ENOTTY. */
 	long (*queue_len)(struct socket *s, bool out);
+	int (*at_mark)(struct socket *s); /* SIOCATMARK: 0 or 1; ENOTTY */
 	void (*closed)(struct socket *s); /* the file went; consumes its reference */
 };
 

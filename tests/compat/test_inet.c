@@ -1,6 +1,8 @@
 /* TCP and UDP over the loopback interface: ip(7), tcp(7), udp(7). */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -376,6 +378,61 @@ TEST(tcp_faults_lose_nothing)
 	EXPECT_ERRNO(write(fd[0], bad_pointer, 3), EFAULT);
 }
 
+TEST(tcp_urgent_byte_overtakes)
+{
+	int fd[2], at;
+	char buf[8];
+
+	pair(fd);
+	EXPECT_EQ(send(fd[0], "abU", 3, MSG_OOB), 3);
+	EXPECT_EQ(send(fd[0], "cd", 2, 0), 2);
+	await(fd[1], POLLPRI);
+	EXPECT_EQ(recv(fd[1], buf, 8, MSG_OOB), 1);
+	EXPECT_EQ(buf[0], 'U');
+	EXPECT_ERRNO(recv(fd[1], buf, 8, MSG_OOB), EINVAL);
+	EXPECT_EQ(recv(fd[1], buf, 8, 0), 2);
+	EXPECT_OK(ioctl(fd[1], SIOCATMARK, &at));
+	EXPECT_EQ(at, 1);
+	EXPECT_EQ(recv(fd[1], buf, 8, 0), 2);
+	EXPECT(!memcmp(buf, "cd", 2));
+}
+
+TEST(tcp_urgent_byte_in_line)
+{
+	int fd[2], one = 1;
+	char buf[8];
+
+	pair(fd);
+	EXPECT_OK(setsockopt(fd[1], SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one)));
+	EXPECT_EQ(send(fd[0], "abU", 3, MSG_OOB), 3);
+	await(fd[1], POLLPRI);
+	EXPECT_EQ(recv(fd[1], buf, 8, 0), 2);
+	EXPECT_EQ(recv(fd[1], buf, 8, 0), 1);
+	EXPECT_EQ(buf[0], 'U');
+	EXPECT_ERRNO(recv(fd[1], buf, 8, MSG_OOB), EINVAL);
+}
+
+TEST(udp_disconnect_forgets_the_address)
+{
+	struct sockaddr_in6 a = {
+		.sin6_family = AF_INET6, .sin6_port = htons(9), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr off = {.sa_family = AF_UNSPEC};
+	struct sockaddr_in v4 = loopback(9);
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET6, SOCK_DGRAM, 0);
+
+	if (fd < 0)
+		test_skip("no IPv6");
+	EXPECT_OK(connect(fd, (struct sockaddr *)&a, sizeof(a)));
+	EXPECT_OK(connect(fd, &off, sizeof(off)));
+	EXPECT_OK(getsockname(fd, (struct sockaddr *)&a, &n));
+	EXPECT(IN6_IS_ADDR_UNSPECIFIED(&a.sin6_addr));
+	EXPECT_EQ(a.sin6_port, 0);
+	EXPECT_OK(connect(fd, (struct sockaddr *)&v4, sizeof(v4)));
+	EXPECT_OK(getsockname(fd, (struct sockaddr *)&a, &n));
+	EXPECT(IN6_IS_ADDR_V4MAPPED(&a.sin6_addr));
+}
+
 TEST(tcp_options)
 {
 	int fd = EXPECT_OK(socket(AF_INET, SOCK_STREAM, 0)), v, one = 1;
@@ -528,4 +585,26 @@ TEST(inet_privileged_port)
 	}
 	EXPECT_OK(waitpid(pid, &status, 0));
 	EXPECT_EQ(status, 0);
+}
+
+TEST(inet_interface_requests)
+{
+	int fd = EXPECT_OK(socket(AF_INET, SOCK_DGRAM, 0));
+	struct ifreq r = {.ifr_name = "lo"};
+	struct ifreq all[64];
+	struct ifconf conf = {.ifc_len = sizeof(all), .ifc_req = all};
+
+	EXPECT_OK(ioctl(fd, SIOCGIFFLAGS, &r));
+	EXPECT(r.ifr_flags & IFF_LOOPBACK);
+	EXPECT_OK(ioctl(fd, SIOCGIFINDEX, &r));
+	EXPECT_EQ(r.ifr_ifindex, 1);
+	memset(&r, 0, sizeof(r));
+	r.ifr_ifindex = 1;
+	EXPECT_OK(ioctl(fd, SIOCGIFNAME, &r));
+	EXPECT_STR(r.ifr_name, "lo");
+	EXPECT_OK(ioctl(fd, SIOCGIFCONF, &conf));
+	EXPECT(conf.ifc_len >= (int)sizeof(r));
+	strcpy(r.ifr_name, "nothing0");
+	EXPECT_ERRNO(ioctl(fd, SIOCGIFFLAGS, &r), ENODEV);
+	EXPECT_ERRNO(ioctl(fd, SIOCGIFFLAGS, bad_pointer), EFAULT);
 }

@@ -19,9 +19,11 @@ static void set_v4(struct inet_addr *a, const void *ip)
 	memcpy(a->ip + sizeof(v4_prefix), ip, 4);
 }
 
-void inet_any_v4(struct inet_addr *to)
+void inet_any(const struct inet_sock *i, struct inet_addr *to)
 {
-	set_v4(to, (const uint8_t[4]){0});
+	memset(to->ip, 0, sizeof(to->ip));
+	if (i->s.family == AF_INET)
+		set_v4(to, (const uint8_t[4]){0});
 }
 
 bool inet_is_v4(const struct inet_addr *a)

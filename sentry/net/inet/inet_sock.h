@@ -50,6 +50,11 @@ struct inet_sock {
 	bool room_wanted;    /* the sender waits for room in rcvq */
 	bool fin;	     /* the other end sends no more */
 	bool told;	     /* connect(2) has said that it is connected */
+	uint64_t taken;	     /* bytes of the stream that were read */
+	/* tcp(7), "out-of-band data": one byte; the mark is where it stands in the stream. */
+	bool urgent, urgent_inline, urgent_read;
+	uint8_t urgent_byte;
+	uint64_t urgent_mark;
 	struct list_head acceptq, accept_node;
 	unsigned backlog, nqueued;
 	struct inet_sock *peer; /* reference; set once, before state says so */
@@ -58,7 +63,7 @@ struct inet_sock {
 
 	/* ports_lock */
 	struct list_head port_node;
-	bool bound, chosen; /* chosen: by bind(2), and kept until close(2) */
+	bool bound, port_chosen, ip_chosen; /* chosen: by bind(2), and kept until close(2) */
 	struct inet_addr local;
 	uint32_t owner; /* who bound it: SO_REUSEPORT */
 
@@ -92,7 +97,8 @@ int inet_getname(struct socket *s, bool peer, struct sock_addr *a);
 int inet_addr_parse(const struct inet_sock *i, const struct sock_addr *from, struct inet_addr *to);
 /* As a socket of i's family shows it. */
 void inet_addr_show(const struct inet_sock *i, const struct inet_addr *from, struct sock_addr *to);
-void inet_any_v4(struct inet_addr *to);
+/* The wildcard of i's family; the port stays. */
+void inet_any(const struct inet_sock *i, struct inet_addr *to);
 bool inet_is_v4(const struct inet_addr *a);
 bool inet_is_any(const struct inet_addr *a);
 bool inet_is_local(const struct inet_addr *a); /* of lo */
@@ -103,7 +109,7 @@ void inet_loopback(const struct inet_addr *like, struct inet_addr *to);
 /* ---- ports.c ---- */
 /* Takes the port (0: a free one) for i, which has none: -EADDRINUSE, -EACCES. */
 int inet_port_bind(struct inet_sock *i, const struct inet_addr *a, uint32_t owner);
-/* Gives a port back that was not chosen by bind(2). */
+/* Gives back what bind(2) has not chosen of the local address. */
 void inet_port_forget(struct inet_sock *i);
 /* The local end of an accepted connection: shares the listener's port. */
 void inet_port_share(struct inet_sock *i, const struct inet_addr *a, uint32_t owner);
@@ -141,4 +147,5 @@ extern const struct socket_ops inet_tcp_ops, inet_udp_ops;
 ssize_t inet_tcp_sendmsg(struct socket *s, struct sock_msg *m, const struct sock_caller *c);
 ssize_t inet_tcp_recvmsg(struct socket *s, struct sock_msg *m);
 uint32_t inet_tcp_poll(struct socket *s);
+int inet_tcp_at_mark(struct socket *s);
 long inet_tcp_queue_len(struct socket *s, bool out);

@@ -100,7 +100,10 @@ int inet_port_bind(struct inet_sock *i, const struct inet_addr *a, uint32_t owne
 {
 	mutex_lock(&ports_lock, &lc_net);
 	int err = bind_locked(i, a, owner);
-	i->chosen |= !err && a->port;
+	if (!err) {
+		i->port_chosen = a->port;
+		i->ip_chosen = !inet_is_any(a);
+	}
 	mutex_unlock(&ports_lock, &lc_net);
 	return err;
 }
@@ -132,6 +135,7 @@ static void release(struct inet_sock *i) REQUIRES(lc_net)
 	if (i->bound)
 		list_del(&i->port_node);
 	i->bound = false;
+	i->local.port = 0;
 }
 
 void inet_port_release(struct inet_sock *i)
@@ -144,7 +148,9 @@ void inet_port_release(struct inet_sock *i)
 void inet_port_forget(struct inet_sock *i)
 {
 	mutex_lock(&ports_lock, &lc_net);
-	if (!i->chosen)
+	if (!i->ip_chosen)
+		inet_any(i, &i->local);
+	if (!i->port_chosen)
 		release(i);
 	mutex_unlock(&ports_lock, &lc_net);
 }

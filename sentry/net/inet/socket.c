@@ -48,8 +48,7 @@ struct inet_sock *inet_sock_new(int family, int type)
 	list_init(&i->waiting);
 	list_init(&i->waiting_node);
 	inet_options_init(i);
-	if (family == AF_INET)
-		inet_any_v4(&i->local);
+	inet_any(i, &i->local);
 	return i;
 }
 

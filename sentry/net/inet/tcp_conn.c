@@ -426,5 +426,6 @@ const struct socket_ops inet_tcp_ops = {
 	.setsockopt = inet_setsockopt,
 	.getsockopt = inet_getsockopt,
 	.queue_len = inet_tcp_queue_len,
+	.at_mark = inet_tcp_at_mark,
 	.closed = tcp_closed,
 };

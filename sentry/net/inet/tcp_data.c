@@ -82,7 +82,8 @@ static bool deliver(struct inet_sock *to, struct inet_chunk *k)
 
 static ssize_t send_chunk(struct inet_sock *i, struct inet_sock *peer, struct sock_msg *m)
 {
-	uint32_t n = (uint32_t)MIN(m->io->left, room(i, peer));
+	uint64_t want = m->io->left - (m->flags & MSG_OOB ? 1 : 0);
+	uint32_t n = (uint32_t)MIN(want, room(i, peer));
 
 	if (!n)
 		return -EAGAIN;
@@ -118,20 +119,51 @@ static int send_state(struct inet_sock *i)
 	}
 }
 
+/* The last byte of MSG_OOB: it overtakes the stream, or marks a place in it (SO_OOBINLINE). */
+static ssize_t send_urgent(struct inet_sock *i, struct inet_sock *peer, struct sock_msg *m)
+{
+	struct inet_chunk *k = inet_chunk_new(CHUNK_MIN);
+	uint8_t byte;
+
+	if (!k)
+		return -ENOBUFS;
+	if (uio_get(m->io, &byte, 1) != 1) {
+		free(k);
+		return -EFAULT;
+	}
+	k->data[0] = byte;
+	k->len = 1;
+	mutex_lock(&peer->lock, &lc_socket);
+	bool in_line = peer->s.oobinline;
+	peer->urgent = true;
+	peer->urgent_inline = in_line;
+	peer->urgent_read = false;
+	peer->urgent_byte = byte;
+	peer->urgent_mark = peer->taken + peer->rcvq_bytes;
+	mutex_unlock(&peer->lock, &lc_socket);
+	if (!in_line)
+		free(k);
+	else if (!deliver(peer, k))
+		was_reset(i);
+	waitq_notify(&peer->s.wq, POLLPRI);
+	return 1;
+}
+
 ssize_t inet_tcp_sendmsg(struct socket *s, struct sock_msg *m, const struct sock_caller *c)
 {
 	struct inet_sock *i = inet_of(s);
 	ssize_t total = 0;
 
 	(void)c;
-	if (m->flags & MSG_OOB)
-		return -EOPNOTSUPP;
 	int err = send_state(i);
 	if (err)
 		return err;
 	struct inet_sock *peer = get_peer(i);
 	while (m->io->left && !err) {
-		ssize_t n = peer ? send_chunk(i, peer, m) : -EPIPE;
+		bool urgent = m->flags & MSG_OOB && m->io->left == 1;
+		ssize_t n = !peer    ? -EPIPE
+			    : urgent ? send_urgent(i, peer, m)
+				     : send_chunk(i, peer, m);
 		if (n < 0)
 			err = (int)n;
 		else
@@ -166,20 +198,51 @@ static void consume(struct inet_sock *i, struct inet_chunk *k, uint32_t n, struc
 {
 	k->off += n;
 	i->rcvq_bytes -= n;
+	i->taken += n;
 	if (k->off < k->len)
 		return;
 	list_del(&k->node);
 	list_add_tail(&k->node, done);
 }
 
+/* A read stops at the mark of urgent data, and begins behind it. */
+static uint64_t until_mark(struct inet_sock *i, uint64_t want) REQUIRES(lc_socket)
+{
+	if (!i->urgent)
+		return want;
+	if (i->taken == i->urgent_mark) {
+		i->urgent = false;
+		return want;
+	}
+	return MIN(want, i->urgent_mark - i->taken);
+}
+
+static ssize_t recv_urgent(struct inet_sock *i, struct sock_msg *m)
+{
+	uint8_t byte;
+
+	mutex_lock(&i->lock, &lc_socket);
+	bool there = i->urgent && !i->urgent_inline && !i->urgent_read && !i->s.oobinline;
+	byte = i->urgent_byte;
+	if (there && !(m->flags & MSG_PEEK))
+		i->urgent_read = true;
+	mutex_unlock(&i->lock, &lc_socket);
+	if (!there)
+		return -EINVAL;
+	m->out_flags |= MSG_OOB;
+	return m->io->left ? uio_put(m->io, &byte, 1) : 0;
+}
+
 static ssize_t recv_claimed(struct inet_sock *i, struct inet_chunk *k, struct sock_msg *m,
 			    struct list_head *done) REQUIRES(lc_socket)
 {
 	bool peek = m->flags & MSG_PEEK, drop = m->flags & MSG_TRUNC;
+	uint64_t most = until_mark(i, m->io->left);
 	ssize_t total = 0;
 
 	for (;;) {
-		uint32_t off = k->off, n = (uint32_t)MIN((uint64_t)(k->len - off), m->io->left);
+		uint64_t want = MIN(most - (uint64_t)total, m->io->left);
+		uint32_t off = k->off, n = (uint32_t)MIN((uint64_t)(k->len - off), want);
 		mutex_unlock(&i->lock, &lc_socket);
 		ssize_t got = drop ? (ssize_t)n : uio_put(m->io, k->data + off, n);
 		if (drop)
@@ -192,7 +255,7 @@ static ssize_t recv_claimed(struct inet_sock *i, struct inet_chunk *k, struct so
 		bool whole = off + (uint32_t)got == k->len;
 		if (!peek)
 			consume(i, k, (uint32_t)got, done);
-		if (!whole || !m->io->left || next == &i->rcvq)
+		if (!whole || !m->io->left || (uint64_t)total == most || next == &i->rcvq)
 			return total;
 		k = list_entry(next, struct inet_chunk, node);
 	}
@@ -213,11 +276,11 @@ ssize_t inet_tcp_recvmsg(struct socket *s, struct sock_msg *m)
 	struct list_head done = LIST_HEAD_INIT(done);
 	struct inet_chunk *k;
 
-	if (m->flags & MSG_OOB)
-		return -EINVAL;
 	m->name.len = 0;
 	if (i->state == INET_LISTEN)
 		return -ENOTCONN;
+	if (m->flags & MSG_OOB)
+		return recv_urgent(i, m);
 	mutex_lock(&i->lock, &lc_socket);
 	if (inet_claim(i, &k)) {
 		bool empty = !i->rbusy;
@@ -269,6 +332,8 @@ uint32_t inet_tcp_poll(struct socket *s)
 		i->rmissed = true;
 		data = false;
 	}
+	if (i->urgent && !i->urgent_read)
+		ev |= POLLPRI;
 	mutex_unlock(&i->lock, &lc_socket);
 
 	if (state == INET_LISTEN)
@@ -298,4 +363,14 @@ long inet_tcp_queue_len(struct socket *s, bool out)
 	long n = (long)i->rcvq_bytes;
 	mutex_unlock(&i->lock, &lc_socket);
 	return n;
+}
+
+int inet_tcp_at_mark(struct socket *s)
+{
+	struct inet_sock *i = inet_of(s);
+
+	mutex_lock(&i->lock, &lc_socket);
+	bool at = i->urgent && i->taken == i->urgent_mark;
+	mutex_unlock(&i->lock, &lc_socket);
+	return at;
 }

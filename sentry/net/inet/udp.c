@@ -28,6 +28,8 @@ static int udp_connect(struct socket *s, const struct sock_addr *a, const struct
 			return -ENETUNREACH;
 		if ((err = inet_port_auto(i, &to, c)))
 			return err;
+	} else {
+		inet_port_forget(i);
 	}
 	mutex_lock(&i->lock, &lc_socket);
 	i->remote = to;
