@@ -201,6 +201,27 @@ ssize_t path_name_get(struct task *t, struct path_name *n, uaddr_t from)
 	return copy_in_str(&t->um, n->s, from, sizeof(n->s));
 }
 
+int copy_in_extensible(struct task *t, void *dst, size_t n, uaddr_t src, uint64_t size)
+{
+	char tail[256];
+
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	memset(dst, 0, n);
+	if (copy_in(&t->um, dst, src, MIN(size, n)))
+		return -EFAULT;
+	for (uint64_t at = n; at < size;) {
+		uint64_t part = MIN(size - at, sizeof(tail));
+		if (copy_in(&t->um, tail, uaddr_add(src, at), part))
+			return -EFAULT;
+		for (uint64_t i = 0; i < part; i++)
+			if (tail[i])
+				return -E2BIG;
+		at += part;
+	}
+	return 0;
+}
+
 unsigned walk_flags_from_at(int at_flags)
 {
 	return (at_flags & AT_SYMLINK_NOFOLLOW ? WALK_NOFOLLOW : 0) |

@@ -46,6 +46,12 @@ struct path_name {
 };
 ssize_t path_name_get(struct task *t, struct path_name *n, uaddr_t from) MUST_CHECK;
 
+/*
+ * A structure of n bytes that callers may know as a shorter or a longer one: what they leave out is
+ * zero, and so must be what we do not know.  -E2BIG, -EFAULT
+ */
+int copy_in_extensible(struct task *t, void *dst, size_t n, uaddr_t src, uint64_t size) MUST_CHECK;
+
 /* Resolves dirfd and a name in guest memory.  With WALK_EMPTY a null pointer is an empty name. */
 int path_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags,
 	    struct path *out) MUST_CHECK;

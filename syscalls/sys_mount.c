@@ -10,6 +10,7 @@
 #include "sentry/kernel/pid.h"
 #include "sentry/vfs/mount.h"
 #include "syscalls/file_io.h"
+#include "syscalls/mount_util.h"
 #include "syscalls/syscalls.h"
 
 #define OPTIONS_MAX 4096
@@ -53,7 +54,7 @@ static int bind_or_move(struct task *t, const char *source, struct path where, u
 	if (err)
 		return err;
 	err = flags & MS_BIND ? mount_bind(ns, from, where, flags & MS_REC)
-			      : mount_move(ns, from, where);
+			      : mount_move(ns, from, where, NULL);
 	path_put(from);
 	return err;
 }
@@ -64,7 +65,8 @@ static int change_propagation(struct task *t, uint64_t flags, struct path where)
 
 	if (type & ~(uint64_t)PROPAGATION || type & (type - 1))
 		return -EINVAL;
-	return mount_set_propagation(t->fs->mnt_ns, where, (unsigned)type, flags & MS_REC);
+	const struct mount_change c = {.propagation = (unsigned)type, .recursive = flags & MS_REC};
+	return mount_change(t->fs->mnt_ns, where, &c);
 }
 
 /* Access times go on as they were unless something is said about them. */
@@ -75,16 +77,31 @@ static int remount(struct task *t, const struct mount_strings *s, struct path wh
 	int err = 0;
 
 	if (!(flags & MS_BIND))
-		err = mount_reconfigure(t->fs->mnt_ns, where, s->options, flags & MS_RDONLY);
-	return err ? err : mount_set_flags(t->fs->mnt_ns, where, kept_flags(flags), mask);
+		err = mount_reconfigure(t->fs->mnt_ns, where, s->options, flags & MS_RDONLY,
+					t->cred);
+	const struct mount_change c = {.clear = mask, .set = kept_flags(flags) & mask};
+	return err ? err : mount_change(t->fs->mnt_ns, where, &c);
 }
 
-/* Whose a new file system is: what shows a namespace belongs to that one's owner. */
-static struct user_ns *fs_owner(const struct task *t, const char *type)
+bool may_mount(const struct task *t)
 {
-	if (!strcmp(type, "proc"))
-		return task_pid_ns(t)->ns.owner;
-	return t->cred->user_ns;
+	return task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN);
+}
+
+int task_make_fs(struct task *t, const struct fs_type *type, const char *options,
+		 struct super_block **out)
+{
+	/* What shows a namespace belongs to that one's owner. */
+	struct user_ns *owner =
+		strcmp(type->name, "proc") ? t->cred->user_ns : task_pid_ns(t)->ns.owner;
+	struct walk_env env;
+	int err = task_walk_env(t, AT_FDCWD, "", &env);
+
+	if (err)
+		return err;
+	err = vfs_fs_make_for(type, &(struct fs_params){options, &env}, owner, out);
+	walk_env_fini(&env);
+	return err;
 }
 
 static int mount_new_fs(struct task *t, const struct mount_strings *s, struct path where,
@@ -94,7 +111,10 @@ static int mount_new_fs(struct task *t, const struct mount_strings *s, struct pa
 
 	if (!*s->type)
 		return -EINVAL;
-	int err = vfs_fs_make_for(s->type, s->options, t->cred, fs_owner(t, s->type), &sb);
+	const struct fs_type *type = vfs_fs_find(s->type);
+	if (!type)
+		return -ENODEV;
+	int err = task_make_fs(t, type, s->options, &sb);
 	if (err)
 		return err;
 	sb->readonly |= (flags & MS_RDONLY) != 0;
@@ -107,7 +127,7 @@ static int mount_new_fs(struct task *t, const struct mount_strings *s, struct pa
 static int do_mount(struct task *t, const struct mount_strings *s, struct path where,
 		    uint64_t flags)
 {
-	if (!task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN))
+	if (!may_mount(t))
 		return -EPERM;
 	if (flags & LINUX_MS_NOUSER)
 		return -EINVAL;
@@ -168,7 +188,7 @@ long sys_umount2(struct task *t, uaddr_t target, int flags)
 	int err = path_at(t, AT_FDCWD, target, flags & UMOUNT_NOFOLLOW ? WALK_NOFOLLOW : 0, &p);
 	if (err)
 		return err;
-	if (!task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN))
+	if (!may_mount(t))
 		err = -EPERM;
 	else if (!(err = path_cross_mounts(&p, 0)))
 		err = umount_found(t, p, flags);
@@ -223,7 +243,7 @@ long sys_pivot_root(struct task *t, uaddr_t new_root, uaddr_t put_old)
 	CLEANUP_PATH struct path new = {NULL, NULL}, old = {NULL, NULL}, root = {NULL, NULL};
 	int err;
 
-	if (!task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN))
+	if (!may_mount(t))
 		return -EPERM;
 	if ((err = path_at(t, AT_FDCWD, new_root, WALK_DIRECTORY, &new)) ||
 	    (err = path_at(t, AT_FDCWD, put_old, WALK_DIRECTORY, &old)) ||

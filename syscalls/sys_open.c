@@ -106,37 +106,16 @@ long sys_creat(struct task *t, uaddr_t path, uint32_t mode)
 	return open_legacy(t, AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode);
 }
 
-/* A structure that may be longer than we know it: what is behind must be zero. */
-static int copy_in_how(struct task *t, struct open_how *how, uaddr_t from, uint64_t size)
-{
-	char tail[256];
-
-	if (size < sizeof(*how))
-		return -EINVAL;
-	if (size > PAGE_SIZE)
-		return -E2BIG;
-	if (copy_in(&t->um, how, from, sizeof(*how)))
-		return -EFAULT;
-	for (uint64_t at = sizeof(*how); at < size;) {
-		uint64_t n = MIN(size - at, sizeof(tail));
-		if (copy_in(&t->um, tail, uaddr_add(from, at), n))
-			return -EFAULT;
-		for (uint64_t i = 0; i < n; i++)
-			if (tail[i])
-				return -E2BIG;
-		at += n;
-	}
-	return 0;
-}
-
 long sys_openat2(struct task *t, int dirfd, uaddr_t path, uaddr_t uhow, uint64_t size)
 {
 	const uint64_t known_resolve = RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS |
 				       RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | RESOLVE_IN_ROOT |
 				       RESOLVE_CACHED;
 	struct open_how how;
-	int err = copy_in_how(t, &how, uhow, size);
 
+	if (size < sizeof(how))
+		return -EINVAL;
+	int err = copy_in_extensible(t, &how, sizeof(how), uhow, size);
 	if (err)
 		return err;
 	if (how.flags & ~(uint64_t)KNOWN_FLAGS || how.resolve & ~known_resolve)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "sentry/abi/stat.h"
+#include "sentry/vfs/mount.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
 
@@ -73,6 +74,8 @@ static struct statx_timestamp statx_time(struct ktime k)
 	return (struct statx_timestamp){.tv_sec = k.sec, .tv_nsec = k.nsec};
 }
 
+#define LINUX_STATX_MNT_ID_UNIQUE 0x4000U /* Linux 6.8 */
+
 long sys_statx(struct task *t, int dirfd, uaddr_t path, int flags, unsigned mask, uaddr_t to)
 {
 	struct kstat k;
@@ -107,6 +110,10 @@ long sys_statx(struct task *t, int dirfd, uaddr_t path, int flags, unsigned mask
 		.stx_dev_minor = minor(k.dev),
 		.stx_mnt_id = k.mount_id,
 	};
+	if (mask & LINUX_STATX_MNT_ID_UNIQUE) {
+		sx.stx_mask ^= STATX_MNT_ID | LINUX_STATX_MNT_ID_UNIQUE;
+		sx.stx_mnt_id += MOUNT_UNIQUE_BASE;
+	}
 	return copy_out_last(&t->um, to, &sx, sizeof(sx));
 }
 

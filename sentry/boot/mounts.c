@@ -28,28 +28,46 @@ struct maker {
 	struct boot_error *be;
 };
 
-static int proc_make(const char *data, struct super_block **out)
+static int proc_make(const struct fs_params *p, struct super_block **out)
 {
 	const struct task *t = task_current();
 
-	(void)data;
+	(void)p;
 	return procfs_mount(t ? task_pid_ns(t) : &pid_ns_top, out);
 }
 
-static int sys_make(const char *data, struct super_block **out)
+static int sys_make(const struct fs_params *p, struct super_block **out)
 {
-	(void)data;
+	(void)p;
 	return sysfs_mount(join_sysfs_options(), out);
 }
 
+#define MAKE_FROM_OPTIONS(fs, mount)                                              \
+	static int fs##_make(const struct fs_params *p, struct super_block **out) \
+	{                                                                         \
+		return mount(p->options, out);                                    \
+	}
+MAKE_FROM_OPTIONS(tmpfs, tmpfs_mount)
+MAKE_FROM_OPTIONS(ramfs, ramfs_mount)
+MAKE_FROM_OPTIONS(devtmpfs, devtmpfs_mount)
+MAKE_FROM_OPTIONS(devpts, devpts_mount)
+MAKE_FROM_OPTIONS(mqueue, mqueue_mount)
+
 static const struct fs_type types[] = {
-	{"tmpfs", tmpfs_mount, FS_GUESTS},
-	{"proc", proc_make, FS_GUESTS},
-	{"sysfs", sys_make, FS_GUESTS},
-	{"devtmpfs", devtmpfs_mount, 0},
-	{"devpts", devpts_mount, FS_GUESTS},
-	{"mqueue", mqueue_mount, FS_GUESTS | FS_SHARED},
-	{NULL, NULL, 0},
+	{"tmpfs", "size= nr_blocks= nr_inodes= mode= uid= gid= huge= mpol= inode32 inode64 noswap",
+	 tmpfs_make, FS_GUESTS},
+	{"ramfs", "mode=", ramfs_make, FS_GUESTS},
+	{"proc", "hidepid= gid= subset=", proc_make, FS_GUESTS},
+	{"sysfs", "", sys_make, FS_GUESTS},
+	{"devtmpfs", "size= nr_inodes= mode=", devtmpfs_make, 0},
+	{"devpts", "uid= gid= mode= ptmxmode= max= newinstance", devpts_make, FS_GUESTS},
+	{"mqueue", "", mqueue_make, FS_GUESTS | FS_SHARED},
+	/* It acts with root's rights on its layers: not for guests' own roots. */
+	{"overlay",
+	 "lowerdir= lowerdir+= upperdir= workdir= redirect_dir= index= nfs_export= xino= uuid= "
+	 "metacopy= verity= volatile userxattr default_permissions",
+	 overlay_make, 0},
+	{NULL, NULL, NULL, 0},
 };
 
 /* A gofer attach point, under a writable memory layer if asked for. */
@@ -142,12 +160,13 @@ static int make_mount(struct maker *m, const struct boot_mount *b)
 		err = make_gofer(m, b->gofer_id, b->overlay, b->flags & MS_RDONLY, true, &sb);
 		return err ? err : attach(m, sb, b->target, b->flags, b->source);
 	}
-	err = vfs_fs_make(b->type, b->data, &sb);
-	if (err == -ENODEV) {
+	const struct fs_type *type = vfs_fs_find(b->type);
+	if (!type) {
 		log_debug("%s: file system \"%s\" is not available, not mounted", b->target,
 			  b->type);
 		return 0;
 	}
+	err = type->make(&(struct fs_params){b->data, &m->env}, &sb);
 	return err ? err : attach(m, sb, b->target, b->flags, b->source);
 }
 

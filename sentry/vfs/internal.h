@@ -123,7 +123,8 @@ enum copy_kind {
 int mount_copy_tree(struct path from, bool recursive, enum copy_kind kind, struct mount **out)
 	REQUIRES(lc_mount) REQUIRES(lc_dcache) MUST_CHECK;
 
-const struct ns *dentry_named_mnt_ns(const struct dentry *d);
+/* May somebody in ns have a copy of what is there? */
+bool mount_may_copy(const struct mnt_ns *ns, struct path from) REQUIRES(lc_mount);
 
 /* ---- locks of directories ---- */
 enum dir_lock_kind { DIR_FIRST, DIR_SECOND, DIR_VICTIM };

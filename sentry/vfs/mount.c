@@ -144,6 +144,23 @@ int mount_parent_id(struct mount *m)
 	return id;
 }
 
+bool mount_is_seen(struct mount *m, struct path root)
+{
+	mount_tree_lock();
+	bool seen = path_is_reachable((struct path){m, m->root}, root);
+	mount_tree_unlock();
+	return seen;
+}
+
+bool mount_is_child(struct mount *m, struct mount *top)
+{
+	mutex_lock(&mount_lock, &lc_mount);
+	while (m && m != top)
+		m = m->parent;
+	mutex_unlock(&mount_lock, &lc_mount);
+	return m == top;
+}
+
 struct mount *mount_next(struct mount *m, struct mount *top)
 {
 	if (!list_empty(&m->children))

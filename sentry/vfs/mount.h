@@ -24,15 +24,26 @@
 int mount_create(struct mnt_ns *ns, struct super_block *sb, struct path where, unsigned flags,
 		 const char *source) MUST_CHECK;
 int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recursive) MUST_CHECK;
-int mount_move(struct mnt_ns *ns, struct path from, struct path where) MUST_CHECK;
-/* Sets the flags of `mask` to those of `flags`.  EBUSY: files are open for writing. */
-int mount_set_flags(struct mnt_ns *ns, struct path p, unsigned flags, unsigned mask) MUST_CHECK;
-/* New options for the file system mounted at p, and whether it is read-only.  EBUSY, EROFS */
-int mount_reconfigure(struct mnt_ns *ns, struct path p, const char *options,
-		      bool readonly) MUST_CHECK;
-/* type: MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE */
-int mount_set_propagation(struct mnt_ns *ns, struct path p, unsigned type,
-			  bool recursive) MUST_CHECK;
+/* beneath: NULL, or the caller's root: it goes beneath the mount at `where`.  What is moved may
+ * also be a tree that is mounted nowhere yet. */
+int mount_move(struct mnt_ns *ns, struct path from, struct path where,
+	       const struct path *beneath) MUST_CHECK;
+/* The mount at `to`, which is private, joins the group and the master of the one at `from`. */
+int mount_share_group(struct mnt_ns *ns, struct path from, struct path to) MUST_CHECK;
+/* flags of mount(2): `clear` go, `set` come.  EBUSY: files are open for writing. */
+struct mount_change {
+	unsigned clear, set;
+	unsigned propagation; /* 0, MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE */
+	bool recursive;
+};
+int mount_change(struct mnt_ns *ns, struct path p, const struct mount_change *c) MUST_CHECK;
+/* New options for the file system mounted at p, and whether it is read-only.  EBUSY, EROFS;
+ * EPERM: c is not privileged over it. */
+int mount_reconfigure(struct mnt_ns *ns, struct path p, const char *options, bool readonly,
+		      const struct cred *c) MUST_CHECK;
+/* The same for one at hand. */
+int super_reconfigure(struct super_block *sb, const char *options, bool readonly,
+		      const struct cred *c) MUST_CHECK;
 /* flags: MNT_DETACH, or MNT_EXPIRE (EAGAIN: marked now) */
 int mount_umount(struct mnt_ns *ns, struct path p, int flags) MUST_CHECK;
 /* Puts what a walk to be unmounted has found, which is no use of it. */
@@ -49,6 +60,15 @@ bool mount_is_point_of(struct mnt_ns *ns, struct dentry *d);
 /* Unmounts whatever namespaces have on a name that is gone. */
 void mount_detach_from(struct dentry *d);
 
+/*
+ * Trees that are mounted nowhere: *out is a path's descriptor (O_PATH), with which the tree goes
+ * unless somebody has mounted it.  clone: a copy of what is seen from `from`.
+ */
+int mount_tree_clone(struct mnt_ns *ns, struct path from, bool recursive,
+		     struct file **out) MUST_CHECK;
+int mount_tree_new(struct mnt_ns *ns, struct super_block *sb, unsigned flags, const char *source,
+		   struct file **out) MUST_CHECK;
+
 /* What /proc/PID/mountinfo says of a mount's propagation to a reader whose root is `root`; 0: not.
  */
 struct mount_sharing {
@@ -56,6 +76,15 @@ struct mount_sharing {
 	bool unbindable;
 };
 void mount_sharing(struct mount *m, struct path root, struct mount_sharing *out);
+/* Does who has that root see it?  Is it mounted, with any number between, below `top`? */
+bool mount_is_seen(struct mount *m, struct path root);
+bool mount_is_child(struct mount *m, struct mount *top);
+/* Numbers that are never used again (statx, statmount): those of mountinfo and a high bit. */
+#define MOUNT_UNIQUE_BASE (1ULL << 31)
+static inline uint64_t mount_unique_id(const struct mount *m)
+{
+	return MOUNT_UNIQUE_BASE + (unsigned)m->id;
+}
 /* The number of what it is mounted on; of the root: 0. */
 int mount_parent_id(struct mount *m);
 /* Where every change of any namespace's tree is announced, POLLPRI. */

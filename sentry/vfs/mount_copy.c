@@ -1,7 +1,8 @@
 /*
- * Copies of mount trees: for binds, for what propagates, for new namespaces.  Trees are walked,
- * never recursed into: their depth is the guest's.
+ * Copies of mount trees: for binds, for what propagates, for new namespaces; and trees that are
+ * mounted nowhere.  Trees are walked, never recursed into: their depth is the guest's.
  */
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -12,7 +13,7 @@
  * The mount namespace that a file of nsfs names; NULL: something else.  Mounted, the file pins the
  * namespace: where that could be one that (indirectly) holds the mount, it would never go.
  */
-const struct ns *dentry_named_mnt_ns(const struct dentry *d)
+static const struct ns *named_mnt_ns(const struct dentry *d)
 {
 	const struct ns *named = d->sb->magic == NSFS_MAGIC ? dentry_inode(d)->priv : NULL;
 
@@ -51,8 +52,7 @@ int mount_copy_tree(struct path from, bool recursive, enum copy_kind kind, struc
 		bool seen = m->parent == top ? dentry_is_ancestor(from.dentry, m->mountpoint)
 					     : m->parent->copy != NULL;
 		m->copy = NULL;
-		if (!seen ||
-		    (kind == COPY_ALL ? dentry_named_mnt_ns(m->root) != NULL : m->unbindable))
+		if (!seen || (kind == COPY_ALL ? named_mnt_ns(m->root) != NULL : m->unbindable))
 			continue;
 		if (!mount_room(1))
 			return -ENOSPC;
@@ -71,6 +71,18 @@ static void follow_copy(struct path *p, const struct mnt_ns *ns, struct mount **
 		return;
 	*old = p->mnt;
 	p->mnt = mount_get(p->mnt->copy);
+}
+
+/* Files of nsfs are bound to keep what they name, and are in nobody's tree before. */
+bool mount_may_copy(const struct mnt_ns *ns, struct path from)
+{
+	const struct ns *named = named_mnt_ns(from.dentry);
+
+	if (named && named->ino <= ns->ns.ino)
+		return false;
+	return !from.mnt->unbindable &&
+	       (from.mnt->ns == ns || (from.mnt->ns && from.mnt->ns->anonymous) ||
+		from.mnt->sb->magic == NSFS_MAGIC);
 }
 
 int mnt_ns_copy(struct mnt_ns *ns, const struct ns_maker *maker, struct path *root,
@@ -106,4 +118,66 @@ int mnt_ns_copy(struct mnt_ns *ns, const struct ns_maker *maker, struct path *ro
 	else
 		*out = copy;
 	return err;
+}
+
+/* ---- trees that are mounted nowhere ---- */
+
+static void tree_release(struct file *f)
+{
+	mnt_ns_put(f->priv);
+}
+
+static const struct file_ops tree_ops = {.stream = true, .release = tree_release};
+
+/* Consumes m. */
+static int tree_open(struct mount *m, struct user_ns *owner, struct file **out)
+{
+	struct mnt_ns *ns = calloc(1, sizeof(*ns));
+	struct file *f = ns ? file_new((struct path){m, m->root}, O_PATH) : NULL;
+
+	if (!f) {
+		struct list_head gone = LIST_HEAD_INIT(gone);
+		mount_tree_lock();
+		mount_collect_locked(m, &gone);
+		mount_tree_unlock();
+		mount_put_gone(&gone);
+		free(ns);
+		return -ENOMEM;
+	}
+	ns_init(&ns->ns, &mnt_ns_type, 0, owner);
+	ns->anonymous = true;
+	ns->root = m;
+	mount_tree_lock();
+	mount_set_tree_ns(m, ns);
+	mount_tree_unlock();
+	f->ops = &tree_ops;
+	f->priv = ns;
+	*out = f;
+	return 0;
+}
+
+int mount_tree_new(struct mnt_ns *ns, struct super_block *sb, unsigned flags, const char *source,
+		   struct file **out)
+{
+	struct mount *m = mount_room(1) ? mount_new(sb, sb->root, flags, source) : NULL;
+
+	return m ? tree_open(m, ns->ns.owner, out) : -ENOSPC;
+}
+
+int mount_tree_clone(struct mnt_ns *ns, struct path from, bool recursive, struct file **out)
+{
+	struct list_head gone = LIST_HEAD_INIT(gone);
+	struct mount *m = NULL;
+
+	mount_tree_lock();
+	int err = mount_may_copy(ns, from) ? 0 : -EINVAL;
+	if (!err && !mount_room(1))
+		err = -ENOSPC;
+	if (!err)
+		err = mount_copy_tree(from, recursive, COPY_SAME, &m);
+	if (err && m)
+		mount_collect_locked(m, &gone);
+	mount_tree_unlock();
+	mount_put_gone(&gone);
+	return err ? err : tree_open(m, ns->ns.owner, out);
 }

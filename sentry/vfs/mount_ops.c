@@ -9,27 +9,28 @@
 
 const struct fs_type *vfs_fs_types;
 
-int vfs_fs_make(const char *type, const char *options, struct super_block **out)
+const struct fs_type *vfs_fs_find(const char *name)
 {
 	for (const struct fs_type *f = vfs_fs_types; f && f->name; f++)
-		if (!strcmp(f->name, type))
-			return f->make(options, out);
-	return -ENODEV;
+		if (!strcmp(f->name, name))
+			return f;
+	return NULL;
 }
 
-int vfs_fs_make_for(const char *type, const char *options, const struct cred *c,
-		    struct user_ns *over, struct super_block **out)
+static bool is_anonymous(const struct mount *m)
 {
-	const struct fs_type *f = vfs_fs_types;
+	return m->ns && m->ns->anonymous;
+}
+
+int vfs_fs_make_for(const struct fs_type *f, const struct fs_params *p, struct user_ns *over,
+		    struct super_block **out)
+{
+	const struct cred *c = p->env->cred;
 	struct super_block *sb;
 
-	while (f && f->name && strcmp(f->name, type) != 0)
-		f++;
-	if (!f || !f->name)
-		return -ENODEV;
 	if (!cred_ns_capable(c, f->flags & FS_GUESTS ? over : &user_ns_top, CAP_SYS_ADMIN))
 		return -EPERM;
-	int err = f->make(options, &sb);
+	int err = f->make(p, &sb);
 	if (err)
 		return err;
 	if (!(f->flags & FS_SHARED)) {
@@ -110,16 +111,6 @@ int mount_create(struct mnt_ns *ns, struct super_block *sb, struct path where, u
 	return err;
 }
 
-/* Files of nsfs are bound to keep what they name, and are in nobody's tree before. */
-static bool may_bind(const struct mnt_ns *ns, struct path from)
-{
-	const struct ns *named = dentry_named_mnt_ns(from.dentry);
-
-	if (named && named->ino <= ns->ns.ino)
-		return false;
-	return !from.mnt->unbindable && (from.mnt->ns == ns || from.mnt->sb->magic == NSFS_MAGIC);
-}
-
 int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recursive)
 {
 	struct list_head gone = LIST_HEAD_INIT(gone);
@@ -127,7 +118,7 @@ int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recu
 
 	mount_tree_lock();
 	int err = check_place(ns, &where, from.dentry);
-	if (!err && !may_bind(ns, from))
+	if (!err && !mount_may_copy(ns, from))
 		err = -EINVAL;
 	if (!err && !mount_room(1))
 		err = -ENOSPC;
@@ -159,23 +150,45 @@ static bool has_unbindable(struct mount *top) REQUIRES(lc_mount)
 	return false;
 }
 
+/* What is moved is in the caller's namespace, or is the whole of an anonymous one. */
 static int check_move(struct mnt_ns *ns, struct path from, struct path *where) REQUIRES(lc_mount)
 	REQUIRES(lc_dcache)
 {
 	struct mount *m = from.mnt;
 
 	int err = check_place(ns, where, m->root);
-	if (!is_mount_root(from) || m->ns != ns || where->mnt->ns != ns || !m->parent ||
-	    err == -ENOTDIR)
+	if (!is_mount_root(from) || where->mnt->ns != ns || err == -ENOTDIR)
+		return -EINVAL;
+	if (m->ns == ns ? !m->parent : !is_anonymous(m) || m->parent)
 		return -EINVAL;
 	if (err)
 		return err;
-	if (m->parent->group || (where->mnt->group && has_unbindable(m)))
+	if ((m->parent && m->parent->group) || (where->mnt->group && has_unbindable(m)))
 		return -EINVAL;
 	return path_is_reachable(*where, from) ? -ELOOP : 0;
 }
 
-int mount_move(struct mnt_ns *ns, struct path from, struct path where)
+/*
+ * May m be put beneath the mount that is on top of *where?  *where becomes the place of that.  Not
+ * where the parent's sharing would put it on top somewhere after all.
+ */
+static int check_beneath(const struct mount *m, struct path root, struct path *where)
+	REQUIRES(lc_mount) REQUIRES(lc_dcache)
+{
+	struct mount *top = where->mnt;
+
+	if (!is_mount_root(*where) || !top->parent || top == root.mnt)
+		return -EINVAL;
+	for (const struct mount *p = m; p; p = p->parent)
+		if (p == top)
+			return -EINVAL;
+	if (top->parent->group && top->mountpoint == top->parent->root)
+		return -EINVAL;
+	*where = (struct path){top->parent, top->mountpoint};
+	return 0;
+}
+
+int mount_move(struct mnt_ns *ns, struct path from, struct path where, const struct path *beneath)
 {
 	struct list_head made = LIST_HEAD_INIT(made), gone = LIST_HEAD_INIT(gone);
 	struct path was = {NULL, NULL};
@@ -183,40 +196,54 @@ int mount_move(struct mnt_ns *ns, struct path from, struct path where)
 
 	mount_tree_lock();
 	int err = check_move(ns, from, &where);
+	if (!err && beneath)
+		err = check_beneath(m, *beneath, &where);
 	if (!err)
 		err = mount_spread_prepare(m, where, &made, &gone);
-	if (!err) {
+	if (!err && m->parent) {
 		was = (struct path){m->parent, m->mountpoint};
 		mount_unlink_locked(m);
-		mount_spread_commit(where, &made);
+	} else if (!err) {
+		m->ns->root = NULL;
 	}
+	if (!err)
+		mount_spread_commit(where, &made);
 	mount_tree_unlock();
 	mount_put_gone(&gone);
-	if (!err)
-		put_unlinked(m, was);
+	if (!err) {
+		path_put_p(&was);
+		mount_put(m); /* its place's before, or the namespace's */
+	}
 	return err;
 }
 
-int mount_set_flags(struct mnt_ns *ns, struct path p, unsigned flags, unsigned mask)
+int mount_share_group(struct mnt_ns *ns, struct path from, struct path to)
 {
-	struct mount *m = p.mnt;
-	unsigned old = m->flags, new;
+	struct mount *src = from.mnt, *m = to.mnt;
 
 	mount_tree_lock();
-	int err = is_mount_root(p) && m->ns == ns ? 0 : -EINVAL;
-	if (!err) {
-		old = m->flags;
-		new = (old & ~mask) | (flags & mask & MOUNT_FLAGS);
-		__atomic_store_n(&m->flags, new, __ATOMIC_SEQ_CST);
-		if (new & ~old & MS_RDONLY && m->writers > 0) {
-			__atomic_store_n(&m->flags, old, __ATOMIC_SEQ_CST);
-			err = -EBUSY;
-		} else {
-			mnt_ns_touch(ns);
-		}
+	int err = -EINVAL;
+	if (src->ns == ns && m->ns == ns && is_mount_root(from) && is_mount_root(to) &&
+	    src->sb == m->sb && dentry_is_ancestor(src->root, m->root) && !m->group && !m->master &&
+	    (src->group || src->master)) {
+		mount_share_as(m, src);
+		err = 0;
 	}
 	mount_tree_unlock();
 	return err;
+}
+
+/* May m get these flags?  They are set: who opens a file for writing looks at them after it has
+ * been counted. */
+static bool try_flags(struct mount *m, unsigned flags)
+{
+	unsigned old = m->flags;
+
+	__atomic_store_n(&m->flags, flags, __ATOMIC_SEQ_CST);
+	if (!(flags & ~old & MS_RDONLY) || !m->writers)
+		return true;
+	__atomic_store_n(&m->flags, old, __ATOMIC_SEQ_CST);
+	return false;
 }
 
 static int set_readonly(struct super_block *sb, bool readonly)
@@ -230,41 +257,57 @@ static int set_readonly(struct super_block *sb, bool readonly)
 	return -EBUSY;
 }
 
-int mount_reconfigure(struct mnt_ns *ns, struct path p, const char *options, bool readonly)
+int super_reconfigure(struct super_block *sb, const char *options, bool readonly,
+		      const struct cred *c)
 {
-	struct super_block *sb = p.mnt->sb;
+	if (!cred_ns_capable(c, sb->user_ns, CAP_SYS_ADMIN))
+		return -EPERM;
+	int err = sb->ops->remount ? sb->ops->remount(sb, options) : 0;
 
-	mount_tree_lock();
-	int err = is_mount_root(p) && p.mnt->ns == ns ? 0 : -EINVAL;
-	mount_tree_unlock();
-	if (!err && sb->ops->remount)
-		err = sb->ops->remount(sb, options);
 	return err ? err : set_readonly(sb, readonly);
 }
 
-static int set_propagation(struct mount *m, unsigned type) REQUIRES(lc_mount)
+int mount_reconfigure(struct mnt_ns *ns, struct path p, const char *options, bool readonly,
+		      const struct cred *c)
 {
-	switch (type) {
-	case MS_SHARED:
-		return mount_make_shared(m);
-	case MS_SLAVE:
-		mount_make_slave(m);
-		break;
-	default:
-		mount_make_private(m);
-		m->unbindable = type == MS_UNBINDABLE;
-	}
-	return 0;
+	mount_tree_lock();
+	int err = is_mount_root(p) && p.mnt->ns == ns ? 0 : -EINVAL;
+	mount_tree_unlock();
+	return err ? err : super_reconfigure(p.mnt->sb, options, readonly, c);
 }
 
-int mount_set_propagation(struct mnt_ns *ns, struct path p, unsigned type, bool recursive)
+static void set_propagation(struct mount *m, unsigned type) REQUIRES(lc_mount)
 {
-	struct mount *m = p.mnt;
+	if (type == MS_SLAVE)
+		mount_make_slave(m);
+	if (type == MS_PRIVATE || type == MS_UNBINDABLE)
+		mount_make_private(m);
+	if (type == MS_UNBINDABLE)
+		m->unbindable = true;
+}
+
+int mount_change(struct mnt_ns *ns, struct path p, const struct mount_change *c)
+{
+	struct mount *m, *top = p.mnt;
+	int err = 0;
 
 	mount_tree_lock();
-	int err = is_mount_root(p) && m->ns == ns ? 0 : -EINVAL;
-	for (; !err && m; m = recursive ? mount_next(m, p.mnt) : NULL)
-		err = set_propagation(m, type);
+	if (!is_mount_root(p) || (top->ns != ns && (!is_anonymous(top) || top->parent)))
+		err = -EINVAL;
+	/* What can fail comes first; flags are then as they were. */
+	for (m = top; !err && m; m = c->recursive ? mount_next(m, top) : NULL) {
+		m->flags_before = m->flags;
+		if (!try_flags(m, (m->flags & ~c->clear) | c->set))
+			err = -EBUSY;
+		else if (c->propagation == MS_SHARED)
+			err = mount_make_shared(m);
+	}
+	for (struct mount *u = top; err && u != m; u = mount_next(u, top))
+		(void)try_flags(u, u->flags_before);
+	for (m = top; !err && m; m = c->recursive ? mount_next(m, top) : NULL)
+		set_propagation(m, c->propagation);
+	if (!err)
+		mnt_ns_touch(top->ns);
 	mount_tree_unlock();
 	return err;
 }

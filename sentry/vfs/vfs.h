@@ -242,8 +242,8 @@ struct mount {
 	struct mount *parent;	   /* NULL: root of the tree; lc_mount, as below */
 	struct dentry *mountpoint; /* in parent */
 	struct list_head siblings, children;
-	struct list_head hash; /* by (parent, mountpoint) */
-	unsigned flags;
+	struct list_head hash;	      /* by (parent, mountpoint) */
+	unsigned flags, flags_before; /* before: while several are changed */
 	int id;
 	char *source;	   /* as /proc/mounts shows it; owned */
 	struct mnt_ns *ns; /* NULL: detached */
@@ -362,19 +362,26 @@ enum {
 	FS_GUESTS = 1, /* whoever is privileged in a user namespace of his own may mount it */
 	FS_SHARED = 2, /* make gives an instance that others have mounted, too */
 };
+/* What somebody wants mounted. */
+struct walk_env;
+struct fs_params {
+	const char *options;	    /* "key=value,flag"; commas in values are "\\,"; NULL: none */
+	const struct walk_env *env; /* for options that are paths; NULL: none can be */
+};
 /* What mount(2) can make of nothing; filled at start, ends with a NULL name. */
 struct fs_type {
 	const char *name;
-	int (*make)(const char *options, struct super_block **out);
+	/* The options that there are, for fsconfig(2): "flag key= other=". */
+	const char *keys;
+	int (*make)(const struct fs_params *p, struct super_block **out);
 	unsigned flags;
 };
 extern const struct fs_type *vfs_fs_types;
-int vfs_fs_make(const char *type, const char *options,
-		struct super_block **out) MUST_CHECK; /* ENODEV */
-/* The same for a guest.  over: the user namespace that what it shows belongs to, in which c must be
- * privileged, or (types that are not for guests) in the top one: EPERM. */
-int vfs_fs_make_for(const char *type, const char *options, const struct cred *c,
-		    struct user_ns *over, struct super_block **out) MUST_CHECK;
+const struct fs_type *vfs_fs_find(const char *name); /* NULL: none */
+/* Makes one for a guest, p->env's.  over: the user namespace that what it shows belongs to, in
+ * which he must be privileged, or (types that are not for guests) in the top one: EPERM. */
+int vfs_fs_make_for(const struct fs_type *type, const struct fs_params *p, struct user_ns *over,
+		    struct super_block **out) MUST_CHECK;
 
 /* The mount on top of (m, d), with a reference, or NULL. */
 struct mount *mount_lookup(struct mount *m, struct dentry *d);

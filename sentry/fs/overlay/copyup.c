@@ -10,16 +10,21 @@
 
 #define COPY_CHUNK (128UL << 10)
 
+/* Names that an earlier overlay has left in the same directory are passed over. */
+#define TEMP_TRIES 4096
+
 int ovl_temp(struct ovl_super *os, struct dentry **out)
 {
 	char name[24];
-	int len = snprintf(name, sizeof(name), "#%lx", (unsigned long)++os->last_temp);
-	int err = dentry_lookup(os->work, name, len, out);
-	if (!err && (*out)->inode) {
+
+	for (int i = 0; i < TEMP_TRIES; i++) {
+		int len = snprintf(name, sizeof(name), "#%lx", (unsigned long)++os->last_temp);
+		int err = dentry_lookup(os->work, name, len, out);
+		if (err || !(*out)->inode)
+			return err;
 		dentry_put(*out);
-		err = -EEXIST;
 	}
-	return err;
+	return -EEXIST;
 }
 
 void ovl_temp_remove(struct ovl_super *os, struct dentry *d)

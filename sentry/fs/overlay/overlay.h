@@ -27,6 +27,11 @@ struct overlay_options {
 /* *out gets a reference.  -EINVAL: bad layers. */
 int overlay_mount(const struct overlay_options *o, struct super_block **out) MUST_CHECK;
 /*
+ * What mount(8) asks for: lowerdir=A:B:…, lowerdir+=A, upperdir=, workdir=, whose paths are walked
+ * as p->env says.  Options that name what this overlay does anyway are taken, others EINVAL.
+ */
+int overlay_make(const struct fs_params *p, struct super_block **out) MUST_CHECK;
+/*
  * An overlay over the whole of `lower` (borrowed) with an upper layer in memory, a tmpfs with these
  * options ("size=…", or NULL); the upper root takes owner and mode from the lower one.
  */

@@ -149,8 +149,8 @@ static int show_stat(struct text *out, void *arg)
 static int show_filesystems(struct text *out, void *arg)
 {
 	(void)arg;
-	text_puts(out, "nodev\tproc\nnodev\tsysfs\nnodev\ttmpfs\nnodev\tdevtmpfs\nnodev\tmqueue\nno"
-		       "dev\toverlay\n");
+	for (const struct fs_type *f = vfs_fs_types; f && f->name; f++)
+		text_printf(out, "nodev\t%s\n", f->name);
 	return 0;
 }
 

@@ -13,6 +13,7 @@ struct tmpfs_super {
 	_Atomic uint64_t last_ino;
 	bool uid_given, gid_given;
 	uint32_t root_mode, root_uid, root_gid; /* as mounted, for /proc/mounts */
+	bool ramfs;				/* which has no limits, and says less there */
 	bool size_given, inodes_given;
 };
 

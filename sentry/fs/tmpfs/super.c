@@ -8,6 +8,7 @@
 #include "sentry/fs/tmpfs/node.h"
 
 #define TMPFS_MAGIC_NUMBER 0x01021994
+#define RAMFS_MAGIC_NUMBER 0x858458f6
 
 static uint64_t ram_pages;
 
@@ -81,6 +82,9 @@ static void tmpfs_show_options(struct super_block *sb, char *buf, size_t size)
 				strcat(buf, part);                 \
 		}                                                  \
 	} while (0)
+	ADD(ts->ramfs && ts->root_mode != 0755, ",mode=%o", ts->root_mode);
+	if (ts->ramfs)
+		return;
 	ADD(ts->size_given, ",size=%lluk",
 	    (unsigned long long)(ts->max_pages * (PAGE_SIZE / 1024)));
 	ADD(ts->inodes_given, ",nr_inodes=%llu", (unsigned long long)ts->max_inodes);
@@ -157,6 +161,9 @@ static int parse_option(struct tmpfs_super *ts, const char *key, const char *val
 {
 	uint64_t n;
 	int err;
+	if (ts->ramfs)
+		return value && !strcmp(key, "mode") ? parse_id(value, 8, 07777, &ts->root_mode)
+						     : 0;
 	if (!value) {
 		static const char *const flags[] = {"inode32", "inode64", "noswap", "rw", "ro"};
 		for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
@@ -249,19 +256,16 @@ static const struct super_ops tmpfs_super_ops = {
 	.free = tmpfs_super_free,
 };
 
-int tmpfs_mount_as(const char *fstype, const char *options, struct super_block **out)
+/* Consumes ts. */
+static int finish_mount(struct tmpfs_super *ts, const char *fstype, uint64_t magic,
+			const char *options, struct super_block **out)
 {
-	struct tmpfs_super *ts = calloc(1, sizeof(*ts));
-	if (!ts)
-		return -ENOMEM;
-	ts->max_pages = ts->max_inodes = memory_pages() / 2;
-	ts->root_mode = 01777;
 	int err = parse_options(ts, options);
 	if (err) {
 		free(ts);
 		return err;
 	}
-	super_init(&ts->sb, &tmpfs_super_ops, fstype, TMPFS_MAGIC_NUMBER);
+	super_init(&ts->sb, &tmpfs_super_ops, fstype, magic);
 	struct inode *root;
 	err = tmpfs_inode_new(&ts->sb, NULL, S_IFDIR | ts->root_mode, 0, NULL, &root);
 	if (!err) {
@@ -277,7 +281,27 @@ int tmpfs_mount_as(const char *fstype, const char *options, struct super_block *
 	return 0;
 }
 
+int tmpfs_mount_as(const char *fstype, const char *options, struct super_block **out)
+{
+	struct tmpfs_super *ts = calloc(1, sizeof(*ts));
+	if (!ts)
+		return -ENOMEM;
+	ts->max_pages = ts->max_inodes = memory_pages() / 2;
+	ts->root_mode = 01777;
+	return finish_mount(ts, fstype, TMPFS_MAGIC_NUMBER, options, out);
+}
+
 int tmpfs_mount(const char *options, struct super_block **out)
 {
 	return tmpfs_mount_as("tmpfs", options, out);
+}
+
+int ramfs_mount(const char *options, struct super_block **out)
+{
+	struct tmpfs_super *ts = calloc(1, sizeof(*ts));
+	if (!ts)
+		return -ENOMEM;
+	ts->ramfs = true;
+	ts->root_mode = 0755;
+	return finish_mount(ts, "ramfs", RAMFS_MAGIC_NUMBER, options, out);
 }

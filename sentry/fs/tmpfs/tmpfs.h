@@ -24,7 +24,9 @@
  * half of the host's memory and mode 1777.  *out gets a reference.  -EINVAL: a bad option.
  */
 int tmpfs_mount(const char *options, struct super_block **out) MUST_CHECK;
-/* The same under another name in /proc/mounts ("devtmpfs"); fstype is static. */
+/* An instance without limits, in Linux's ramfs's name: of the options mode= counts. */
+int ramfs_mount(const char *options, struct super_block **out) MUST_CHECK;
+/* tmpfs_mount under another name in /proc/mounts ("devtmpfs"); fstype is static. */
 int tmpfs_mount_as(const char *fstype, const char *options, struct super_block **out) MUST_CHECK;
 
 enum {
