@@ -63,9 +63,10 @@ enum task_state {
 
 struct session {
 	ref_t ref;
-	int sid;	 /* of the top PID namespace */
-	struct tty *tty; /* controlling terminal; lc_tasks; see tty.h */
-	int old_fg_pgid; /* foreground group of a terminal that hung up; lc_tasks */
+	int sid;	    /* of the top PID namespace */
+	struct tty *tty;    /* controlling terminal; lc_tasks; see tty.h */
+	int old_fg_pgid;    /* foreground group of a terminal that hung up; lc_tasks */
+	int autogroup_nice; /* /proc/PID/autogroup; lc_tasks */
 };
 
 #define RLIM_K_INFINITY (~0ULL)

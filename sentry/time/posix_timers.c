@@ -362,6 +362,38 @@ int posix_timer_delete(struct task *t, int id)
 	return 0;
 }
 
+/* The clock as a guest would name it: clock_getcpuclockid(3). */
+static int clock_id(const struct guest_clock *c)
+{
+	return c->kind == GUEST_CLOCK_WALL	? (int)c->host
+	       : c->kind == GUEST_CLOCK_PROCESS ? -6
+						: -2;
+}
+
+void posix_timers_each(struct thread_group *tg, void (*fn)(const struct posix_timer_info *, void *),
+		       void *arg)
+{
+	struct rb_node *n;
+
+	mutex_lock(&tg->siglock, &lc_signal);
+	if (tg->timers && tg->pid) {
+		rb_for_each (n, &tg->timers->by_id) {
+			const struct posix_timer *timer = rb_entry(n, struct posix_timer, node);
+			const struct posix_timer_info info = {
+				.id = timer->id,
+				.clock = clock_id(&timer->clock),
+				.signo = timer->entry.info.si_signo,
+				.notify = timer->notify,
+				.target = timer->notify == SIGEV_THREAD_ID ? timer->tid
+									   : pid_nr_own(tg->pid),
+				.value = (uintptr_t)timer->entry.info.si_value.sival_ptr,
+			};
+			fn(&info, arg);
+		}
+	}
+	mutex_unlock(&tg->siglock, &lc_signal);
+}
+
 void posix_timers_exec(struct thread_group *tg)
 {
 	struct rb_node *n = NULL;

@@ -53,6 +53,15 @@ int posix_timer_gettime(struct task *t, int id, struct itimer_ns *out) MUST_CHEC
 int posix_timer_getoverrun(struct task *t, int id) MUST_CHECK;
 int posix_timer_delete(struct task *t, int id) MUST_CHECK;
 
+/* What /proc/PID/timers shows of one; target: the process's or thread's number in its namespace. */
+struct posix_timer_info {
+	int id, clock, signo, notify, target;
+	uint64_t value;
+};
+/* Calls fn for each, under siglock. */
+void posix_timers_each(struct thread_group *tg, void (*fn)(const struct posix_timer_info *, void *),
+		       void *arg);
+
 /* ---- CPU time ---- */
 /* RLIMIT_CPU was set, or a program with such a limit starts. */
 void cpu_limit_changed(struct thread_group *tg);

@@ -8,6 +8,7 @@ extern const char *proc_cpuinfo; /* text, or NULL */
 
 int proc_add_global(struct inode *root) MUST_CHECK;
 int proc_add_sys(struct inode *root) MUST_CHECK;
+int proc_add_system(struct inode *root) MUST_CHECK;
 extern const struct synth_dir_ops proc_root_ops; /* the numbers: pid.c */
 extern const struct synth_link_ops proc_self_ops, proc_thread_self_ops;
 
@@ -25,7 +26,8 @@ void proc_own_by_task(struct inode *in, struct task *t);
 /* The argument of every file of a task is a task reference. */
 void proc_task_free(void *task);
 
-/* Tables of the other files: fd.c, keys.c, maps.c, mounts.c, smaps.c, status.c, tunables.c. */
+/* Tables of the other files: fd.c, inspect.c, keys.c, maps.c, mounts.c, smaps.c, status.c,
+ * tunables.c. */
 extern const struct synth_dir_ops proc_fd_ops, proc_fdinfo_ops, proc_ns_ops;
 extern const struct synth_file_ops proc_maps_ops, proc_mem_ops, proc_statm_ops;
 extern const struct synth_file_ops proc_smaps_ops, proc_smaps_rollup_ops, proc_numa_maps_ops,
@@ -38,4 +40,7 @@ extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops, proc_mou
 extern const struct synth_table proc_ns_maxima[];
 extern const struct synth_file_ops proc_uid_map_ops, proc_gid_map_ops, proc_projid_map_ops,
 	proc_setgroups_ops;
+extern const struct synth_file_ops proc_syscall_ops, proc_stack_ops, proc_timers_ops,
+	proc_sched_ops, proc_autogroup_ops;
+extern const struct synth_dir_ops proc_attr_ops, proc_map_files_ops;
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

@@ -284,7 +284,7 @@ int procfs_mount(struct pid_ns *ns, struct super_block **out)
 		return err;
 	struct inode *root = sb->root->inode;
 	if ((err = proc_add_global(root)) || (err = proc_add_sys(root)) ||
-	    (err = add_sysvipc(root)) ||
+	    (err = proc_add_system(root)) || (err = add_sysvipc(root)) ||
 	    (err = synth_add(root, "self", synth_link_new(sb, 0777, &proc_self_ops, NULL))) ||
 	    (err = synth_add(root, "thread-self",
 			     synth_link_new(sb, 0777, &proc_thread_self_ops, NULL))) ||
