@@ -201,5 +201,14 @@ install: all
 $(B)/bench/ops: bench/ops.c
 	$(Q)mkdir -p $(@D)
 	$(Q)gcc -O2 -std=gnu11 -D_GNU_SOURCE -pthread $(WARN) -o $@ $<
-bench: all $(B)/bench/ops
-	$(Q)bench/run build/runsc $(B)/bench/ops $(if $(PEER),--peer $(PEER)) $(OPS)
+# The same operations from a program of another C library, and some from a Go program.
+$(B)/bench/ops-musl: bench/ops.c
+	$(Q)mkdir -p $(@D)
+	$(Q)musl-gcc -static -O2 -std=gnu11 -D_GNU_SOURCE -pthread $(WARN) -o $@ $<
+$(B)/bench/calls-go: bench/calls.go
+	$(Q)mkdir -p $(@D)
+	$(Q)GO111MODULE=off GOCACHE=$(abspath $(@D))/go-cache HOME=$(abspath $(@D)) go build -o $@ $<
+BENCHES := $(B)/bench/ops $(if $(shell command -v musl-gcc),$(B)/bench/ops-musl) \
+	$(if $(shell command -v go),$(B)/bench/calls-go)
+bench: all $(BENCHES)
+	$(Q)bench/run build/runsc $(BENCHES:%=--ops %) $(if $(PEER),--peer $(PEER)) $(OPS)

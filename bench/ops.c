@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -25,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define FUTEX_WAKE_PRIVATE 129 /* of linux/futex.h, which musl's compiler does not see */
 #define ROUNDS 7
 #define ROUND_NS 20e6
 
@@ -176,7 +176,7 @@ static void op_signal_self(void)
 static void op_futex_wake(void)
 {
 	static int word;
-	syscall(SYS_futex, &word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+	syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 static void op_sched_yield(void)
 {

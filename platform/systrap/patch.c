@@ -287,7 +287,10 @@ static bool changes_maps(enum p_memop_kind kind)
 	return kind != P_MEMOP_WAKE && kind != P_MEMOP_ADVISE && kind != P_MEMOP_CLEAR;
 }
 
-void patch_begin(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b)
+/* clang's analysis does not follow a lock that is taken in one function, sometimes, and released in
+ * another: patch_end(). */
+void patch_begin(struct p_thread *th, const struct p_memop *ops, size_t n,
+		 struct patch_batch *b) NO_LOCK_ANALYSIS
 {
 	struct systrap *pf = th->as->pf;
 	bool on = pf->opt.patching && pf->fsgsbase;
@@ -317,7 +320,8 @@ const struct text_image *patch_copy_of(const struct patch_batch *b, const struct
 	return NULL;
 }
 
-void patch_end(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b)
+void patch_end(struct p_thread *th, const struct p_memop *ops, size_t n,
+	       struct patch_batch *b) NO_LOCK_ANALYSIS
 {
 	struct p_aspace *as = th->as;
 	int next = 0;

@@ -16,8 +16,9 @@
 #include "sentry/lib/compiler.h"
 
 #define WINDOW 96U     /* the first attempt begins so far before the call */
-#define SETTLE 24      /* … and the last one so far */
+#define SETTLE 40      /* … and the last one so far */
 #define ATTEMPTS_MIN 4 /* that must arrive */
+#define TRACKED 32     /* … so far before the call it is noted where they pass */
 
 /* Where the decoding that begins at a byte ends, and where it passes the last bytes: bit i stands
  * for an instruction that begins i bytes before the call. */
@@ -26,7 +27,7 @@ struct path {
 	uint32_t begins;
 };
 
-#define TRACKED 32
+_Static_assert(SITE_BYTES < TRACKED && TRACKED <= SETTLE, "what is agreed on is not their start");
 
 static void find_paths(const uint8_t *text, uint32_t call, uint32_t window, struct path *paths)
 {
@@ -59,10 +60,8 @@ static bool agree(const struct path *paths, uint32_t window, uint32_t *begins, u
 			return false;
 		if (paths[back].end == RUBBISH)
 			continue;
-		/* Their own beginnings lie within what is tracked. */
-		uint32_t known = paths[back].begins & ((1u << SETTLE) - 1);
-		all &= known;
-		any |= known;
+		all &= paths[back].begins;
+		any |= paths[back].begins;
 		arrived++;
 	}
 	*begins = all;
