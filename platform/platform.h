@@ -42,6 +42,7 @@ enum p_event_kind {
 			    rip stands after the instruction, rax is -ENOSYS as on Linux */
 	P_EVENT_SIGNAL,	 /* a synchronous signal of the guest's own making: fault, #UD, trap … */
 	P_EVENT_INTERRUPTED, /* p_interrupt() took it out of guest code */
+	P_EVENT_OWED,	     /* the operation of mem_later() failed, with error si_code */
 	P_EVENT_DEAD,	     /* its host process or thread died unexpectedly; signo says how */
 };
 
@@ -246,6 +247,14 @@ struct platform_ops {
 	/* ---- memory ---- */
 	/* Runs a batch on a stopped thread of the address space; returns 0, or the first error. */
 	int (*mem)(struct p_thread *th, struct p_memop *ops, size_t n);
+	/*
+	 * One operation of the only thread of an address space, that is done when the thread is
+	 * resumed, before guest code: a hand-off less.  It will have succeeded, or P_EVENT_OWED
+	 * comes instead.  False: it cannot be put off; NULL: never.  mem_settle does it now: 0, or
+	 * its error, and must come before anything else is asked of the thread or its memory.
+	 */
+	bool (*mem_later)(struct p_thread *th, struct p_memop *op);
+	int (*mem_settle)(struct p_thread *th);
 	/*
 	 * Whether P_MEMOP_RESET may begin a batch of th's: it is the only thread that its address
 	 * space ever had, and what a fresh address space has is still there.  Extended state, too,

@@ -381,6 +381,7 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 		return -EAGAIN;
 	if (atomic_load(&parent->as->dead) || thread_convert(parent))
 		return -ESRCH;
+	owed_run(parent);
 	int err = kit_take(pf, &k);
 	if (err)
 		return err;

@@ -253,6 +253,31 @@ static long decode(const struct p_memop *m, int64_t ret)
 	}
 }
 
+long command_result(struct p_thread *th, const struct p_memop *op, size_t i)
+{
+	return decode(op, __atomic_load_n(&th->ps->ops[i].ret, __ATOMIC_RELAXED));
+}
+
+int command_put(struct p_thread *th, const struct p_memop *op)
+{
+	struct st_pageset *ps = th->ps;
+	struct p_aspace *as = th->as;
+	bool has_fd = op->kind == P_MEMOP_MAP && op->fd >= 0;
+	int err = encode(&as->pf->limits, &ps->ops[0], op);
+
+	ps->nops = 1;
+	ps->ops_done = 0;
+	ps->nfds = has_fd;
+	if (err || !has_fd)
+		return err;
+	ps->ops[0].arg[4] = 0;
+	mutex_lock(&as->cmd_lock, &lc_aspace);
+	ps->ctl_fd = as->guest_ctl;
+	err = command_send_fds(as, &op->fd, 1);
+	mutex_unlock(&as->cmd_lock, &lc_aspace);
+	return err;
+}
+
 long command_ops(struct p_thread *th, size_t n, const int *fds, int nfds)
 {
 	struct st_pageset *ps = th->ps;
@@ -325,7 +350,6 @@ static void chunk_fill(struct p_thread *th, struct chunk *c, size_t n, int *err)
 /* Returns how many succeeded, and in *err the first failure or 0. */
 static size_t chunk_run(struct p_thread *th, struct chunk *c, int *err)
 {
-	struct st_pageset *ps = th->ps;
 	struct p_memop *ops = c->ops;
 	long done = command_ops(th, c->n, c->fds, c->nfds);
 
@@ -340,7 +364,7 @@ static size_t chunk_run(struct p_thread *th, struct chunk *c, int *err)
 			ops[i].ret = *err;
 			return i;
 		}
-		ops[i].ret = decode(&ops[i], __atomic_load_n(&ps->ops[i].ret, __ATOMIC_RELAXED));
+		ops[i].ret = command_result(th, &ops[i], i);
 		if (ops[i].ret < 0) {
 			*err = (int)ops[i].ret;
 			return i;
@@ -376,6 +400,7 @@ int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 	struct patch_batch b;
 
 	marshal_flush(th);
+	owed_run(th);
 	for (size_t i = 0; i < n; i++) {
 		ops[i].ret = -ECANCELED;
 		vdso_before_op(th, &ops[i]);

@@ -151,8 +151,24 @@ static void decode_signal(struct p_thread *th, const struct st_event *ev)
 	th->event.cr2 = ev->cr2;
 }
 
+static bool decode_owed(struct p_thread *th)
+{
+	long r = th->owed_given ? command_result(th, &th->owed_op, 0) : 0;
+
+	th->owed_given = false;
+	if (r < 0) {
+		event_set(th, P_EVENT_OWED, 0);
+		th->event.si_code = (int)r;
+	} else {
+		event_misbehaved(th, "failure of nothing");
+	}
+	return true;
+}
+
 static bool decode(struct p_thread *th, const struct st_event *ev)
 {
+	if (ev->flags & ST_EV_OWED)
+		return decode_owed(th);
 	switch (ev->signo) {
 	case SIGSYS:
 	case SIGILL:
@@ -206,8 +222,9 @@ bool event_take(struct p_thread *th, bool interrupted)
 		patch_original_place(th->as, &th->regs);
 	if (th->regs.gs_base == th->ps_addr)
 		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
-	th->fast = kind == ST_KIND_EVENT && ev.signo == SIGSYS &&
-		   (ev.flags & ~ST_EV_BROUGHT) == ST_EV_FAST;
+	th->fast = kind == ST_KIND_EVENT &&
+		   ((ev.signo == SIGSYS && (ev.flags & ~ST_EV_BROUGHT) == ST_EV_FAST) ||
+		    ev.flags == (ST_EV_FAST | ST_EV_OWED));
 	marshal_take(th, &ev);
 	th->regs.cs &= 0xffff;
 	th->regs.ss &= 0xffff;

@@ -121,6 +121,10 @@ struct p_thread {
 	_Atomic bool cmd_waiting; /* a worker waits for a reply */
 	uint32_t cmd_seq;
 	bool cmd_clones; /* the last command was a clone */
+	/* An operation that waits in the page set for the next run (owed.c), or went with it. */
+	bool owed, owed_given;
+	int owed_error; /* of one that was done early */
+	struct p_memop owed_op;
 	void *owner;
 	struct list_head link;	/* as->threads; free ones: pf->free_threads */
 	struct list_head ready; /* pf->ready */
@@ -287,6 +291,11 @@ int command_send_fds(struct p_aspace *as, const int *fds, int n);
 /* Has the stub run ps->ops[0..n), with at most ST_OP_FDS_MAX descriptors.  Returns how many it
  * began, or -errno. */
 long command_ops(struct p_thread *th, size_t n, const int *fds, int nfds);
+/* Puts one operation into the page set, where ST_CMD_OPS finds it, and its descriptor on its way.
+ */
+int command_put(struct p_thread *th, const struct p_memop *op);
+/* How ps->ops[i], which was `op`, ended: ≥ 0 or -errno. */
+long command_result(struct p_thread *th, const struct p_memop *op, size_t i);
 int thread_mem(struct p_thread *th, struct p_memop *ops, size_t n);
 int thread_cmpxchg32(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,
 		     uint32_t *seen);
@@ -334,6 +343,12 @@ void patch_withdraw(struct p_thread *th); /* platform.h: show_original */
 /* The parent's text_change is held until the host has forked. */
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);
 void patch_forget(struct p_aspace *as);
+
+/* owed.c: platform.h, mem_later */
+bool thread_mem_later(struct p_thread *th, struct p_memop *op);
+int thread_mem_settle(struct p_thread *th);
+/* The same for whoever wants the page set: an error waits for the next resume. */
+void owed_run(struct p_thread *th);
 
 /* reset.c: platform.h, can_reset; and what follows on the operation. */
 bool systrap_can_reset(struct p_thread *th);

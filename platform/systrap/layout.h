@@ -163,6 +163,7 @@ struct st_event {
 	int64_t deadline; /* ST_EV_ABORTED: CLOCK_MONOTONIC ns, 0: none */
 	struct arch_regs regs;
 };
+#define ST_EV_OWED 8u	 /* the operation that was left to do before guest code runs failed */
 #define ST_EV_FAST 2u	 /* from a patched call site: there is no signal frame */
 #define ST_EV_BROUGHT 4u /* … and brings bytes of the guest's along */
 #define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
@@ -195,7 +196,7 @@ struct st_pageset {
 	uint32_t tid;	 /* cleared by the host kernel when the thread has ended */
 	uint32_t ops_done;
 	uint32_t new_ctl; /* ST_CMD_FORK, child: its control socket's number */
-	uint32_t pad1;
+	uint32_t owes;	  /* ST_CMD_RUN and its kin: ST_CMD_OPS comes first; set by the sentry */
 	/* The registration of rseq(2) that the host has for the thread; address 0: none. */
 	uint64_t rseq;
 	uint32_t rseq_len, rseq_sig;

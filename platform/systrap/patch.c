@@ -58,6 +58,7 @@ static bool map_copy(struct p_thread *th, uint64_t start, const struct text_imag
 {
 	int n = 0;
 
+	owed_run(th);
 	for (int i = im->nruns - 1; i >= 0; i--) {
 		const struct text_run *r = &im->runs[i];
 		th->ps->ops[n++] = map_op(start + r->off, r->len, 0, r->off);
@@ -124,6 +125,7 @@ static bool map_plain(struct p_thread *th, const struct text *t)
 	const uint64_t last = t->len - PAGE;
 	int n = 0;
 
+	owed_run(th);
 	th->ps->ops[n++] = map_op(t->start + last, PAGE, 0, t->len);
 	if (last)
 		th->ps->ops[n++] = map_op(t->start, last, 1, t->file->key.off);

@@ -124,6 +124,8 @@ static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool p
 	else
 		write_regs(th);
 	ps->cmd = cmd;
+	ps->owes = th->owed_given = th->owed;
+	th->owed = false;
 	ps->redo_deadline = redo_deadline(th, cmd);
 	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
 	ps->spin = th->stub_spins = spin;
@@ -209,6 +211,13 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 	th->trapped = 0;
 	if (th->late_failed)
 		thread_settle(th);
+	if (th->owed_error) {
+		event_set(th, P_EVENT_OWED, 0);
+		th->event.si_code = th->owed_error;
+		th->owed_error = 0;
+		make_ready(th);
+		return;
+	}
 	if (th->fast && cmd == ST_CMD_RUN && only_rax_changed(th))
 		cmd = th->nlate ? ST_CMD_RUN_LATE : ST_CMD_RUN_FAST;
 	else if (th->fast && cmd == ST_CMD_RUN && may_go_anywhere(th)) {

@@ -83,6 +83,8 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->in_len = 0;
 	th->nlate = 0;
 	th->late_failed = false;
+	th->owed = th->owed_given = false;
+	th->owed_error = 0;
 	th->trapped = 0;
 	th->intr_since = 0;
 	th->resumed_tsc = th->taken_tsc = st_tsc();
@@ -235,6 +237,7 @@ static int block_map(struct p_thread *parent, unsigned index, int fd)
 	struct p_aspace *as = parent->as;
 	uint64_t sets = ST_BLOCK(index) + ST_SETS_OFF;
 
+	owed_run(parent);
 	ps->ops[0] = (struct st_op){.nr = SYS_mmap,
 				    .arg = {ST_BLOCK(index), ST_STACKS_LEN, PROT_READ | PROT_WRITE,
 					    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,

@@ -102,6 +102,8 @@ static ssize_t copy_guest(struct p_aspace *as, struct p_thread *th, uint64_t add
 		return (ssize_t)n;
 	if (th && (write || th->nlate))
 		marshal_flush(th);
+	if (th && th->as == as)
+		owed_run(th);
 	bool stub = stub_is_nearer(as, th, n);
 
 	st_count(stub ? &as->pf->stats.copies_stub : &as->pf->stats.copies_host);

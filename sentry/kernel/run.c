@@ -78,11 +78,31 @@ static bool enter_syscall(struct task *t, bool hosts, long *ret)
 	return seccomp_enter(t, ret);
 }
 
-/* From here on others may look at the task's memory. */
+/* What was put off could not be done. */
+static void late_failure(struct task *t, int err)
+{
+	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
+	long ret;
+
+	if (mm_late_failed(t->mm, t->pt, err, &ret)) {
+		regs->rax = (uint64_t)ret;
+	} else {
+		log_limited(LOG_WARN, "guest process %d killed: the host did not unmap (error %d)",
+			    t->tg->tgid, -err);
+		signal_group_exit(t->tg, SIGKILL);
+	}
+}
+
+/* Somebody else than guest code is about to look at its memory: what was put off is done. */
 static void settle(struct task *t)
 {
-	if (t->k->pf->ops->settle)
-		t->k->pf->ops->settle(t->pt);
+	const struct platform_ops *ops = t->k->pf->ops;
+	int err = ops->mem_settle ? ops->mem_settle(t->pt) : 0;
+
+	if (err)
+		late_failure(t, err);
+	if (ops->settle)
+		ops->settle(t->pt);
 }
 
 static void run_syscall(struct task *t, const struct p_event *ev)
@@ -182,6 +202,11 @@ static void handle_event(struct task *t)
 		break;
 	case P_EVENT_INTERRUPTED:
 		call_interrupted(t);
+		break;
+	case P_EVENT_OWED:
+		t->k->pf->ops->regs(t->pt)->orig_rax = ~0ULL;
+		t->passed_on = false;
+		late_failure(t, ev->si_code);
 		break;
 	case P_EVENT_DEAD:
 		log_limited(LOG_WARN, "guest process %d was killed by the host (signal %d)",

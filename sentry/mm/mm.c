@@ -315,6 +315,24 @@ int mm_run(struct mm *mm, struct p_thread *th, struct p_memop *ops, size_t n)
 	return n ? mm->pf->ops->mem(th, ops, n) : 0;
 }
 
+/* The host's own count of mappings, which may be higher, must be far from its limit: then nothing
+ * but a map can fail. */
+#define LATE_VMAS_MAX 20000
+
+bool mm_run_later(struct mm *mm, struct p_thread *th, struct p_memop *op, int kind)
+{
+	const struct platform_ops *ops = mm->pf->ops;
+
+	if (!ops->mem_later || mm->nvmas > LATE_VMAS_MAX || mm->reset_due ||
+	    !ops->mem_later(th, op))
+		return false;
+	mm->late.kind = kind;
+	mm->late.start = op->addr;
+	mm->late.end = op->addr + op->len;
+	mm->late.old_brk = mm->brk;
+	return true;
+}
+
 struct p_memop mm_anon_op(uint64_t start, uint64_t end, int prot)
 {
 	/*

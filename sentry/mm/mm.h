@@ -99,6 +99,11 @@ struct mm {
 	 * is loaded, personality(ADDR_NO_RANDOMIZE) is expressed by no_randomize. */
 	uint64_t seed[MM_SEEDS];
 	bool no_randomize;
+	/* What the platform does later, should it fail (mm_late_failed); map_lock. */
+	struct {
+		enum { MM_LATE_NONE, MM_LATE_MAP, MM_LATE_BRK, MM_LATE_OTHER } kind;
+		uint64_t start, end, old_brk;
+	} late;
 	struct vma *spare; /* allocated ahead, so that changes of the tree cannot fail; map_lock */
 	size_t nspare;
 };
@@ -182,6 +187,9 @@ uint64_t mm_brk(struct mm *mm, struct p_thread *th, uint64_t want);
 /* Writable and private: what is written there does not fail, but for the pages of a file that has
  * become shorter. */
 bool mm_is_plain(struct mm *mm, uint64_t addr, uint64_t len);
+/* P_EVENT_OWED: undoes the map, and *ret is what the call returns.  False: tree and host do not
+ * agree any more, and the process has to die. */
+bool mm_late_failed(struct mm *mm, struct p_thread *th, int err, long *ret);
 
 /*
  * A fault at `addr` (from P_EVENT_SIGNAL/SIGSEGV): grows the stack when it is the page below a

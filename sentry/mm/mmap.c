@@ -339,6 +339,8 @@ static int map_locked(struct mm *mm, struct p_thread *th, const struct mm_map_ar
 		placed++;
 	}
 	size_t good = 0;
+	if (!err && !before && n == 1 && !a->clear_len && mm_run_later(mm, th, ops, MM_LATE_MAP))
+		return 0;
 	if (!err) {
 		mm->reset_due = false;
 		err = mm_run(mm, th, ops, add_clears(a, n, ops, before + n));
@@ -402,12 +404,37 @@ static int unmap_locked(struct mm *mm, struct p_thread *th, uint64_t start, uint
 		return err;
 
 	struct p_memop op = {.kind = P_MEMOP_UNMAP, .addr = start, .len = end - start, .fd = -1};
-	if ((err = mm_run(mm, th, &op, 1)))
+	if (!mm_run_later(mm, th, &op, MM_LATE_OTHER) && (err = mm_run(mm, th, &op, 1)))
 		return err;
 	mutex_lock(&mm->lock, &lc_mm);
 	vma_remove_range(mm, start, end, dead);
 	mutex_unlock(&mm->lock, &lc_mm);
 	return 0;
+}
+
+bool mm_late_failed(struct mm *mm, struct p_thread *th, int err, long *ret)
+{
+	struct vma *dead = NULL;
+
+	mutex_lock(&mm->map_lock, &lc_mm_map);
+	int kind = mm->late.kind;
+	bool known = kind == MM_LATE_MAP || kind == MM_LATE_BRK;
+	if (known && !vma_reserve(mm, 2)) {
+		undo(mm, th, mm->late.start, mm->late.end, &dead);
+		*ret = err;
+		if (kind == MM_LATE_BRK) {
+			mutex_lock(&mm->lock, &lc_mm);
+			mm->brk = mm->late.old_brk;
+			mutex_unlock(&mm->lock, &lc_mm);
+			*ret = (long)mm->late.old_brk;
+		}
+	} else {
+		known = false;
+	}
+	mm->late.kind = MM_LATE_NONE;
+	mutex_unlock(&mm->map_lock, &lc_mm_map);
+	vma_release_list(dead);
+	return known;
 }
 
 int mm_unmap(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len)
@@ -440,7 +467,7 @@ static int brk_grow(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t
 		return -ENOMEM;
 
 	struct p_memop op = mm_anon_op(start, end, PROT_READ | PROT_WRITE);
-	int err = mm_run(mm, th, &op, 1);
+	int err = mm_run_later(mm, th, &op, MM_LATE_BRK) ? 0 : mm_run(mm, th, &op, 1);
 	if (err)
 		return err;
 	struct vma *v = vma_take(mm);

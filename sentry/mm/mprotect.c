@@ -71,7 +71,9 @@ static int protect_locked(struct mm *mm, struct p_thread *th, uint64_t start, ui
 			     .len = stop - start,
 			     .prot = mm_host_prot(prot),
 			     .fd = -1};
-	if ((err = mm_run(mm, th, &op, 1)))
+	/* Less than before is never refused. */
+	bool later = !(prot & PROT_WRITE) && mm_run_later(mm, th, &op, MM_LATE_OTHER);
+	if (!later && (err = mm_run(mm, th, &op, 1)))
 		return err;
 	mutex_lock(&mm->lock, &lc_mm);
 	vma_change(mm, start, stop, set_prot, &prot, dead);

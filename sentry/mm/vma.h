@@ -124,6 +124,8 @@ static inline int mm_host_prot(int prot)
 
 /* Runs a batch; 0 or the first failure. */
 int mm_run(struct mm *mm, struct p_thread *th, struct p_memop *ops, size_t n) MUST_CHECK;
+/* The last thing that a call does: true when the host will do it, and the caller may record it. */
+bool mm_run_later(struct mm *mm, struct p_thread *th, struct p_memop *op, int kind);
 /* The operation that maps private anonymous memory for a guest. */
 struct p_memop mm_anon_op(uint64_t start, uint64_t end, int prot);
 /* May the address space (its data, when `data`) grow by len bytes?  RLIMIT_AS, RLIMIT_DATA. */

@@ -28,6 +28,7 @@ static struct fake {
 	size_t nlog;
 	size_t batches;
 	int fail_after; /* operations until one fails with ENOMEM; -1: never */
+	bool later;
 	struct p_event event;
 } fake;
 
@@ -136,6 +137,14 @@ static int fake_mem(struct p_thread *th, struct p_memop *ops, size_t n)
 	return err;
 }
 
+/* Puts off what fake.later says, and forgets it: as if it failed when its time came. */
+static bool fake_mem_later(struct p_thread *th, struct p_memop *op)
+{
+	(void)th;
+	op->ret = 0;
+	return fake.later;
+}
+
 static ssize_t fake_copy(void *local, uint64_t guest, size_t n, bool out)
 {
 	struct iovec l = {local, n}, g = {(void *)guest, n};
@@ -170,6 +179,7 @@ static const struct platform_ops fake_ops = {
 	.thread_destroy = fake_thread_destroy,
 	.event = fake_event,
 	.mem = fake_mem,
+	.mem_later = fake_mem_later,
 	.copy_in = fake_copy_in,
 	.copy_out = fake_copy_out,
 };

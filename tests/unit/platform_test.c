@@ -757,6 +757,132 @@ static void batches_map_descriptors_and_stop_at_the_first_failure(void)
 	guest_end(&g);
 }
 
+/* What a load from `addr` reads, or SIGSEGV: the next call is reported, or the fault. */
+static int load_signal(struct guest *g, uint64_t addr)
+{
+	ops->regs(g->th)->rip = GUEST(g_load);
+	ops->regs(g->th)->rdi = addr;
+	const struct p_event *e = run(g->th);
+
+	return e->kind == P_EVENT_SIGNAL ? e->signo : 0;
+}
+
+static void put_off_operation_comes_before_guest_code(void)
+{
+	struct guest g = guest_new(g_load);
+	int fd = memfd_create("a", 0);
+	char buf[8] = {0};
+
+	CHECK_EQ(ftruncate(fd, 0x1000), 0);
+	CHECK_EQ(pwrite(fd, "file a", 7, 0), 7);
+	struct p_memop m = map_op(0x700000, 0x1000, PROT_READ | PROT_WRITE);
+	CHECK(ops->mem_later(g.th, &m));
+	CHECK(!ops->mem_later(g.th, &m)); /* one at a time */
+	CHECK_EQ(load_signal(&g, 0x700000), 0);
+
+	/* Descriptors go with it; a batch, a copy or a fork finds it done. */
+	m.fd = fd;
+	CHECK(ops->mem_later(g.th, &m));
+	CHECK_EQ(ops->copy_in(g.as, g.th, buf, 0x700000, 7), 7);
+	CHECK(!strcmp(buf, "file a"));
+	m = map_op(0x710000, 0x1000, PROT_READ);
+	m.fd = fd;
+	CHECK(ops->mem_later(g.th, &m));
+	struct p_memop n = map_op(0x720000, 0x1000, PROT_READ);
+	CHECK_EQ(ops->mem(g.th, &n, 1), 0);
+	CHECK_EQ(ops->copy_in(g.as, NULL, buf, 0x710000, 7), 7);
+	m = (struct p_memop){.kind = P_MEMOP_UNMAP, .addr = 0x710000, .len = 0x1000, .fd = -1};
+	CHECK(ops->mem_later(g.th, &m));
+	struct guest child;
+	CHECK_EQ(ops->fork(g.th, &child.as, &child.th), 0);
+	CHECK_EQ(load_signal(&child, 0x710000), SIGSEGV);
+	CHECK_EQ(load_signal(&g, 0x710000), SIGSEGV);
+	guest_end(&child);
+	close(fd);
+	guest_end(&g);
+}
+
+static void put_off_operation_that_fails_is_an_event(void)
+{
+	struct guest g = guest_new(g_load);
+	int pipes[2];
+	struct p_memop m = map_op(0x700000, 0x1000, PROT_READ);
+
+	CHECK_EQ(pipe(pipes), 0);
+	m.fd = pipes[0]; /* nothing that can be mapped */
+	for (int i = 0; i < 3; i++) {
+		CHECK(ops->mem_later(g.th, &m));
+		ops->regs(g.th)->rax = 0x1234 + (uint64_t)i;
+		const struct p_event *e = run(g.th);
+		CHECK_EQ(e->kind, P_EVENT_OWED);
+		CHECK_EQ(e->si_code, -ENODEV);
+		CHECK_EQ(ops->regs(g.th)->rax, 0x1234 + i);
+		CHECK_EQ(ops->regs(g.th)->rip, GUEST(g_load));
+	}
+	/* Found early, it is told at the next resume, or by whoever asks. */
+	CHECK(ops->mem_later(g.th, &m));
+	uint64_t v;
+	CHECK_EQ(ops->copy_in(g.as, g.th, &v, DATA, 8), 8);
+	const struct p_event *e = run(g.th);
+	CHECK_EQ(e->kind, P_EVENT_OWED);
+	CHECK_EQ(e->si_code, -ENODEV);
+	CHECK(ops->mem_later(g.th, &m));
+	CHECK_EQ(ops->mem_settle(g.th), -ENODEV);
+	CHECK_EQ(ops->mem_settle(g.th), 0);
+	CHECK_EQ(load_signal(&g, DATA), 0);
+	CHECK_EQ(load_signal(&g, 0x700000), SIGSEGV);
+
+	/* Not where others could tell, and not for text. */
+	m = map_op(0x700000, 0x1000, PROT_READ | PROT_EXEC);
+	CHECK(!ops->mem_later(g.th, &m));
+	struct p_thread *other;
+	CHECK_EQ(ops->thread_create(g.th, &other), 0);
+	m.prot = PROT_READ;
+	CHECK(!ops->mem_later(g.th, &m));
+	ops->thread_destroy(other);
+	close(pipes[0]);
+	close(pipes[1]);
+	guest_end(&g);
+}
+
+static void reset_leaves_nothing_but_the_vdso(void)
+{
+	struct guest g = guest_new(g_load), child;
+	struct p_memop m[3] = {{.kind = P_MEMOP_RESET, .fd = -1},
+			       map_op(0x700000, 0x2000, PROT_READ | PROT_WRITE),
+			       {.kind = P_MEMOP_CLEAR, .addr = 0x700010, .len = 16, .fd = -1}};
+	const struct p_limits *lim = ops->limits(pf);
+	uint64_t v = ~0ULL;
+
+	CHECK(ops->can_reset(g.th));
+	CHECK_EQ(ops->fork(g.th, &child.as, &child.th), 0);
+	CHECK(ops->can_reset(child.th));
+	pid_t pid = ops->host_pid(child.as);
+	CHECK_EQ(ops->mem(child.th, m, 3), 0);
+	CHECK_EQ(ops->host_pid(child.as), pid);
+	CHECK_EQ(ops->copy_in(child.as, NULL, &v, DATA, 8), 0);
+	CHECK_EQ(ops->copy_in(child.as, NULL, &v, CODE, 8), 0);
+	CHECK_EQ(ops->copy_in(child.as, NULL, &v, STACK_TOP - 8, 8), 0);
+	CHECK_EQ(ops->copy_in(child.as, NULL, &v, 0x700010, 8), 8);
+	CHECK_EQ(v, 0);
+	if (lim->vdso_base)
+		CHECK_EQ(ops->copy_in(child.as, NULL, &v, lim->vdso_base, 8), 8);
+	/* The parent keeps what it has. */
+	CHECK_EQ(load_signal(&g, DATA), 0);
+	/* Clearing what cannot be written is a failure, and not the stub's death. */
+	m[2].addr = 0x800000;
+	CHECK_EQ(ops->mem(child.th, &m[2], 1), -EFAULT);
+	CHECK_EQ(ops->mem(child.th, &m[1], 1), 0);
+	guest_end(&child);
+
+	struct p_thread *other;
+	CHECK_EQ(ops->thread_create(g.th, &other), 0);
+	CHECK(!ops->can_reset(g.th));
+	ops->thread_destroy(other);
+	CHECK(!ops->can_reset(g.th)); /* its host thread waits for the next one */
+	guest_end(&g);
+}
+
 static void addresses_beyond_the_guests_are_refused(void)
 {
 	struct guest g = guest_new(g_load);
@@ -920,6 +1046,9 @@ static const struct test {
 	T(vdso_tells_the_hosts_time),
 	T(kick_makes_next_return_null),
 	T(deaths_at_any_time),
+	H(put_off_operation_comes_before_guest_code),
+	H(put_off_operation_that_fails_is_an_event),
+	H(reset_leaves_nothing_but_the_vdso),
 	H(calls_beyond_the_list_end_the_process),
 	H(allowed_calls_harm_only_the_caller),
 	H(unasked_clones_end_the_process),

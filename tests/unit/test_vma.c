@@ -570,6 +570,37 @@ START_TEST(fork_leaves_out_and_wipes_what_was_advised)
 }
 END_TEST
 
+START_TEST(put_off_map_that_fails_is_undone)
+{
+	long ret;
+
+	ck_assert_int_eq(map_at(AREA, 3 * PAGE_SIZE, RW, ANON), 0);
+	fake.later = true;
+	ck_assert_int_eq(map_at(AREA + PAGE_SIZE, PAGE_SIZE, PROT_READ, ANON), 0);
+	ck_assert_uint_eq(mm->nvmas, 3);
+	fake.later = false;
+	ck_assert(mm_late_failed(mm, th, -ENODEV, &ret));
+	ck_assert_int_eq(ret, -ENODEV);
+	ck_assert_uint_eq(mm->nvmas, 2);
+	check_same();
+	/* Once. */
+	ck_assert(!mm_late_failed(mm, th, -ENODEV, &ret));
+
+	mm->brk_start = mm->brk = AREA + 16 * PAGE_SIZE;
+	fake.later = true;
+	ck_assert_uint_eq(mm_brk(mm, th, mm->brk + 5), AREA + 16 * PAGE_SIZE + 5);
+	ck_assert(mm_late_failed(mm, th, -ENOMEM, &ret));
+	ck_assert_int_eq(ret, AREA + 16 * PAGE_SIZE);
+	ck_assert_uint_eq(mm_brk(mm, th, 0), AREA + 16 * PAGE_SIZE);
+	ck_assert_uint_eq(mm->nvmas, 2);
+
+	/* Nothing can give back what was unmapped. */
+	ck_assert_int_eq(mm_unmap(mm, th, AREA, PAGE_SIZE), 0);
+	ck_assert(!mm_late_failed(mm, th, -ENOMEM, &ret));
+	fake.later = false;
+}
+END_TEST
+
 START_TEST(advice_that_reaches_beyond_the_mapping_never_goes_to_the_host)
 {
 	static const int kept_back[] = {MADV_REMOVE,   MADV_DOFORK,    MADV_DONTFORK,
@@ -614,6 +645,7 @@ int main(void)
 	tcase_add_test(tc, the_stack_grows_to_its_limit_and_not_into_its_guard);
 	tcase_add_test(tc, a_fault_inside_a_mapping_is_an_access_error);
 	tcase_add_test(tc, fork_leaves_out_and_wipes_what_was_advised);
+	tcase_add_test(tc, put_off_map_that_fails_is_undone);
 	tcase_add_test(tc, advice_that_reaches_beyond_the_mapping_never_goes_to_the_host);
 	suite_add_tcase(s, tc);
 

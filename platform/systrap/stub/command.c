@@ -200,6 +200,26 @@ static long run_ops(struct st_pageset *ps)
 }
 
 /*
+ * The one operation that a run was given with.  1: it failed, which is an event with the registers
+ * as the sentry gave them.
+ */
+static int run_owed(struct st_pageset *ps, uint32_t flags)
+{
+	long r = run_ops(ps);
+
+	ps->owes = 0;
+	if (r < 0)
+		ps->ops[0].ret = r;
+	r = ps->ops[0].ret;
+	if (r >= 0 || r < -4095)
+		return 0;
+	ps->ev.signo = 0;
+	ps->ev.flags = ST_EV_OWED | flags;
+	stub_post_event(ps);
+	return 1;
+}
+
+/*
  * A forked child still has its parent's stack (a copy) but a hole where the page sets were: it maps
  * its own there before it touches anything that the sentry or the guest can see.
  */
@@ -297,6 +317,8 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 		wait_turn(ps);
 		switch (ps->cmd) {
 		case ST_CMD_RUN:
+			if (ps->owes && run_owed(ps, 0))
+				continue;
 			stub_load_regs(ps, &uc->mc);
 			return;
 		case ST_CMD_RUN_DIRECT:
@@ -339,10 +361,11 @@ int stub_fast_main(struct st_pageset *ps)
 	stub_post_event(ps);
 	for (;;) {
 		wait_turn(ps);
-		if (ps->cmd == ST_CMD_RUN_FAST)
-			return 0;
-		if (ps->cmd == ST_CMD_RUN_LATE) {
-			stub_copy_late(ps);
+		if (ps->cmd == ST_CMD_RUN_FAST || ps->cmd == ST_CMD_RUN_LATE) {
+			if (ps->owes && run_owed(ps, ST_EV_FAST))
+				continue;
+			if (ps->cmd == ST_CMD_RUN_LATE)
+				stub_copy_late(ps);
 			return 0;
 		}
 		if (ps->cmd == ST_CMD_CONVERT)
