@@ -508,3 +508,55 @@ TEST(many_files_in_a_directory)
 		EXPECT_OK(unlink(name));
 	}
 }
+
+/* Every entry's number, type and name are those that lstat finds; "." and ".." are there. */
+static int check_listing(const char *path, char *order, size_t size)
+{
+	DIR *d = opendir(path);
+	struct dirent *e;
+	struct stat st;
+	int dots = 0, n = 0;
+	size_t used = 0;
+
+	if (!d)
+		return -1;
+	while ((e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+		dots += !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..");
+		n++;
+		if (used + len + 1 < size) {
+			memcpy(order + used, e->d_name, len);
+			used += len;
+			order[used++] = '/';
+		}
+		/* What others remove at this moment is not ours to judge. */
+		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (e->d_type != DT_UNKNOWN)
+			EXPECT_EQ(e->d_type, IFTODT(st.st_mode));
+	}
+	order[used] = '\0';
+	closedir(d);
+	EXPECT_EQ(dots, 2);
+	return n;
+}
+
+TEST(trees_of_the_system_are_listed)
+{
+	static char first[65536], second[65536];
+	static const char *const dirs[] = {"/", "/usr", "/usr/bin", "/usr/share", "/etc"};
+	struct stat st;
+	char name[64];
+
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		int n = check_listing(dirs[i], first, sizeof(first));
+		if (n < 0)
+			continue;
+		EXPECT_EQ(n > 2, 1);
+		EXPECT_EQ(check_listing(dirs[i], second, sizeof(second)), n);
+		EXPECT_EQ(strcmp(first, second), 0);
+		snprintf(name, sizeof(name), "%s/no-such-name", dirs[i]);
+		EXPECT_ERRNO(stat(name, &st), ENOENT);
+		EXPECT_ERRNO(open(name, O_RDONLY), ENOENT);
+	}
+}

@@ -2,169 +2,11 @@
  * goferfs through the vfs, against a real gofer in another process (not shut in), and against
  * ones that lie.  The host's side is looked at, and changed, directly.
  */
-#include <check.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <limits.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "gofer/server.h"
-#include "sentry/fs/gofer/client.h"
-#include "sentry/vfs/file.h"
-
-static char root[PATH_MAX];
-static pid_t server_pid;
-static struct gofer_conn *conn;
-static struct super_block *sb;
-static struct mnt_ns *ns;
-static struct cred *cred;
-static struct walk_env env;
-static int deaths;
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static const char *host(const char *name)
-{
-	static char paths[4][PATH_MAX + 300];
-	static unsigned turn;
-	char *path = paths[turn++ % 4];
-
-	snprintf(path, sizeof(paths[0]), "%s/%s", root, name);
-	return path;
-}
-
-static void host_write(const char *name, const char *text)
-{
-	int fd = open(host(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-	close(fd);
-}
-
-static void count_death(void *arg)
-{
-	(void)arg;
-	deaths++;
-}
-
-static const struct goferfs_hooks hooks = {.dead = count_death};
-
-_Noreturn static void serve(int fd, bool readonly, uint32_t max_nodes)
-{
-	struct gofer_server s;
-	struct attach_point ap = {open(root, O_PATH | O_DIRECTORY), readonly};
-
-	umask(0777);
-	if (chdir("/proc/self/fd") || server_init(&s, &ap, 1, true, max_nodes))
-		_exit(1);
-	_exit(server_loop(&s, fd) ? 1 : 0);
-}
-
-static void start(unsigned flags, bool readonly, uint32_t max_nodes)
-{
-	int sv[2];
-
-	snprintf(root, sizeof(root), "/tmp/test_goferfs.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(root));
-	ck_assert_int_eq(chmod(root, 0755), 0);
-	ck_assert_int_eq(mkdir(host("dir"), 0755), 0);
-	host_write("file", "hello");
-	host_write("dir/deep", "deep");
-	ck_assert_int_eq(symlink("dir/deep", host("link")), 0);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
-	server_pid = fork();
-	if (server_pid == 0) {
-		close(sv[0]);
-		serve(sv[1], readonly, max_nodes);
-	}
-	close(sv[1]);
-	deaths = 0;
-	conn = gofer_conn_new(sv[0], &hooks);
-	ck_assert_int_eq(goferfs_mount(conn, 0, flags, &sb), 0);
-	struct mount *m = mount_new(sb, sb->root, 0, "root");
-	ns = mnt_ns_new(m);
-	cred = cred_new_root();
-	env = (struct walk_env){{m, sb->root}, {m, sb->root}, cred};
-}
-
-static void stop(void)
-{
-	int st;
-
-	dcache_shrink(0);
-	mnt_ns_put(ns);
-	super_put(sb);
-	cred_put(cred);
-	gofer_conn_put(conn);
-	ck_assert_int_eq(waitpid(server_pid, &st, 0), server_pid);
-	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void setup(void)
-{
-	start(0, false, 1000);
-}
+#include "tests/unit/goferfs_fixture.h"
 
 static void setup_shared(void)
 {
 	start(GOFERFS_SHARED, false, 1000);
-}
-
-/* ---- shorthands ---- */
-
-static struct file *open_file(const char *name, int flags)
-{
-	struct file *f = NULL;
-
-	ck_assert_int_eq(vfs_open(&env, name, flags, 0644, 0, &f), 0);
-	return f;
-}
-
-static int get_stat(const char *name, unsigned flags, struct kstat *st)
-{
-	struct path p;
-	int err = path_walk(&env, name, flags, &p);
-
-	if (err)
-		return err;
-	err = vfs_getattr(p, st);
-	path_put(p);
-	return err;
-}
-
-static void check_same(const char *name)
-{
-	struct kstat k;
-	struct stat st;
-
-	ck_assert_int_eq(get_stat(name, WALK_NOFOLLOW, &k), 0);
-	ck_assert_int_eq(lstat(host(name), &st), 0);
-	ck_assert_uint_eq(k.ino, st.st_ino);
-	ck_assert_uint_eq(k.mode, st.st_mode);
-	ck_assert_uint_eq(k.nlink, st.st_nlink);
-	ck_assert_uint_eq(k.uid, st.st_uid);
-	ck_assert_uint_eq(k.size, (uint64_t)st.st_size);
-	ck_assert_uint_eq(k.blocks, (uint64_t)st.st_blocks);
-	ck_assert_int_eq(k.mtime.sec, st.st_mtim.tv_sec);
-	ck_assert_uint_eq(k.mtime.nsec, (uint32_t)st.st_mtim.tv_nsec);
-	ck_assert_int_eq(k.ctime.sec, st.st_ctim.tv_sec);
-	ck_assert_uint_eq(k.ctime.nsec, (uint32_t)st.st_ctim.tv_nsec);
 }
 
 /* ---- tests ---- */
@@ -618,8 +460,9 @@ END_TEST
 
 /* ---- lying gofers ---- */
 
-/* Answers every request with `make`'s reply. */
-static void lie(int (*make)(const struct gofer_hdr *rq, uint8_t *out, int *fd), int expect)
+/* Answers every request with `make`'s reply: what mounting says, or what is done then. */
+static int lie_with(int (*make)(const struct gofer_hdr *rq, uint8_t *out, int *fd),
+		    int (*then)(struct super_block *s))
 {
 	int sv[2];
 	struct super_block *s;
@@ -653,16 +496,20 @@ static void lie(int (*make)(const struct gofer_hdr *rq, uint8_t *out, int *fd), 
 	deaths = 0;
 	struct gofer_conn *c = gofer_conn_new(sv[0], &hooks);
 	int err = goferfs_mount(c, 0, 0, &s);
-	if (expect) {
-		ck_assert_int_eq(err, expect);
-	} else {
-		ck_assert_int_eq(err, 0);
-		struct dentry *d;
-		ck_assert_int_eq(dentry_lookup(s->root, "x", 1, &d), -EIO);
+	if (!err) {
+		err = then(s);
 		super_put(s);
 	}
 	gofer_conn_put(c);
 	waitpid(pid, NULL, 0);
+	return err;
+}
+
+static int look_up(struct super_block *s)
+{
+	struct dentry *d;
+
+	return dentry_lookup(s->root, "x", 1, &d);
 }
 
 static int reply(const struct gofer_hdr *rq, uint8_t *out, const void *p, size_t n)
@@ -748,19 +595,122 @@ static int lie_walk_target(const struct gofer_hdr *rq, uint8_t *out, int *fd)
 	return reply(rq, out, &w, sizeof(w));
 }
 
+/* A directory's listing, or several, with one thing wrong. */
+static struct {
+	struct gofer_list_dir d;
+	struct gofer_dirent e;
+	char name[8];
+	struct gofer_list_dir d2;
+} list_lie;
+static size_t list_lie_size;
+
+static int lie_list(const struct gofer_hdr *rq, uint8_t *out, int *fd)
+{
+	(void)fd;
+	if (rq->op == GOFER_ATTACH)
+		return reply(rq, out, &good_root, sizeof(good_root));
+	return reply(rq, out, &list_lie, list_lie_size);
+}
+
+static bool emit_nothing(struct dir_context *ctx, const char *name, size_t len, int64_t next,
+			 uint64_t ino, unsigned type)
+{
+	(void)ctx, (void)name, (void)len, (void)next, (void)ino, (void)type;
+	return true;
+}
+
+static int read_root(struct super_block *s)
+{
+	struct mount *m = mount_new(s, s->root, 0, "lies");
+	struct dir_context ctx = {emit_nothing};
+	struct file *f;
+
+	int err = file_open_path((struct path){m, s->root}, O_RDONLY | O_DIRECTORY, &f);
+	ck_assert_int_eq(err, 0);
+	err = file_readdir(f, &ctx);
+	file_put(f);
+	mount_put(m);
+	return err;
+}
+
+static void good_list(void)
+{
+	memset(&list_lie, 0, sizeof(list_lie));
+	list_lie.d = (struct gofer_list_dir){
+		.parent = GOFER_LIST_TOP,
+		.count = 1,
+		.bytes = sizeof(list_lie.e) + sizeof(list_lie.name),
+	};
+	list_lie.e = (struct gofer_dirent){.ino = 5, .off = 1, .name_len = 4, .type = 8};
+	memcpy(list_lie.name, "name", 4);
+	list_lie.d2 = (struct gofer_list_dir){.parent = 0};
+	list_lie_size = sizeof(list_lie);
+}
+
+static int read_lie(void)
+{
+	return lie_with(lie_list, read_root);
+}
+
+START_TEST(lies_about_directories_are_found_out)
+{
+	good_list();
+	ck_assert_int_eq(read_lie(), 0);
+	good_list();
+	list_lie.name[1] = '/';
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.name[1] = '\0';
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.e.name_len = 40;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.e.has_attr = 1;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d.count = 2;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d.bytes = 4000;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d.parent = 0;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d.index = 1;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d2.parent = 1;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d2.index = 1;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d2.handle = 7;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie.d.handle = 7;
+	ck_assert_int_eq(read_lie(), -EIO);
+	good_list();
+	list_lie_size -= 1;
+	ck_assert_int_eq(read_lie(), -EIO);
+}
+END_TEST
+
 START_TEST(lies_are_found_out)
 {
-	lie(lie_short, -EIO);
-	lie(lie_long, -EIO);
-	lie(lie_header, -EIO);
-	lie(lie_id, -EIO);
-	lie(lie_fd, -EIO);
-	lie(lie_type, -EIO);
+	ck_assert_int_eq(lie_with(lie_short, look_up), -EIO);
+	ck_assert_int_eq(lie_with(lie_long, look_up), -EIO);
+	ck_assert_int_eq(lie_with(lie_header, look_up), -EIO);
+	ck_assert_int_eq(lie_with(lie_id, look_up), -EIO);
+	ck_assert_int_eq(lie_with(lie_fd, look_up), -EIO);
+	ck_assert_int_eq(lie_with(lie_type, look_up), -EIO);
 	ck_assert_int_eq(deaths, 1);
-	lie(lie_error, -EIO);
+	ck_assert_int_eq(lie_with(lie_error, look_up), -EIO);
 	ck_assert_int_eq(deaths, 0);
-	lie(lie_walk_count, 0);
-	lie(lie_walk_target, 0);
+	ck_assert_int_eq(lie_with(lie_walk_count, look_up), -EIO);
+	ck_assert_int_eq(lie_with(lie_walk_target, look_up), -EIO);
 }
 END_TEST
 
@@ -794,6 +744,7 @@ int main(void)
 	tcase_add_test(sh, names_are_made_and_removed);
 	tcase_add_test(sh, shared_mounts_see_the_hosts_changes);
 	tcase_add_test(l, lies_are_found_out);
+	tcase_add_test(l, lies_about_directories_are_found_out);
 	suite_add_tcase(s, t);
 	suite_add_tcase(s, sh);
 	suite_add_tcase(s, l);

@@ -18,6 +18,10 @@
  * A gofer that breaks the protocol or dies makes every operation that needs it fail with EIO, once
  * and for all; hooks->dead is called, once.  Calls never wait for a dead gofer.
  *
+ * Exclusive mode never believes more than that: when something else changes the tree all the same,
+ * guests may see old names and attributes, or get ENOENT for what has moved; they never get another
+ * file's data, and nothing outside the tree.
+ *
  * Host descriptors.  Open files keep those they need; descriptors of closed files are cached, the
  * least recently used first to go, bounded per connection.  Writable ones of shared mounts are not
  * kept, so that the host does not see "text file busy".

@@ -14,7 +14,6 @@ struct climb {
 	uint32_t depth;
 	uint8_t *at;	  /* names are put in front of it */
 	struct inode *in; /* out: what the last name means; a reference */
-	bool found;
 };
 
 /* From the file upwards. */
@@ -27,7 +26,6 @@ static bool step(struct dentry *d, void *arg)
 
 	if (node) {
 		p->node = node;
-		c->found = true;
 		return false;
 	}
 	if (!d->hashed || !d->inode || d->parent == d)
@@ -52,16 +50,18 @@ static int climb(struct gofer_inode *gi, uint32_t skip, struct gofer_place *p, s
 {
 	struct climb c = {.place = p, .skip = skip, .at = p->room + sizeof(p->room)};
 
+	*in = NULL;
 	p->depth = 0;
-	p->node = 0;
-	dentry_climb(&gi->alias, step, &c);
+	p->node = atomic_load(&gi->node);
+	if (!p->node)
+		dentry_climb(&gi->alias, step, &c);
 	p->names = c.at;
 	p->len = (size_t)(p->room + sizeof(p->room) - c.at);
-	*in = c.in;
-	if (c.found)
+	if (p->node) {
+		*in = c.in;
 		return 0;
+	}
 	inode_put(c.in);
-	*in = NULL;
 	return -ENOENT;
 }
 
