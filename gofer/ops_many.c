@@ -43,7 +43,7 @@ struct lister {
 	struct gofer_reply *rep;
 	size_t ahead;	/* no directory is begun beyond this length of the reply */
 	uint32_t ndirs; /* in the reply */
-	bool full;
+	bool full, plain;
 };
 
 /* Where a directory's records are in the reply. */
@@ -63,7 +63,8 @@ static int add_dir(struct lister *l, int fd, uint32_t parent, uint32_t index, st
 	size_t before = rep->len;
 	struct gofer_list_dir head = {.parent = parent, .index = index};
 
-	*r = (struct reader){.fd = fd, .limit = GOFER_MSG_MAX, .attrs = true};
+	*r = (struct reader){.fd = fd, .limit = GOFER_MSG_MAX};
+	r->attrs = l->plain ? ATTRS_DIRS : ATTRS_ALL;
 	uint8_t *at = reply_add(rep, sizeof(head));
 	int err = at ? read_entries(l->s, rep, r) : -ENOSPC;
 	if (!err && !r->eof && l->ndirs)
@@ -144,11 +145,18 @@ static int add_top(struct lister *l, int dir, const char *name, uint32_t index, 
 HANDLER(op_list)
 {
 	const struct gofer_list_req *q = &rq->list;
-	struct lister l = {s, rep, rep->len + q->ahead, 0, false};
+	struct lister l = {
+		.s = s,
+		.rep = rep,
+		.ahead = rep->len + q->ahead,
+		.plain = q->flags & GOFER_LIST_PLAIN,
+	};
 	char name[GOFER_NAME_LEN + 1];
 	CLEANUP_FD int own = -1;
 	struct node *n;
 
+	if (q->flags & ~(uint32_t)GOFER_LIST_PLAIN)
+		return -EINVAL;
 	if (q->depth > GOFER_WALK_MAX || q->count > GOFER_WALK_MAX)
 		return -EPROTO;
 	int err = tail_check_names(*tail, (uint32_t)q->depth + q->count);

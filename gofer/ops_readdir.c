@@ -34,8 +34,10 @@ static bool add_record(struct gofer_reply *rep, struct reader *r, const struct l
 		.name_len = (uint16_t)len,
 		.type = d->d_type,
 	};
+	bool dir = d->d_type == DT_DIR || d->d_type == DT_UNKNOWN;
 	/* A file that vanished between the two calls has no attributes. */
-	if (r->attrs && strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+	if ((r->attrs == ATTRS_ALL || (r->attrs == ATTRS_DIRS && dir)) &&
+	    strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
 		rec.has_attr = host_stat_name(r->fd, d->d_name, &a) == 0;
 	memcpy(reply_add(rep, sizeof(rec)), &rec, sizeof(rec));
 	if (rec.has_attr)
@@ -101,7 +103,9 @@ static int seek(struct node *n, int64_t offset)
 HANDLER(op_readdir)
 {
 	const struct gofer_readdir_req *q = &rq->readdir;
-	struct reader r = {.fd = -1, .attrs = q->flags & GOFER_READDIR_ATTRS, .offset = q->offset};
+	struct reader r = {.fd = -1,
+			   .attrs = q->flags & GOFER_READDIR_ATTRS ? ATTRS_ALL : ATTRS_NONE,
+			   .offset = q->offset};
 	CLEANUP_FD int fresh = -1;
 	uint16_t attach = 0;
 	int err;

@@ -247,11 +247,14 @@ struct gofer_dirent {
  * to be read on with GOFER_READDIR after the last record.
  */
 #define GOFER_LIST_TOP UINT32_MAX
-#define GOFER_LIST_DIRS 512 /* in one reply, at most */
+#define GOFER_LIST_DIRS 512    /* in one reply, at most */
+enum { GOFER_LIST_PLAIN = 1 }; /* only directories have attributes: others are not looked at */
 struct gofer_list_req {
 	uint64_t node;
 	uint16_t depth, count; /* GOFER_WALK_MAX each */
 	uint32_t ahead;
+	uint32_t flags;
+	uint32_t pad;
 };
 struct gofer_list_dir {
 	uint32_t parent; /* number in this reply of the directory it is in; GOFER_LIST_TOP: asked
@@ -321,6 +324,6 @@ _Static_assert(sizeof(struct gofer_readdir_req) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_readdir_rep) == 16, "wire format");
 _Static_assert(sizeof(struct gofer_dirent) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_xattr_req) == 24, "wire format");
-_Static_assert(sizeof(struct gofer_list_req) == 16, "wire format");
+_Static_assert(sizeof(struct gofer_list_req) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_list_dir) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_open_many_req) == 16, "wire format");

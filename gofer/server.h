@@ -132,8 +132,9 @@ int host_chown(int fd, uint32_t uid, uint32_t gid) MUST_CHECK; /* UINT32_MAX: le
 /* ---- ops_readdir.c ---- */
 struct reader {
 	int fd;
-	size_t limit; /* of rep->len */
-	bool attrs, eof;
+	size_t limit;					  /* of rep->len */
+	enum { ATTRS_NONE, ATTRS_DIRS, ATTRS_ALL } attrs; /* whose */
+	bool eof;
 	int64_t offset; /* of the last record */
 	uint32_t count;
 };

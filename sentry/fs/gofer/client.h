@@ -44,6 +44,8 @@ struct gofer_sb {
 	uint64_t changes;	 /* of names and attributes, by the sentry */
 	_Atomic uint32_t streak; /* how much is listed ahead; list.c */
 	_Atomic uint32_t window; /* how much is opened ahead; ahead.c */
+	/* Names of files that were listed ahead of time, and how often one was looked up. */
+	_Atomic uint32_t brought, used;
 };
 
 struct gofer_listing;
@@ -174,7 +176,7 @@ int gofer_node(struct gofer_inode *gi, uint64_t *node) MUST_CHECK;
  * come along.  *out is a reference, NULL if the directory is too large.  No directory is locked.
  */
 int gofer_list(struct gofer_inode *dir, struct dentry *d, struct gofer_listing **out) MUST_CHECK;
-/* Many names of it are being looked up: reads it alone, if one reply holds it.  It is locked. */
+/* Many names of it are being looked up: reads it alone.  It is locked. */
 void gofer_list_alone(struct gofer_inode *dir, struct dentry *d);
 /* The records of a reply must fill it exactly. */
 bool gofer_records_ok(const uint8_t *p, size_t len, uint32_t count);

@@ -184,7 +184,12 @@ static enum listing_answer ask_listing(struct gofer_inode *dir, struct dentry *d
 	if (gi_shared(dir))
 		return LISTING_UNKNOWN;
 	answer = gofer_listing_lookup(dir, d->name, d->name_len, e);
-	if (answer != LISTING_UNKNOWN || atomic_load(&dir->large) ||
+	if (answer != LISTING_UNKNOWN || atomic_load(&dir->large))
+		return answer;
+	struct gofer_listing *l = gofer_listing_get_any(dir);
+	bool plain = l && l->plain;
+	listing_put(l);
+	if (!plain &&
 	    atomic_fetch_add(&dir->misses, 1) < LOOKUPS_BEFORE_LIST + atomic_load(&dir->names))
 		return answer;
 	gofer_list_alone(dir, d->parent);

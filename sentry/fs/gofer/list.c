@@ -5,6 +5,7 @@
  */
 #include "sentry/fs/gofer/listing.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #define REPLY_MAX (GOFER_MSG_MAX - sizeof(struct gofer_hdr))
 #define STREAK_FIRST 8192 /* bytes listed ahead */
+#define BROUGHT_MAX 4096
 #define TOPS_MAX ((uint32_t)GOFER_WALK_MAX)
 
 bool gofer_records_ok(const uint8_t *p, size_t len, uint32_t count)
@@ -41,6 +43,7 @@ bool gofer_records_ok(const uint8_t *p, size_t len, uint32_t count)
 struct ask {
 	struct gofer_place place;
 	uint32_t ahead;
+	bool plain;
 	uint32_t count; /* names of directories in the place; 0: the place itself */
 	size_t len;
 	uint8_t names[TOPS_MAX * (GOFER_NAME_LEN + sizeof(uint16_t))];
@@ -79,6 +82,10 @@ static uint32_t next_streak(struct gofer_sb *gsb, bool goes_on)
 {
 	uint32_t n = atomic_load(&gsb->streak);
 
+	if (!goes_on) {
+		atomic_store(&gsb->brought, 0);
+		atomic_store(&gsb->used, 0);
+	}
 	n = !goes_on ? 0 : n ? MIN(n * 2, (uint32_t)REPLY_MAX) : STREAK_FIRST;
 	atomic_store(&gsb->streak, n);
 	return n;
@@ -93,6 +100,7 @@ static bool plan_ahead(struct gofer_inode *dir, struct dentry *d, struct ask *a)
 	a->parent = gi_of(a->parent_d->inode);
 	struct gofer_listing *l = gofer_listing_get_any(a->parent);
 	a->ahead = next_streak(gsb_of(dir->in.sb), l != NULL);
+	a->plain = a->ahead && !gofer_wants_attrs(gsb_of(dir->in.sb));
 	bool yes = a->ahead && !gofer_place(a->parent, &a->place);
 	if (yes) {
 		add_top(a, name, strlen(name));
@@ -105,6 +113,7 @@ static bool plan_ahead(struct gofer_inode *dir, struct dentry *d, struct ask *a)
 static int plan(struct gofer_inode *dir, struct dentry *d, bool alone, struct ask *a)
 {
 	a->count = a->ahead = 0;
+	a->plain = false;
 	a->len = 0;
 	a->parent = NULL;
 	a->parent_d = NULL;
@@ -120,6 +129,7 @@ static int send(struct gofer_inode *dir, const struct ask *a, uint8_t *out, size
 		.depth = (uint16_t)a->place.depth,
 		.count = (uint16_t)a->count,
 		.ahead = a->ahead,
+		.flags = a->plain ? GOFER_LIST_PLAIN : 0,
 	};
 	struct rpc r = {
 		.op = GOFER_LIST,
@@ -201,18 +211,43 @@ static const char *part_name(const struct ask *a, const struct part *parts, cons
 }
 
 /* Makes the listing of a part that is complete. */
-static int build(const struct part *t, struct gofer_listing **out)
+static int build(const struct ask *a, const struct part *t, struct gofer_listing **out)
 {
 	struct gofer_listing *l = listing_new();
 	int err = l ? listing_add(l, t->records, t->head.bytes) : -ENOMEM;
 
 	if (!err)
 		err = listing_finish(l);
+	if (!err)
+		l->plain = a->plain;
 	if (err)
 		listing_put(l);
 	else
 		*out = l;
 	return err;
+}
+
+/* Does it have a listing that the new one does not outdo? */
+static bool is_known(const struct ask *a, struct gofer_inode *dir)
+{
+	struct gofer_listing *l = gofer_listing_get_any(dir);
+	bool known = l && (!l->plain || a->plain);
+
+	listing_put(l);
+	return known;
+}
+
+/* Long ago counts less. */
+static void count_brought(struct gofer_sb *gsb, const struct gofer_listing *l)
+{
+	uint32_t files = 0;
+
+	for (size_t at = 0; at < l->len; at = listing_after(l, at))
+		files += listing_at(l, at)->type != DT_DIR;
+	if (atomic_fetch_add(&gsb->brought, files) + files < BROUGHT_MAX)
+		return;
+	atomic_store(&gsb->brought, atomic_load(&gsb->brought) / 2);
+	atomic_store(&gsb->used, atomic_load(&gsb->used) / 2);
 }
 
 /* Keeps a directory that came along, if its own directory's listing names it. */
@@ -235,8 +270,9 @@ static void keep(struct gofer_sb *gsb, const struct ask *a, struct part *parts, 
 	if (!in || in->sb != &gsb->sb || !S_ISDIR(in->mode))
 		return;
 	t->gi = gi_of(in);
-	if (__atomic_load_n(&t->gi->listing, __ATOMIC_RELAXED) || build(t, &l))
+	if (is_known(a, t->gi) || build(a, t, &l))
 		return;
+	count_brought(gsb, l);
 	gofer_listing_attach(t->gi, t->d, l, changes);
 	listing_put(l);
 }
@@ -278,19 +314,14 @@ static int read_on(struct gofer_inode *dir, uint64_t handle, struct gofer_listin
 	return err;
 }
 
-/* The directory that was asked for itself.  all: however large it is. */
-static int take_first(struct gofer_inode *dir, struct part *t, bool all, uint8_t *buf,
+/* The directory that was asked for itself; no listing if it is too large. */
+static int take_first(struct gofer_inode *dir, const struct ask *a, struct part *t, uint8_t *buf,
 		      struct gofer_listing **out)
 {
 	struct gofer_listing *l;
 
-	*out = NULL;
 	if (!t->head.handle)
-		return build(t, out);
-	if (!all) {
-		gofer_close_node(gi_conn(dir), t->head.handle, false);
-		return 0;
-	}
+		return build(a, t, out);
 	l = listing_new();
 	int err = l ? listing_add(l, t->records, t->head.bytes) : -ENOMEM;
 	if (err)
@@ -299,10 +330,12 @@ static int take_first(struct gofer_inode *dir, struct part *t, bool all, uint8_t
 		err = read_on(dir, t->head.handle, l, buf);
 	if (!err)
 		err = listing_finish(l);
-	if (err)
+	if (err) {
 		listing_put(l);
-	else
+	} else {
+		l->plain = a->plain;
 		*out = l;
+	}
 	return err == -EFBIG ? 0 : err;
 }
 
@@ -327,7 +360,7 @@ static int list(struct gofer_inode *dir, struct dentry *d, bool alone, struct sc
 	if (!err && split(&s->ask, s->buf, len, s->parts, &n))
 		err = gofer_conn_fail(gi_conn(dir), "a malformed listing");
 	if (!err)
-		err = take_first(dir, &s->parts[0], !alone, s->buf, out);
+		err = take_first(dir, &s->ask, &s->parts[0], s->buf, out);
 	if (!err)
 		atomic_store(&dir->large, !*out);
 	if (!err && *out) {

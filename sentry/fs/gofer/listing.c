@@ -1,6 +1,7 @@
 /* Listings: making them, asking them, keeping them (listing.h). */
 #include "sentry/fs/gofer/listing.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,10 @@
 #define RECENT_BYTES (4u << 20)
 #define KEPT_BYTES (32u << 20)
 #define SELDOM 16
-#define DIR_BYTES 640 /* a directory's dentry and inode */
+
+#define SAMPLE_MIN 256 /* names, before attributes are left out */
+#define SAMPLE_PART 8  /* they are wanted when one name in so many is looked up */
+#define DIR_BYTES 640  /* a directory's dentry and inode */
 
 /* ---- making ---- */
 
@@ -220,6 +224,8 @@ enum listing_answer gofer_listing_lookup(struct gofer_inode *dir, const char *na
 	if (l) {
 		size_t at = listing_find(l, name, len);
 		touch(gsb, l);
+		if (at != SIZE_MAX && listing_at(l, at)->type != DT_DIR)
+			atomic_fetch_add(&gsb->used, 1);
 		if (at != SIZE_MAX && listing_at(l, at)->state & REC_ATTR) {
 			e->node = 0;
 			get_attr(l, listing_at(l, at), &e->attr);
@@ -232,6 +238,13 @@ enum listing_answer gofer_listing_lookup(struct gofer_inode *dir, const char *na
 	return answer;
 }
 
+bool gofer_wants_attrs(struct gofer_sb *gsb)
+{
+	uint32_t brought = atomic_load(&gsb->brought);
+
+	return brought < SAMPLE_MIN || atomic_load(&gsb->used) >= brought / SAMPLE_PART;
+}
+
 static struct gofer_listing *get_listing(struct gofer_inode *dir, bool all)
 {
 	struct gofer_sb *gsb = gsb_of(dir->in.sb);
@@ -239,7 +252,7 @@ static struct gofer_listing *get_listing(struct gofer_inode *dir, bool all)
 
 	mutex_lock(&gsb->list_lock, &lc_leaf);
 	l = dir->listing;
-	if (l && all && l->partial)
+	if (l && all && (l->partial || (l->plain && gofer_wants_attrs(gsb))))
 		l = NULL;
 	if (l) {
 		touch(gsb, l);

@@ -11,6 +11,10 @@
  * the path down to it); together they are bounded (LISTINGS_BYTES), least recently used first to
  * go.
  *
+ * Attributes of files cost the gofer a call each, which find(1) has no use for.  What is listed
+ * ahead goes without while few of the files listed so far were looked at; when that changes, such a
+ * listing does not count any more.
+ *
  * What the sentry changes is followed: a name that goes is marked, one that comes makes the listing
  * partial (names it lacks may exist).  A file whose attributes changed is asked for again once its
  * inode has gone.  Files with several names are never answered for: they can be changed by the
@@ -51,6 +55,7 @@ struct gofer_listing {
 	struct gofer_inode *dir; /* NULL: not, or no longer, the directory's */
 	struct dentry *dentry;	 /* reference, while dir is set */
 	bool partial, recent;
+	bool plain;		 /* immutable: without attributes of what is no directory */
 	_Atomic uint32_t opened; /* files before this offset were opened, perhaps ahead of time */
 	/* The rest is immutable once finished.  What all files of a directory have in common: */
 	bool common;
@@ -91,7 +96,10 @@ uint64_t gofer_changes(struct gofer_sb *gsb);
  * `changes`.  Borrows all. */
 void gofer_listing_attach(struct gofer_inode *dir, struct dentry *d, struct gofer_listing *l,
 			  uint64_t changes);
-/* The directory's, if it knows all names: a reference, or NULL. */
+/* Are attributes of files worth bringing along with names? */
+bool gofer_wants_attrs(struct gofer_sb *gsb);
+/* The directory's, if it knows all names, and attributes if they are wanted: a reference, or NULL.
+ */
 struct gofer_listing *gofer_listing_get(struct gofer_inode *dir);
 /* The directory's, whatever it knows. */
 struct gofer_listing *gofer_listing_get_any(struct gofer_inode *dir);
