@@ -115,7 +115,8 @@ void conn_block_end(const struct gofer_conn *c);
 /* ---- inode.c ---- */
 extern const struct inode_ops gofer_file_iops, gofer_dir_iops, gofer_link_iops, gofer_other_iops;
 /* The inode for an entry (owned: its node is closed if the inode was known).  Target: of a symlink,
- * or NULL.  Returns a reference through *out. */
+ * or NULL.  Returns a reference through *out.  -ESTALE: an entry without a node that cannot be
+ * right any more. */
 int gofer_inode_get(struct gofer_sb *gsb, const struct gofer_entry *e, const char *target,
 		    size_t target_len, struct inode **out) MUST_CHECK;
 /* Stores attributes: -EIO if they cannot be those of this file. */

@@ -202,9 +202,15 @@ int gofer_lookup(struct inode *dir, struct dentry *d)
 	struct walk_reply w;
 	const char *target;
 
+	int err;
+
 	switch (ask_listing(gi_of(dir), d, &w.entry[0])) {
 	case LISTING_FOUND:
-		return instantiate(dir, d, &w.entry[0], NULL, 0);
+		err = instantiate(dir, d, &w.entry[0], NULL, 0);
+		if (err != -ESTALE)
+			return err;
+		gofer_listing_drop(gi_of(dir));
+		break;
 	case LISTING_NONE:
 		return 0;
 	case LISTING_UNKNOWN:
@@ -214,7 +220,7 @@ int gofer_lookup(struct inode *dir, struct dentry *d)
 		return -ENAMETOOLONG;
 	if (!gi_shared(gi_of(dir)))
 		add_path(&n, d->ahead);
-	int err = walk_patiently(gi_of(dir), &n, &w, &target);
+	err = walk_patiently(gi_of(dir), &n, &w, &target);
 	if (err == -ENOENT) {
 		stamp(d);
 		return 0;

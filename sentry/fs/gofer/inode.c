@@ -63,14 +63,14 @@ static void tree_remove(struct gofer_sb *gsb, struct gofer_inode *gi)
 }
 
 /*
- * Without a node nothing keeps the host from giving the number to another file: the same file has
- * the same type and time of birth.
+ * Without a node nothing keeps the host from giving the number to another file, and a listing may
+ * be older than that: the same file has the same type and time of birth.
  */
 static bool is_another(const struct gofer_inode *known, const struct gofer_inode *fresh)
 {
-	return !atomic_load(&known->node) && ((known->in.mode ^ fresh->in.mode) & S_IFMT ||
-					      known->in.btime.sec != fresh->in.btime.sec ||
-					      known->in.btime.nsec != fresh->in.btime.nsec);
+	return (known->in.mode ^ fresh->in.mode) & S_IFMT ||
+	       known->in.btime.sec != fresh->in.btime.sec ||
+	       known->in.btime.nsec != fresh->in.btime.nsec;
 }
 
 /*
@@ -85,7 +85,7 @@ static struct gofer_inode *tree_find_or_add(struct gofer_sb *gsb, struct gofer_i
 		struct gofer_inode *gi = rb_entry(*link, struct gofer_inode, tree);
 		int c = compare(fresh->host_dev, fresh->host_ino, gi);
 		parent = *link;
-		if (c == 0 && is_another(gi, fresh)) {
+		if (c == 0 && !atomic_load(&gi->node) && is_another(gi, fresh)) {
 			tree_remove(gsb, gi);
 			link = &gsb->inodes.node;
 			parent = NULL;
@@ -185,6 +185,8 @@ int gofer_inode_get(struct gofer_sb *gsb, const struct gofer_entry *e, const cha
 		known = tree_find_or_add(gsb, gi);
 		mutex_unlock(&gsb->tree_lock, &lc_leaf);
 	}
+	/* A file with a node is right, so what a listing says is not. */
+	bool outdated = known && !e->node && is_another(known, gi);
 	/* Known by its place only, it now gets the node that was found. */
 	uint64_t none = 0, node = e->node;
 	if (known && node && atomic_compare_exchange_strong(&known->node, &none, node))
@@ -193,7 +195,9 @@ int gofer_inode_get(struct gofer_sb *gsb, const struct gofer_entry *e, const cha
 		inode_put(&gi->in);
 	if (err)
 		return err;
-	if (known && gi_shared(known))
+	if (outdated)
+		err = -ESTALE;
+	else if (known && gi_shared(known))
 		err = gofer_set_attr(known, &e->attr);
 	else if (known && (known->in.mode ^ e->attr.mode) & S_IFMT)
 		err = gofer_conn_fail(gsb->conn, "a file changed its type");
