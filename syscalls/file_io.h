@@ -52,6 +52,9 @@ ssize_t path_name_get(struct task *t, struct path_name *n, uaddr_t from) MUST_CH
  */
 int copy_in_extensible(struct task *t, void *dst, size_t n, uaddr_t src, uint64_t size) MUST_CHECK;
 
+/* O_ASYNC for a file that the caller knows as fd.  -ENOMEM; -EINTR */
+int file_set_async(struct task *t, struct file *f, bool on, int fd) MUST_CHECK;
+
 /* Resolves dirfd and a name in guest memory.  With WALK_EMPTY a null pointer is an empty name. */
 int path_at(struct task *t, int dirfd, uaddr_t name, unsigned walk_flags,
 	    struct path *out) MUST_CHECK;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "syscalls/file_io.h"
+#include "sentry/kernel/async_io.h"
 #include "sentry/kernel/pid.h"
 #include "syscalls/syscalls.h"
 
@@ -13,11 +14,26 @@
 
 _Static_assert(sizeof(struct flock) == 32, "ABI");
 
-static long set_status(struct task *t, struct file *f, int flags)
+int file_set_async(struct task *t, struct file *f, bool on, int fd)
 {
+	int err = task_sleep_lock(t, &f->pos_busy);
+
+	if (err)
+		return err;
+	err = async_io_set(f, on, fd);
+	sleep_lock_release(&f->pos_busy);
+	return err;
+}
+
+static long set_status(struct task *t, struct file *f, int flags, int fd)
+{
+	int err;
+
 	if (flags & O_NOATIME && !(f->flags & O_NOATIME) &&
 	    !inode_owner_or_capable(f->inode, t->cred))
 		return -EPERM;
+	if ((flags ^ f->flags) & FASYNC && (err = file_set_async(t, f, flags & FASYNC, fd)))
+		return err;
 	return file_set_flags(f, flags, SETTABLE_FLAGS);
 }
 
@@ -192,6 +208,8 @@ static long set_owner(struct task *t, struct file *f, int kind, int id)
 		return -ESRCH;
 	f->owner_kind = kind;
 	f->owner_id = id;
+	f->owner_uid = t->cred->uid;
+	f->owner_euid = t->cred->euid;
 	return 0;
 }
 
@@ -274,7 +292,7 @@ long sys_fcntl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 		return -EBADF;
 	switch (cmd) {
 	case F_SETFL:
-		return set_status(t, f, (int)arg);
+		return set_status(t, f, (int)arg, fd);
 	case F_GETLK:
 	case F_OFD_GETLK:
 		return lock_get(t, f, UADDR(arg), cmd == F_OFD_GETLK);

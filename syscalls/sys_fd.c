@@ -81,15 +81,18 @@ long sys_flock(struct task *t, int fd, int op)
 
 /* ---- ioctl ---- */
 
-static long ioctl_set_flag(struct task *t, struct file *f, int flag, uint64_t arg)
+static long ioctl_set_flag(struct task *t, struct file *f, int fd, int flag, uint64_t arg)
 {
-	int on;
+	int on, err;
 
 	if (copy_in_val(&t->um, &on, UADDR(arg)))
 		return -EFAULT;
 	/* Signals about readiness only make sense where readiness changes. */
 	if (flag == FASYNC && !!(f->flags & FASYNC) != !!on && !f->ops->poll)
 		return -ENOTTY;
+	if (flag == FASYNC && !!(f->flags & FASYNC) != !!on &&
+	    (err = file_set_async(t, f, on != 0, fd)))
+		return err;
 	return file_set_flags(f, on ? flag : 0, flag);
 }
 
@@ -147,9 +150,9 @@ long sys_ioctl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 	case FIONCLEX:
 		return fdtable_set_cloexec(t->fds, fd, false);
 	case FIONBIO:
-		return ioctl_set_flag(t, f, O_NONBLOCK, arg);
+		return ioctl_set_flag(t, f, fd, O_NONBLOCK, arg);
 	case FIOASYNC:
-		return ioctl_set_flag(t, f, FASYNC, arg);
+		return ioctl_set_flag(t, f, fd, FASYNC, arg);
 	case FIOQSIZE:
 		if (type != S_IFREG && type != S_IFDIR && type != S_IFLNK)
 			return -ENOTTY;

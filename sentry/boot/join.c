@@ -13,6 +13,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/kernel/async_io.h"
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/lib/cleanup.h"
@@ -94,6 +95,7 @@ int join_parts(void)
 	aio_init();
 	ipc_shm_file = shm_file;
 	vfs_open_fifo = fifo_open;
+	async_io_init();
 	dev_tty_open = open_tty;
 	dev_console_open = open_console;
 	return err;

@@ -18,6 +18,7 @@ static struct mutex poller_lock; /* lc_poller: sources' armed, the list of dead 
 static struct list_head dead = LIST_HEAD_INIT(dead);
 static int epfd = -1, kickfd = -1;
 static bool running;
+static void (*other_work)(void);
 
 int poller_init(void)
 {
@@ -89,6 +90,8 @@ static void *poller_main(void *arg)
 		struct list_head old = LIST_HEAD_INIT(old);
 		take_dead(&old);
 		free_dead(&old);
+		if (other_work)
+			other_work();
 		int n = epoll_wait(epfd, ev, EVENTS, -1);
 		for (int i = 0; i < n; i++) {
 			struct poll_source *s = ev[i].data.ptr;
@@ -152,10 +155,20 @@ void poller_arm(struct poll_source *s, uint32_t events)
 	mutex_unlock(&poller_lock, &lc_poller);
 }
 
-void poller_remove(struct poll_source *s)
+void poller_set_work(void (*work)(void))
+{
+	other_work = work;
+}
+
+void poller_kick(void)
 {
 	uint64_t one = 1;
 
+	(void)!write(kickfd, &one, sizeof(one));
+}
+
+void poller_remove(struct poll_source *s)
+{
 	mutex_lock(&poller_lock, &lc_poller);
 	bool was = s->registered && running;
 	if (s->registered)
@@ -165,7 +178,7 @@ void poller_remove(struct poll_source *s)
 		list_add_tail(&s->dead, &dead);
 	mutex_unlock(&poller_lock, &lc_poller);
 	if (was)
-		(void)!write(kickfd, &one, sizeof(one));
+		poller_kick();
 	else
 		s->free(s);
 }

@@ -30,6 +30,10 @@ int poller_init(void) MUST_CHECK;
 int poller_start(void) MUST_CHECK;
 /* Registers; a descriptor that cannot be polled becomes a source that is always ready. */
 int poller_add(struct poll_source *s, int fd, struct waitq *wq) MUST_CHECK;
+/* Work for the thread besides its sources: done whenever it wakes up.  Start-up. */
+void poller_set_work(void (*work)(void));
+/* Wakes the thread. */
+void poller_kick(void);
 void poller_arm(struct poll_source *s, uint32_t events);
 /*
  * Forgets the source.  An event of it may be on its way to the thread, so the memory is given back

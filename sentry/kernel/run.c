@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "sentry/kernel/async_io.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -126,6 +127,7 @@ static void run_syscall(struct task *t, const struct p_event *ev)
 		const uint64_t a[6] = {regs->rdi, regs->rsi, regs->rdx,
 				       regs->r10, regs->r8,  regs->r9};
 		ret = syscall_run(t, nr, a);
+		async_io_flush();
 		/* execve and rt_sigreturn replaced the registers and return what rax must be. */
 		regs = t->k->pf->ops->regs(t->pt);
 		regs->rax = (uint64_t)ret;

@@ -11,6 +11,8 @@
 
 #define APPEND_LOCKS 16
 
+void (*vfs_async_free)(struct file *f);
+
 struct file *file_new(struct path p, int flags)
 {
 	struct file *f = calloc(1, sizeof(*f));
@@ -38,6 +40,8 @@ void file_put(struct file *f)
 		return;
 	notify_file(f, file_writable(f) ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
 	epoll_file_gone(f);
+	if (f->async)
+		vfs_async_free(f);
 	if (f->inode->flocks)
 		flock_release_file(f);
 	if (f->ops->release)

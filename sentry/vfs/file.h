@@ -28,6 +28,7 @@ struct file_ops {
 	 * -EFAULT only when nothing moved; consuming reads probe first (design rule 14). */
 	ssize_t (*read)(struct file *f, struct uio *io, int64_t *off);
 	ssize_t (*write)(struct file *f, struct uio *io, int64_t *off);
+	bool async;  /* O_ASYNC works, where the type of the file does not say so */
 	bool stream; /* no position: lseek and pread give ESPIPE, off is NULL */
 	/* Events ready now; NULL: always POLLIN|POLLOUT. */
 	uint32_t (*poll)(struct file *f);
@@ -73,6 +74,8 @@ struct file {
 	struct sleep_lock pos_busy; /* see above */
 	_Atomic int64_t pos;
 	_Atomic int owner_kind, owner_id, owner_sig; /* F_SETOWN, F_SETSIG */
+	_Atomic uint32_t owner_uid, owner_euid;	     /* of who said so */
+	struct async *async;			     /* O_ASYNC: kernel/async_io.c; pos_busy */
 	bool noted;		 /* its opening was reported (notify.h), so its closing will be */
 	bool writer;		 /* the mount counts it among its writers */
 	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */
@@ -89,6 +92,9 @@ static inline bool file_writable(const struct file *f)
 	int mode = f->flags & 3;
 	return mode != 0 && mode != 3 && !(f->flags & 010000000 /* O_PATH */);
 }
+
+/* Frees f->async, for file_put(). */
+extern void (*vfs_async_free)(struct file *f);
 
 /* A file for an opened path; takes references.  ops->open has not run.  NULL: no memory. */
 struct file *file_new(struct path p, int flags);

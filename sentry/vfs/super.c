@@ -1,6 +1,7 @@
 /* Super blocks: device numbers and the end of life. */
 #include <stdlib.h>
 
+#include "sentry/vfs/handle.h"
 #include "sentry/vfs/internal.h"
 
 uint64_t dev_encode(unsigned major, unsigned minor)
@@ -52,6 +53,7 @@ void super_put(struct super_block *sb)
 	if (!sb || !ref_put(&sb->ref))
 		return;
 	notify_super_gone(sb);
+	handle_forget_super(sb);
 	dcache_drop_super(sb);
 	super_unpin(sb);
 }

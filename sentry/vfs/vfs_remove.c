@@ -3,6 +3,7 @@
 #include <sys/inotify.h>
 #include <sys/mount.h>
 
+#include "sentry/vfs/handle.h"
 #include "sentry/vfs/internal.h"
 
 #define NAME_RETRIES 32
@@ -81,6 +82,7 @@ static void removed(const struct walk *w, struct dentry *d, bool rmdir)
 	struct inode *victim = inode_get(dentry_inode(d));
 
 	mount_detach_from(d);
+	handle_forget(d);
 	if (!rmdir)
 		notify_inode(victim, IN_ATTRIB);
 	dentry_put(d);

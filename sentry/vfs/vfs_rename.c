@@ -4,6 +4,7 @@
 #include <sys/inotify.h>
 #include <sys/mount.h>
 
+#include "sentry/vfs/handle.h"
 #include "sentry/vfs/internal.h"
 
 #define NAME_RETRIES 32
@@ -180,8 +181,10 @@ static int rename_found(struct walk *from, struct dentry *oldd, struct walk *to,
 		return err;
 	err = vfs_do_rename(from->cur.dentry, oldd, to->cur.dentry, newd, flags);
 	if (!err) {
-		if (target && !exchange)
+		if (target && !exchange) {
 			mount_detach_from(newd);
+			handle_forget(newd);
+		}
 		notify_moved(from, to, source, exchange ? NULL : target);
 		if (exchange)
 			notify_moved(to, from, target, NULL);

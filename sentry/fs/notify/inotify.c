@@ -403,6 +403,7 @@ static void inotify_release(struct file *f)
 }
 
 static const struct file_ops inotify_ops = {
+	.async = true,
 	.read = inotify_read,
 	.stream = true,
 	.poll = inotify_poll,

@@ -1,0 +1,27 @@
+/*
+ * async_io.h - SIGIO: fcntl(2) O_ASYNC, F_SETOWN, F_SETSIG.
+ *
+ * An open file with O_ASYNC waits on its own queue like anybody who polls it.  What it is told,
+ * with that queue locked, it only notes; the signal is sent by who comes next to async_io_flush():
+ * the task whose call made the change, at the end of the call, or the host poller's thread.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "sentry/vfs/file.h"
+
+/* Start-up. */
+void async_io_init(void);
+/* Turns it on or off; fd is what signals name (si_fd).  Kinds of files that tell nobody: 0, no
+ * effect.  -ENOMEM */
+int async_io_set(struct file *f, bool on, int fd) MUST_CHECK;
+/* Sends the signals that are due. */
+extern _Atomic bool async_io_due;
+void async_io_send(void);
+static inline void async_io_flush(void)
+{
+	if (atomic_load_explicit(&async_io_due, memory_order_relaxed))
+		async_io_send();
+}
