@@ -115,7 +115,7 @@ struct pid *pid_lookup(const struct pid_ns *ns, int nr)
 }
 
 /* The next free number: upwards, and around; those below 300 are given in the first round only. */
-static int next_number(struct pid_ns *ns)
+static int next_number(struct pid_ns *ns) REQUIRES(lc_tasks)
 {
 	int least = ns->last >= PID_RESERVED ? PID_RESERVED : 1, nr = ns->last;
 
@@ -130,7 +130,7 @@ static int next_number(struct pid_ns *ns)
 	return -EAGAIN;
 }
 
-static int chosen_number(struct pid_ns *ns, int nr)
+static int chosen_number(struct pid_ns *ns, int nr) REQUIRES(lc_tasks)
 {
 	const struct task *t = task_current();
 
