@@ -143,7 +143,8 @@ struct p_stats {
 	uint64_t sleeps;		/* … and when they slept for it */
 	uint64_t copies_stub, copies_host;
 	uint64_t moves; /* threads that were woken on another CPU than a spinning worker's */
-	uint64_t sites; /* patched */
+	uint64_t sites; /* patched, in the text of all files */
+	uint64_t texts; /* mappings of text that came, or became, patched */
 };
 
 struct platform_ops {

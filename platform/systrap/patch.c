@@ -78,6 +78,7 @@ static void swap(struct p_thread *th, uint64_t start)
 	if (t && !t->restored && t->file->image != t->image && !atomic_load(&as->no_patching))
 		im = image_get(t->file->image);
 	if (im) {
+		as->pf->stats.texts++;
 		/* Before the first thread can stand in it. */
 		old = t->image;
 		t->image = im;
@@ -338,6 +339,7 @@ void patch_end(struct p_thread *th, const struct p_memop *ops, size_t n,
 		struct text *t = &b->text[next++];
 		if (ops[i].ret >= 0 && room_for_text(as)) {
 			as->texts[as->ntexts++] = *t;
+			as->pf->stats.texts += t->image != NULL;
 		} else {
 			text_close_locked(t->file);
 			image_put(t->image);

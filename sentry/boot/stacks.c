@@ -104,6 +104,7 @@ char *stats_text(void)
 		text_printf(&out, "copies by the host          %16" PRIu64 "\n", s.copies_host);
 		text_printf(&out, "threads moved out of the way%16" PRIu64 "\n", s.moves);
 		text_printf(&out, "call sites patched          %16" PRIu64 "\n", s.sites);
+		text_printf(&out, "texts mapped patched        %16" PRIu64 "\n", s.texts);
 	}
 	text_putc(&out, 0);
 	if (text_error(&out)) {

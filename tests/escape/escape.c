@@ -198,6 +198,81 @@ static uint64_t next_syscall_insn(uint64_t from, uint64_t end)
 	return 0;
 }
 
+/* ---- our own text: patched, and shared with every other process of this program ---- */
+
+/* The last page of the program's text, where a sandbox may have put something. */
+static uint8_t *end_of_text(void)
+{
+	char line[512];
+	unsigned long start, end, found = 0;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	EXPECT(maps);
+	while (fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx", &start, &end) == 2 && (unsigned long)jump >= start &&
+		    (unsigned long)jump < end)
+			found = end;
+	fclose(maps);
+	EXPECT(found);
+	for (int i = 0; i < 1000; i++) /* it is worth patching */
+		EXPECT_ERRNO(lseek(-1, 0, SEEK_SET), EBADF);
+	return (uint8_t *)(found - 4096);
+}
+
+TEST(jumping_to_every_byte_after_our_text_reaches_only_our_kernel)
+{
+	uint64_t page = (uint64_t)end_of_text();
+
+	alarm(200);
+	for (uint64_t off = 0; off < 4096; off += 16)
+		attempt(jump_around, page + off, 60);
+	/* The execve that it had in hand is one of our kernel's, if any: nothing outside has it. */
+	unlink("/escaped");
+	prove_life();
+}
+
+static void spoil_by_proc(uint64_t page)
+{
+	char bad[4096];
+	int fd = open("/proc/self/mem", O_RDWR);
+
+	memset(bad, 0xcc, sizeof(bad));
+	pwrite(fd, bad, sizeof(bad), (off_t)page);
+}
+
+static void spoil_by_mprotect(uint64_t page)
+{
+	mprotect((void *)page, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
+	memset((void *)page, 0xcc, 4096);
+}
+
+/* By the host's own call, of which our kernel hears nothing; what comes after it is not ours. */
+static void spoil_by_the_stub(uint64_t page)
+{
+	uint64_t insn = next_syscall_insn(texts[0].start, texts[0].start + texts[0].len);
+	struct sigaction sa = {.sa_handler = SIG_IGN};
+
+	sigaction(SIGSEGV, &sa, NULL);
+	if (insn)
+		through(insn, SYS_mprotect, (long)page, 4096, 7, 0, 0, 0);
+	memset((void *)page, 0xcc, 4096);
+}
+
+TEST(text_is_spoilt_for_the_spoiler_only)
+{
+	static void (*const ways[])(uint64_t) = {spoil_by_proc, spoil_by_mprotect,
+						 spoil_by_the_stub};
+	static uint8_t before[4096];
+	uint8_t *page = end_of_text();
+
+	memcpy(before, page, sizeof(before));
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		attempt(ways[i], (uint64_t)page, 100);
+		EXPECT(!memcmp(before, page, sizeof(before)));
+	}
+	prove_life();
+}
+
 static int hostile_nr;
 
 static void call_all_insns(uint64_t text)

@@ -309,6 +309,36 @@ START_TEST(a_copy_is_sealed_and_has_a_plain_end)
 }
 END_TEST
 
+/* Of a large segment only the neighbourhood of the first site is copied, and the end. */
+START_TEST(a_large_segment_is_copied_in_part)
+{
+	static const uint8_t text[] = {0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3};
+	const uint32_t pages = 2000, middle = 1000 * PAGE;
+	uint32_t calls[] = {TEXT_AT + middle + 5, TEXT_AT + 5};
+	struct text_image *im;
+	uint8_t before[TEXT_AT];
+	struct stat st;
+	int fd = elf_file(text, sizeof(text), pages, 1000);
+
+	memset(before, 0x90, sizeof(before));
+	ck_assert_int_eq(pwrite(fd, before, sizeof(before), PAGE + middle), sizeof(before));
+	ck_assert_int_eq(pwrite(fd, text, sizeof(text), PAGE + middle + TEXT_AT), sizeof(text));
+	ck_assert_int_eq(image_build(fd, PAGE, pages * PAGE, calls, 2, NULL, &im), 0);
+	ck_assert_uint_eq(im->nsites, 1);
+	ck_assert_int_eq(im->nruns, 2);
+	ck_assert_uint_le(im->runs[0].off, calls[0]);
+	ck_assert_uint_ge(im->runs[0].off + im->runs[0].len, calls[0]);
+	ck_assert_uint_eq(im->runs[1].off + im->runs[1].len, pages * PAGE);
+	ck_assert_int_eq(fstat(im->fd, &st), 0);
+	ck_assert_int_lt(st.st_blocks * 512, 64 * PAGE);
+	uint8_t *p = map_copy(im, pages * PAGE);
+	ck_assert_int_eq(((int (*)(void))(p + middle + TEXT_AT))(), getppid() + 1000);
+	munmap(p, pages * PAGE);
+	image_put(im);
+	close(fd);
+}
+END_TEST
+
 START_TEST(strange_files_get_no_copy)
 {
 	static const uint8_t text[] = {0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0xc3};
@@ -357,6 +387,7 @@ int main(void)
 	tcase_add_test(t, any_bytes_give_a_site_that_is_whole);
 	tcase_add_test(t, a_copy_does_what_the_text_did);
 	tcase_add_test(t, a_copy_is_sealed_and_has_a_plain_end);
+	tcase_add_test(t, a_large_segment_is_copied_in_part);
 	tcase_add_test(t, strange_files_get_no_copy);
 	tcase_set_timeout(t, 60);
 	suite_add_tcase(s, t);
