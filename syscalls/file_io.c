@@ -116,6 +116,8 @@ ssize_t io_read(struct task *t, struct file *f, struct uio *io, int64_t *off, in
 		}
 	}
 	io_wait_end(&w);
+	t->io.syscr++;
+	t->io.rchar += n > 0 ? (uint64_t)n : 0;
 	return n;
 }
 
@@ -184,6 +186,8 @@ ssize_t io_write(struct task *t, struct file *f, struct uio *io, int64_t *off, i
 		}
 	}
 	io_wait_end(&w);
+	t->io.syscw++;
+	t->io.wchar += (uint64_t)total;
 	if (n == -EPIPE)
 		task_send_own_signal(t, SIGPIPE);
 	if (total > 0 && (flags & IO_SYNC || f->flags & (O_DSYNC | O_SYNC)) && file_has_pos(f)) {

@@ -276,27 +276,19 @@ long sys_sched_getattr(struct task *t, int pid, uaddr_t uattr, unsigned size, un
 	return copy_out(&t->um, uattr, &a, a.size);
 }
 
-static uint64_t online_mask(void)
-{
-	return kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
-}
-
 static long set_affinity(struct task *t, struct task *o, void *arg)
 {
-	uint64_t mask = *(uint64_t *)arg & online_mask();
+	uint64_t mask = *(uint64_t *)arg & kernel->cpus;
 
 	if (!may_change(t, o))
 		return -EPERM;
-	if (!mask)
-		return -EINVAL;
-	o->cpu_affinity = mask;
-	return 0;
+	return mask ? task_set_affinity(o, mask) : -EINVAL;
 }
 
 static long get_affinity(struct task *t, struct task *o, void *arg)
 {
 	(void)t;
-	*(uint64_t *)arg = o->cpu_affinity & online_mask();
+	*(uint64_t *)arg = o->cpu_affinity & kernel->cpus;
 	return 0;
 }
 
@@ -314,7 +306,8 @@ long sys_sched_getaffinity(struct task *t, int pid, unsigned len, uaddr_t umask)
 {
 	uint64_t mask;
 
-	if ((uint64_t)len * 8 < kernel->ncpus || len % 8)
+	/* It must have room for the highest CPU. */
+	if (len % 8 || ((uint64_t)len * 8 < 64 && kernel->cpus >> (len * 8)))
 		return -EINVAL;
 	long ret = pid < 0 ? -ESRCH : with_task(t, pid, get_affinity, &mask);
 	if (ret)
@@ -400,8 +393,12 @@ long sys_getcpu(struct task *t, uaddr_t cpu, uaddr_t node, uint64_t unused)
 {
 	/* Where this handler runs is as true as any answer by the time the guest reads it. */
 	uint32_t now = (uint32_t)MAX(sched_getcpu(), 0), zero = 0;
+	uint64_t mine = t->cpu_affinity & kernel->cpus;
 
 	(void)unused;
+	/* … unless the guest's thread may not be there. */
+	if (mine && (now >= 64 || !(mine >> now & 1)))
+		now = (uint32_t)__builtin_ctzll(mine);
 	if (!uaddr_is_null(cpu) && copy_out_val(&t->um, cpu, &now))
 		return -EFAULT;
 	if (!uaddr_is_null(node) && copy_out_val(&t->um, node, &zero))

@@ -227,8 +227,10 @@ static int link_child(struct task *t, struct task *c, uint64_t flags, int event,
 /* Undoes a child that was never linked. */
 static void discard_child(struct task *c)
 {
-	if (c->pt)
+	if (c->pt) {
+		task_affinity_drop(c);
 		c->k->pf->ops->thread_destroy(c->pt);
+	}
 	mm_put(c->mm);
 	fdtable_put(c->fds);
 	fs_context_put(c->fs);
@@ -286,6 +288,7 @@ long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_c
 		goto discard;
 	child_registers(t, c, a);
 	int event = ptrace_clone_event(t, a->flags, (int)a->exit_signal);
+	task_affinity_restore(c);
 	if ((err = link_child(t, c, a->flags, event, pids)))
 		goto discard;
 

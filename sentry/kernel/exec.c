@@ -65,6 +65,7 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 		mm_usage(old_mm, &usage);
 
 	task_release_user(t, false);
+	task_affinity_drop(t);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->mm = mm;
 	if (!shared) {
@@ -79,6 +80,7 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 	t->um = (struct umem){.mm = mm, .th = pt};
 	t->k->pf->ops->thread_destroy(old_pt);
 	mm_put(old_mm);
+	task_affinity_restore(t);
 }
 
 /* The same for an address space that took over the host process. */

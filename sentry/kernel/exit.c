@@ -489,6 +489,7 @@ static void leave_resources(struct task *t, struct remains *remains)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->mm = NULL;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	task_affinity_drop(t);
 	mutex_lock(&t->tg->siglock, &lc_signal);
 	*remains = (struct remains){.pf = t->k->pf, .pt = t->pt, .mm = mm};
 	t->pt = NULL;
@@ -567,6 +568,7 @@ void task_exit(struct task *t)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	mutex_lock(&tg->siglock, &lc_signal);
 	list_del(&t->thread_link);
+	task_io_add(&tg->dead_io, &t->io);
 	if (tg->core)
 		task_wake(tg->core->dumper);
 	mutex_unlock(&tg->siglock, &lc_signal);

@@ -16,6 +16,9 @@ int kernel_init(struct platform *pf, const char *hostname, const char *domainnam
 {
 	cpu_set_t cpus;
 
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+
 	pid_init();
 	the_kernel.pf = pf;
 	mutex_init(&the_kernel.tasks_lock);
@@ -33,6 +36,9 @@ int kernel_init(struct platform *pf, const char *hostname, const char *domainnam
 	the_kernel.ncpus = 1;
 	if (!sched_getaffinity(0, sizeof(cpus), &cpus))
 		the_kernel.ncpus = (unsigned)CPU_COUNT(&cpus);
+	for (int i = 0; i < 64; i++)
+		if (CPU_ISSET(i, &cpus))
+			the_kernel.cpus |= 1ULL << i;
 	kernel = &the_kernel;
 	return 0;
 }

@@ -74,6 +74,19 @@ struct krlimit {
 	uint64_t cur, max;
 };
 
+/* /proc/PID/io: bytes and calls of read(2), write(2) and the like. */
+struct task_io {
+	uint64_t rchar, wchar, syscr, syscw;
+};
+
+static inline void task_io_add(struct task_io *to, const struct task_io *more)
+{
+	to->rchar += more->rchar;
+	to->wchar += more->wchar;
+	to->syscr += more->syscr;
+	to->syscw += more->syscw;
+}
+
 #define COREDUMP_FILTER_DEFAULT 0x33
 #define COREDUMP_FILTER_ALL 0x1ff
 #define TIMER_SLACK_DEFAULT 50000 /* ns */
@@ -123,6 +136,7 @@ struct thread_group {
 	struct krlimit rlimit[RLIM_NLIMITS]; /* lc_tasks */
 	/* Accounting, lc_tasks: what exited threads and waited-for children used (ns). */
 	int64_t dead_utime, dead_stime, child_utime, child_stime;
+	struct task_io dead_io; /* of threads that ended */
 	/* … of memory and switches: earlier programs of this process, waited-for children. */
 	struct mm_usage dead_usage, child_usage;
 	int64_t start_time;	     /* CLOCK_BOOTTIME ns; immutable */
@@ -201,6 +215,7 @@ struct task {
 	int64_t start_time;
 	_Atomic int64_t utime, stime; /* ns, best knowledge */
 	uint64_t nsyscalls;
+	struct task_io io; /* own; others may be a little late */
 	/* Scheduling values that are remembered. */
 	int nice, sched_policy, sched_priority;
 	bool sched_reset_on_fork;
@@ -210,7 +225,7 @@ struct task {
 	int ioprio;			/* ioprio_set(2); lc_tasks */
 	int mce_kill;			/* own: PR_MCE_KILL_* */
 	struct mempolicy mempolicy;	/* own */
-	uint64_t cpu_affinity;
+	uint64_t cpu_affinity; /* bits of CPUs, the host's numbers; changes under siglock */
 	struct task_keys keys;
 
 	/* What it may call: seccomp/seccomp.h.  Changes under siglock. */
@@ -239,6 +254,7 @@ struct kernel {
 	bool strace;		       /* --strace */
 	const uint64_t *strace_filter; /* bitmap by number, or NULL: all */
 	unsigned ncpus;
+	uint64_t cpus; /* the same as bits: those that the host lets us have */
 };
 
 extern struct kernel *kernel; /* set once by kernel_init */
@@ -376,6 +392,8 @@ long task_waitid(struct task *t, int type, int id, uaddr_t info, int options, ua
 void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo);
 /* who: RUSAGE_SELF or RUSAGE_CHILDREN; mm: the group's, or NULL when only times matter. */
 void task_rusage(struct thread_group *tg, struct mm *mm, int who, struct rusage *out);
+/* sched_setaffinity(2) on the host: EINVAL when it has none of these CPUs.  A subset of cpus. */
+int task_set_affinity(struct task *t, uint64_t cpus) MUST_CHECK;
 /* CPU time in ns, from the host's clocks; take lc_tasks. */
 int64_t task_cpu_time(struct task *t);
 int64_t thread_group_cpu_time(struct thread_group *tg);

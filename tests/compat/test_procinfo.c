@@ -265,3 +265,115 @@ TEST(ns_last_pid_says_where_numbers_go_on)
 	EXPECT_OK(waitpid(pid, &status, 0));
 	EXPECT_EQ(status, 0);
 }
+
+static unsigned long long io_value(const char *name)
+{
+	const char *at = strstr(slurp("/proc/self/io"), name);
+
+	EXPECT(at);
+	return strtoull(at + strlen(name) + 1, NULL, 10);
+}
+
+TEST(proc_io_counts_bytes_and_calls)
+{
+	int fds[2];
+	char buf[1000] = "";
+
+	EXPECT_OK(pipe(fds));
+	unsigned long long w = io_value("wchar"), sw = io_value("syscw");
+	for (int i = 0; i < 10; i++)
+		EXPECT_EQ(write(fds[1], buf, sizeof(buf)), (ssize_t)sizeof(buf));
+	EXPECT_EQ(io_value("wchar"), w + 10000);
+	EXPECT_EQ(io_value("syscw"), sw + 10);
+	unsigned long long r = io_value("rchar"), sr = io_value("syscr");
+	for (int i = 0; i < 10; i++)
+		EXPECT_EQ(read(fds[0], buf, sizeof(buf)), (ssize_t)sizeof(buf));
+	EXPECT(io_value("rchar") >= r + 10000);
+	EXPECT(io_value("syscr") >= sr + 10);
+}
+
+/* The CPUs that this test may use. */
+static int some_cpus(cpu_set_t *all, int cpu[2])
+{
+	int n = 0;
+
+	EXPECT_OK(sched_getaffinity(0, sizeof(*all), all));
+	for (int i = 0; i < CPU_SETSIZE && n < 2; i++)
+		if (CPU_ISSET(i, all))
+			cpu[n++] = i;
+	return n;
+}
+
+static void expect_on(int cpu)
+{
+	for (int i = 0; i < 2000; i++) {
+		unsigned now;
+		if (i % 2)
+			EXPECT_OK(syscall(SYS_getcpu, &now, NULL, NULL));
+		else
+			now = (unsigned)sched_getcpu();
+		EXPECT_EQ(now, cpu);
+		if (i % 500 == 0)
+			sched_yield();
+	}
+}
+
+TEST(affinity_says_where_a_task_runs)
+{
+	cpu_set_t all, one;
+	int cpu[2], n = some_cpus(&all, cpu);
+
+	for (int round = 0; round < 6; round++) {
+		CPU_ZERO(&one);
+		CPU_SET(cpu[round % n], &one);
+		EXPECT_OK(sched_setaffinity(0, sizeof(one), &one));
+		expect_on(cpu[round % n]);
+	}
+	EXPECT_OK(sched_setaffinity(0, sizeof(all), &all));
+	EXPECT_OK(sched_getaffinity(0, sizeof(one), &one));
+	EXPECT(CPU_EQUAL(&one, &all));
+}
+
+TEST(affinity_is_inherited_by_fork_and_exec)
+{
+	cpu_set_t all, one;
+	int cpu[2], n = some_cpus(&all, cpu), status;
+	char command[200];
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu[n - 1], &one);
+	EXPECT_OK(sched_setaffinity(0, sizeof(one), &one));
+	int pid = EXPECT_OK(fork());
+	if (!pid) {
+		expect_on(cpu[n - 1]);
+		_exit(0);
+	}
+	EXPECT_OK(waitpid(pid, &status, 0));
+	EXPECT_EQ(status, 0);
+	snprintf(command, sizeof(command), "grep -qx 'Cpus_allowed_list:	%d' /proc/self/status",
+		 cpu[n - 1]);
+	EXPECT_EQ(system(command), 0);
+}
+
+TEST(affinity_of_another_task)
+{
+	cpu_set_t all, one, got;
+	int cpu[2], n = some_cpus(&all, cpu), pid = EXPECT_OK(fork());
+
+	if (!pid) {
+		for (;;)
+			__asm__ volatile("");
+	}
+	CPU_ZERO(&one);
+	CPU_SET(cpu[n - 1], &one);
+	EXPECT_OK(sched_setaffinity(pid, sizeof(one), &one));
+	EXPECT_OK(sched_getaffinity(pid, sizeof(got), &got));
+	EXPECT(CPU_EQUAL(&one, &got));
+	EXPECT_OK(sched_getaffinity(0, sizeof(got), &got));
+	EXPECT(CPU_EQUAL(&all, &got));
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	CPU_ZERO(&one);
+	EXPECT_ERRNO(sched_setaffinity(0, sizeof(one), &one), EINVAL);
+	EXPECT_ERRNO(sched_setaffinity(pid, sizeof(all), &all), ESRCH);
+}

@@ -78,6 +78,26 @@ static int show_timers(struct text *out, void *task)
 	return 0;
 }
 
+/* ---- io ---- */
+
+/* Of the whole process; what reaches a disk is the host's to know. */
+static int show_io(struct text *out, void *task)
+{
+	struct thread_group *tg = ((struct task *)task)->tg;
+	struct task *o;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	struct task_io io = tg->dead_io;
+	list_for_each (o, &tg->threads, thread_link)
+		task_io_add(&io, &o->io);
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	text_printf(out, "rchar: %llu\nwchar: %llu\nsyscr: %llu\nsyscw: %llu\n",
+		    (unsigned long long)io.rchar, (unsigned long long)io.wchar,
+		    (unsigned long long)io.syscr, (unsigned long long)io.syscw);
+	text_puts(out, "read_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n");
+	return 0;
+}
+
 /* ---- scheduling ---- */
 
 static int show_sched(struct text *out, void *task)
@@ -305,6 +325,7 @@ static int map_files_readdir(struct inode *dir, struct dir_context *ctx, int64_t
 #define TASK_LOOK .common = {.free_arg = proc_task_free, .may_open = proc_may_look}
 const struct synth_file_ops proc_syscall_ops = {TASK_LOOK, .show = show_syscall};
 const struct synth_file_ops proc_stack_ops = {TASK_LOOK, .show = show_stack};
+const struct synth_file_ops proc_io_ops = {TASK_LOOK, .show = show_io};
 const struct synth_file_ops proc_timers_ops = {TASK_COMMON, .show = show_timers};
 const struct synth_file_ops proc_sched_ops = {TASK_COMMON, .show = show_sched};
 const struct synth_file_ops proc_autogroup_ops = {TASK_COMMON, .show = show_autogroup,

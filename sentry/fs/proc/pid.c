@@ -124,14 +124,6 @@ static int show_personality(struct text *out, void *arg)
 	return 0;
 }
 
-static int show_io(struct text *out, void *arg)
-{
-	(void)arg;
-	text_puts(out, "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\n"
-		       "cancelled_write_bytes: 0\n");
-	return 0;
-}
-
 #define TASK_COMMON .common.free_arg = proc_task_free
 static const struct synth_file_ops cmdline_ops = {TASK_COMMON, .show = show_cmdline};
 static const struct synth_file_ops comm_ops = {TASK_COMMON, .show = show_comm, .write = write_comm};
@@ -142,7 +134,6 @@ static const struct synth_file_ops auxv_ops = {TASK_COMMON, .common.may_open = n
 static const struct synth_file_ops cgroup_ops = {TASK_COMMON, .show = show_cgroup};
 static const struct synth_file_ops unset_id_ops = {TASK_COMMON, .show = show_unset_id};
 static const struct synth_file_ops personality_ops = {TASK_COMMON, .show = show_personality};
-static const struct synth_file_ops io_ops = {TASK_COMMON, .show = show_io};
 
 /* ---- links ---- */
 
@@ -266,7 +257,7 @@ static const struct pid_entry {
 	{"fd", 0500, NULL, &proc_fd_ops, NULL, false},
 	{"fdinfo", 0555, NULL, &proc_fdinfo_ops, NULL, false},
 	{"gid_map", 0644, &proc_gid_map_ops, NULL, NULL, false},
-	{"io", 0400, &io_ops, NULL, NULL, false},
+	{"io", 0400, &proc_io_ops, NULL, NULL, false},
 	{"limits", 0444, &proc_limits_ops, NULL, NULL, false},
 	{"loginuid", 0444, &unset_id_ops, NULL, NULL, false},
 	{"map_files", 0500, NULL, &proc_map_files_ops, NULL, true},

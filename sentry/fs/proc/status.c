@@ -275,8 +275,7 @@ static int show_status(struct text *out, void *task)
 		    (unsigned long long)c->cap_inheritable, (unsigned long long)c->cap_permitted,
 		    (unsigned long long)c->cap_effective, (unsigned long long)c->cap_bounding,
 		    (unsigned long long)c->cap_ambient);
-	uint64_t online = kernel->ncpus >= 64 ? ~0ULL : (1ULL << kernel->ncpus) - 1;
-	uint64_t cpus = s.affinity & online;
+	uint64_t cpus = s.affinity & kernel->cpus;
 	text_printf(out,
 		    "NoNewPrivs:\t%d\nSeccomp:\t%d\nSeccomp_filters:\t%d\n"
 		    "Speculation_Store_Bypass:\tvulnerable\nCpus_allowed:\t%llx\n"
