@@ -192,6 +192,9 @@ struct platform_ops {
 	bool (*last_usage)(struct p_thread *th, struct p_usage *out);
 	/* CPU time in ns that the host thread had used before it became th's; NULL member: 0. */
 	int64_t (*cpu_before)(struct p_thread *th);
+	/* The host thread is about to be restricted to some of the host's CPUs (bits; 0: to none),
+	 * so that the platform does not move it elsewhere; NULL member: it never does. */
+	void (*set_cpus)(struct p_thread *th, uint64_t cpus);
 
 	/* ---- running ---- */
 	void (*resume)(struct p_thread *th);

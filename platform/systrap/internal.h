@@ -116,6 +116,7 @@ struct p_thread {
 	pid_t tid;
 	int64_t cpu_before; /* ns that the host thread had used when it was parked; a hint */
 	bool leader;
+	_Atomic uint64_t cpus;	  /* set_cpus */
 	_Atomic bool direct;	  /* calls may go straight to the host */
 	struct list_head pending; /* pf->pending: exactly one clone(2) of it may continue */
 	_Atomic bool cmd_waiting; /* a worker waits for a reply */

@@ -142,20 +142,40 @@ static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool p
 	return __atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED);
 }
 
+static void restrict_host_thread(pid_t tid, uint64_t cpus)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (int i = 0; i < 64; i++)
+		if (cpus >> i & 1)
+			CPU_SET(i, &set);
+	sched_setaffinity(tid, sizeof(set), &set);
+}
+
 /*
  * A worker that goes on to spin must not be on the CPU that the thread it wakes is going to run on:
  * the two would take turns by the host's time slices.  The host wakes a thread where it slept; with
- * no CPU idle it needs telling.  Once is enough: from then on it sleeps elsewhere.
+ * no CPU idle it needs telling.  Once is enough: from then on it sleeps elsewhere.  th may be gone
+ * by the end, but its object stays.
  */
-static void wake_elsewhere(struct systrap *pf, pid_t tid, uint32_t *turn)
+static void wake_elsewhere(struct systrap *pf, struct p_thread *th, pid_t tid, uint32_t *turn)
 {
 	cpu_set_t others = pf->cpus;
 
+	if (atomic_load(&th->cpus)) {
+		st_futex_wake(turn, 1);
+		return;
+	}
 	CPU_CLR(st_cpu(), &others);
 	bool moved = CPU_COUNT(&others) && !sched_setaffinity(tid, sizeof(others), &others);
 	st_futex_wake(turn, 1);
 	if (moved)
 		sched_setaffinity(tid, sizeof(pf->cpus), &pf->cpus);
+	/* Somebody restricted it meanwhile, perhaps before it was let run everywhere. */
+	uint64_t cpus = atomic_load(&th->cpus);
+	if (cpus)
+		restrict_host_thread(tid, cpus);
 	st_count(&pf->stats.moves);
 }
 
@@ -248,7 +268,7 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 		/* Only now: it may run at once, and find its event claimed by nobody.  Whatever is
 		 * mapped there by then, a wake-up too many does no harm. */
 		if (wake && cpu == st_cpu() && spin && pf->opt.spin_us < 0 && !cpus_left(pf))
-			wake_elsewhere(pf, tid, turn);
+			wake_elsewhere(pf, th, tid, turn);
 		else if (wake)
 			st_futex_wake(turn, 1);
 		switch (how) {

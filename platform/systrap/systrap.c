@@ -155,6 +155,11 @@ static pid_t thread_tid(struct p_thread *th)
 	return th->tid;
 }
 
+static void thread_set_cpus(struct p_thread *th, uint64_t cpus)
+{
+	atomic_store(&th->cpus, cpus);
+}
+
 static int64_t thread_cpu_before(struct p_thread *th)
 {
 	return th->cpu_before;
@@ -226,6 +231,7 @@ const struct platform_ops platform_systrap = {
 	.host_pid = aspace_pid,
 	.host_tid = thread_tid,
 	.cpu_before = thread_cpu_before,
+	.set_cpus = thread_set_cpus,
 	.last_usage = thread_last_usage,
 	.resume = thread_resume,
 	.parks = thread_parks,

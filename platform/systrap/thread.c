@@ -76,6 +76,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->tid = 0;
 	th->cpu_before = 0;
 	th->leader = false;
+	atomic_store(&th->cpus, 0);
 	th->owner = NULL;
 	th->cmd_seq = 0;
 	th->fpstate = 0;

@@ -13,6 +13,8 @@
 static int set_host(struct task *t, uint64_t cpus) REQUIRES(lc_signal)
 {
 	const struct platform_ops *ops = kernel->pf->ops;
+	if (t->pt && ops->set_cpus)
+		ops->set_cpus(t->pt, kernel->cpus & ~cpus ? cpus : 0);
 	pid_t tid = ops->host_tid && t->pt ? ops->host_tid(t->pt) : 0;
 	cpu_set_t set;
 
