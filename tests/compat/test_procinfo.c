@@ -350,8 +350,8 @@ TEST(affinity_is_inherited_by_fork_and_exec)
 	}
 	EXPECT_OK(waitpid(pid, &status, 0));
 	EXPECT_EQ(status, 0);
-	snprintf(command, sizeof(command),
-		 "grep -qx 'Cpus_allowed_list:	%d' /proc/self/status", cpu[n - 1]);
+	snprintf(command, sizeof(command), "grep -qx 'Cpus_allowed_list:\t%d' /proc/self/status",
+		 cpu[n - 1]);
 	EXPECT_EQ(system(command), 0);
 }
 
