@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/mempolicy.h>
+#include <unistd.h>
 
 #include "sentry/vfs/file.h"
 #include "syscalls/remote_mm.h"
@@ -230,7 +231,7 @@ long sys_migrate_pages(struct task *t, int pid, uint64_t maxnode, uaddr_t from, 
 }
 
 /* The node of the page at addr, or why there is none. */
-static int page_node(struct mm *mm, uint64_t addr)
+static int page_node(struct mm *mm, int pagemap, uint64_t addr)
 {
 	uint64_t bits;
 	struct vma v;
@@ -238,12 +239,13 @@ static int page_node(struct mm *mm, uint64_t addr)
 	if (!mm_lookup(mm, addr, &v))
 		return -EFAULT;
 	file_put(v.file);
-	if (!mm_page_bits(mm, page_down(addr), &bits, 1) || !(bits & MM_PAGE_PRESENT))
+	if (!mm_page_bits(pagemap, page_down(addr), &bits, 1) || !(bits & MM_PAGE_PRESENT))
 		return -ENOENT;
 	return 0;
 }
 
-static int move_page(struct task *t, struct mm *mm, uaddr_t page, uaddr_t node, uaddr_t status)
+static int move_page(struct task *t, struct mm *mm, int pagemap, uaddr_t page, uaddr_t node,
+		     uaddr_t status)
 {
 	uint64_t addr;
 	int to;
@@ -256,7 +258,7 @@ static int move_page(struct task *t, struct mm *mm, uaddr_t page, uaddr_t node, 
 		if (to < 0 || to >= (int)WORD_BITS || !(NODES >> to & 1))
 			return -ENODEV;
 	}
-	int at = page_node(mm, addr);
+	int at = page_node(mm, pagemap, addr);
 	return copy_out_val(&t->um, status, &at) ? -EFAULT : 0;
 }
 
@@ -272,10 +274,13 @@ long sys_move_pages(struct task *t, int pid, uint64_t n, uaddr_t pages, uaddr_t 
 	int err = remote_mm(t, pid, &mm);
 	if (err)
 		return err;
+	int pagemap = mm_pagemap_open(mm);
 	for (uint64_t i = 0; !err && i < n && !signal_pending(t); i++)
-		err = move_page(t, mm, uaddr_add(pages, i * sizeof(uint64_t)),
+		err = move_page(t, mm, pagemap, uaddr_add(pages, i * sizeof(uint64_t)),
 				uaddr_is_null(nodes) ? nodes : uaddr_add(nodes, i * sizeof(int)),
 				uaddr_add(status, i * sizeof(int)));
+	if (pagemap >= 0)
+		close(pagemap);
 	mm_put(mm);
 	return err;
 }

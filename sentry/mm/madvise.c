@@ -310,11 +310,12 @@ int mm_sync(struct mm *mm, uint64_t addr, uint64_t len, int flags)
 /* Says of each page of [addr, end), which is mapped, whether it is there. */
 static void mincore_fill(struct mm *mm, uint64_t addr, uint64_t end, uint8_t *vec)
 {
+	CLEANUP_FD int pagemap = mm_pagemap_open(mm);
 	uint64_t bits[128];
 
 	while (addr < end) {
 		size_t n = MIN((end - addr) >> PAGE_SHIFT, ARRAY_SIZE(bits));
-		size_t known = mm_page_bits(mm, addr, bits, n);
+		size_t known = mm_page_bits(pagemap, addr, bits, n);
 		for (size_t i = 0; i < n; i++) {
 			bool file = true;
 			if (i < known && !(bits[i] & MM_PAGE_PRESENT)) {

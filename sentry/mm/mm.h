@@ -234,5 +234,7 @@ uint64_t mm_resident_pages(struct mm *mm);
 #define MM_PAGE_FILE (1ULL << 61)      /* of a file, or shared memory */
 #define MM_PAGE_EXCLUSIVE (1ULL << 56) /* mapped by this process only */
 #define MM_PAGE_SOFT_DIRTY (1ULL << 55)
+/* What mm_page_bits reads from: a descriptor that the caller closes, or -1. */
+int mm_pagemap_open(struct mm *mm);
 /* Those of the n pages from addr (page aligned) on; returns how many it could tell. */
-size_t mm_page_bits(struct mm *mm, uint64_t addr, uint64_t *bits, size_t n);
+size_t mm_page_bits(int pagemap, uint64_t addr, uint64_t *bits, size_t n);

@@ -103,16 +103,19 @@ void mm_usage_add(struct mm_usage *to, const struct mm_usage *more)
 	to->involuntary_switches += more->involuntary_switches;
 }
 
-size_t mm_page_bits(struct mm *mm, uint64_t addr, uint64_t *bits, size_t n)
+int mm_pagemap_open(struct mm *mm)
+{
+	return open_host_proc(mm, "pagemap");
+}
+
+size_t mm_page_bits(int pagemap, uint64_t addr, uint64_t *bits, size_t n)
 {
 	const uint64_t shown = MM_PAGE_PRESENT | MM_PAGE_SWAPPED | MM_PAGE_FILE |
 			       MM_PAGE_EXCLUSIVE | MM_PAGE_SOFT_DIRTY;
-	int fd = open_host_proc(mm, "pagemap");
 
-	if (fd < 0)
+	if (pagemap < 0)
 		return 0;
-	ssize_t got = pread(fd, bits, n * 8, (off_t)(addr / PAGE_SIZE * 8));
-	close(fd);
+	ssize_t got = pread(pagemap, bits, n * 8, (off_t)(addr / PAGE_SIZE * 8));
 	size_t known = got > 0 ? (size_t)got / 8 : 0;
 	for (size_t i = 0; i < known; i++)
 		bits[i] &= shown;

@@ -9,6 +9,7 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/run.h"
+#include "sentry/lib/cleanup.h"
 
 /* Pages of one mapping, or of all. */
 struct tally {
@@ -17,13 +18,14 @@ struct tally {
 
 static void tally_vma(struct mm *mm, const struct vma *v, struct tally *t)
 {
+	CLEANUP_FD int pagemap = mm_pagemap_open(mm);
 	uint64_t bits[512];
 	uint64_t pages = (v->end - v->start) >> PAGE_SHIFT;
 
 	t->size += pages;
 	for (uint64_t at = v->start; at < v->end;) {
 		size_t n = MIN((v->end - at) >> PAGE_SHIFT, ARRAY_SIZE(bits));
-		size_t known = mm_page_bits(mm, at, bits, n);
+		size_t known = mm_page_bits(pagemap, at, bits, n);
 		for (size_t i = 0; i < known; i++) {
 			t->swapped += (bits[i] & MM_PAGE_SWAPPED) != 0;
 			if (!(bits[i] & MM_PAGE_PRESENT))
@@ -221,6 +223,7 @@ const struct synth_file_ops proc_numa_maps_ops = {COMMON, .show = show_numa_maps
 static ssize_t pagemap_read(struct file *f, struct uio *io, int64_t *off)
 {
 	struct mm *mm = f->priv;
+	CLEANUP_FD int pagemap = mm_pagemap_open(mm);
 	uint64_t bits[256];
 	ssize_t done = 0;
 
@@ -232,7 +235,7 @@ static ssize_t pagemap_read(struct file *f, struct uio *io, int64_t *off)
 			break;
 		size_t n = MIN(io->left / 8, ARRAY_SIZE(bits));
 		n = MIN(n, end - page);
-		size_t known = mm_page_bits(mm, page << PAGE_SHIFT, bits, n);
+		size_t known = mm_page_bits(pagemap, page << PAGE_SHIFT, bits, n);
 		memset(bits + known, 0, (n - known) * 8);
 		ssize_t put = uio_put(io, bits, n * 8);
 		if (put <= 0)

@@ -191,9 +191,10 @@ static void write_segment(const struct dump *d, struct core_out *o, const struct
 		write_pages(d, o, s->start, s->dumped, buf);
 		return;
 	}
+	CLEANUP_FD int pagemap = mm_pagemap_open(d->t->mm);
 	for (uint64_t at = s->start; at < end && !o->ended;) {
 		size_t n = (size_t)MIN((end - at) / PAGE_SIZE, ARRAY_SIZE(bits));
-		size_t known = mm_page_bits(d->t->mm, at, bits, n);
+		size_t known = mm_page_bits(pagemap, at, bits, n);
 		for (size_t i = 0; i < n; i++, at += PAGE_SIZE) {
 			if (i < known && !(bits[i] & (MM_PAGE_PRESENT | MM_PAGE_SWAPPED)))
 				core_skip(o, PAGE_SIZE);
