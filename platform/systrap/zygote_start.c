@@ -49,7 +49,8 @@ static int image_fd(const char *name, const char *from, const char *end, size_t 
 		goto fail;
 	memset(buf, 0xcc, MAX(n, size));
 	memcpy(buf, from, n);
-	memcpy(buf + MAX(n, size) - tail_len, tail, tail_len);
+	if (tail_len)
+		memcpy(buf + MAX(n, size) - tail_len, tail, tail_len);
 	ssize_t done = pwrite(fd, buf, MAX(n, size), 0);
 	free(buf);
 	if (done != (ssize_t)MAX(n, size) ||
