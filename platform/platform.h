@@ -58,6 +58,9 @@ struct p_event {
 	 * with EINTR, and must not expect the platform to have had any other effect.
 	 */
 	bool host_wait_aborted;
+	/* The bytes that copy_file_late() put off could not be copied, so that the call has not
+	 * taken place: it is to be performed again, without. */
+	bool retry;
 	/* … its timeout as an absolute CLOCK_MONOTONIC time in ns; 0 for none, or for one that the
 	 * guest gave as absolute.  Valid when aborted.
 	 * A thread that is made to execute the same call again (rip back at the instruction, same
@@ -145,6 +148,18 @@ struct p_stats {
 	uint64_t moves; /* threads that were woken on another CPU than a spinning worker's */
 	uint64_t sites; /* patched, in the text of all files */
 	uint64_t texts; /* mappings of text that came, or became, patched */
+};
+
+/* A file that a guest process may map.  `key` is one file's as long as any process maps it. */
+struct p_file {
+	uint64_t key[2];
+	int fd; /* borrowed for the call, with exactly the guest's access; -1: not opened yet */
+};
+
+enum p_lend {
+	P_LEND_NO,   /* not now: the caller moves the bytes */
+	P_LEND_DONE, /* they will be moved */
+	P_LEND_FD,   /* to be asked again with the descriptor */
 };
 
 struct platform_ops {
@@ -282,6 +297,15 @@ struct platform_ops {
 	 */
 	bool (*copy_out_late)(struct p_thread *th, uint64_t dst, const void *src, size_t n);
 	void (*settle)(struct p_thread *th);
+	/*
+	 * A read or write that guest code could do by itself, had it mapped the file: the guest's
+	 * process moves n bytes between `off` of the file and `addr` as th resumes (write: to the
+	 * file), through a mapping that the platform keeps for it.  For a file whose bytes at the
+	 * place are there.  It is the last thing that the call does; if the bytes cannot be moved
+	 * after all, the next event is the call again, with `retry`.  NULL: never.
+	 */
+	enum p_lend (*copy_file_late)(struct p_thread *th, const struct p_file *f, uint64_t off,
+				      uint64_t addr, size_t n, bool write);
 	/* Compare-and-swap of a 32-bit guest word, executed in the address space by `th`.
 	 * Returns 0 with *seen set (success when *seen == expect), or -EFAULT. */
 	int (*cmpxchg32)(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,

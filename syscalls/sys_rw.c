@@ -16,6 +16,21 @@
 
 /* ---- one buffer ---- */
 
+/*
+ * The bytes that the call before was to move, it turns out, could not be (p_event.retry), and it is
+ * performed again: from where it was.  The file is only compared with, and others may have moved
+ * on.
+ */
+static void take_back(struct task *t, struct file *f)
+{
+	if (t->lent_file != f || task_sleep_lock(t, &f->pos_busy))
+		return;
+	if (f->pos >= t->lent)
+		f->pos -= t->lent;
+	sleep_lock_release(&f->pos_busy);
+	t->lent_file = NULL;
+}
+
 static long rw_buf(struct task *t, int fd, uaddr_t buf, uint64_t count, int64_t *off, bool write)
 {
 	CLEANUP_FILE struct file *f = fdtable_file(t->fds, fd);
@@ -29,7 +44,15 @@ static long rw_buf(struct task *t, int fd, uaddr_t buf, uint64_t count, int64_t 
 		return -EFAULT;
 	uio_init_user(&io, &seg, &t->um, buf, MIN(count, MAX_RW_COUNT));
 	io.last = !write;
-	return write ? io_write(t, f, &io, off, 0) : io_read(t, f, &io, off, 0);
+	io.lend = !t->retry;
+	if (t->retry && !off)
+		take_back(t, f);
+	long n = write ? io_write(t, f, &io, off, 0) : io_read(t, f, &io, off, 0);
+	if (io.lent && !off) {
+		t->lent_file = f;
+		t->lent = n;
+	}
+	return n;
 }
 
 long sys_read(struct task *t, int fd, uaddr_t buf, uint64_t count)

@@ -225,6 +225,7 @@ static int encode(const struct p_limits *lim, struct st_op *o, const struct p_me
 		o->arg[0] = kept;
 		o->arg[1] = ST_VDSO_END;
 		o->arg[2] = lim->vdso_len ? ST_TASK_SIZE - ST_VDSO_END : 0;
+		o->arg[3] = 1; /* and the windows into files */
 		return 0;
 	case P_MEMOP_WAKE:
 		o->nr = SYS_futex;

@@ -85,6 +85,7 @@ static void decode_syscall(struct p_thread *th, const struct st_event *ev)
 	int32_t nr = ev->signo == SIGILL ? NR_URETPROBE : (int32_t)ev->regs.rax;
 	th->regs.orig_rax = (uint64_t)(int64_t)nr;
 	th->regs.rax = (uint64_t)-ENOSYS;
+	th->event.retry = ev->flags & ST_EV_RETRY;
 	if (!(ev->flags & ST_EV_ABORTED))
 		return;
 	th->event.host_wait_aborted = true;
@@ -223,7 +224,8 @@ bool event_take(struct p_thread *th, bool interrupted)
 	if (th->regs.gs_base == th->ps_addr)
 		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
 	th->fast = kind == ST_KIND_EVENT &&
-		   ((ev.signo == SIGSYS && (ev.flags & ~ST_EV_BROUGHT) == ST_EV_FAST) ||
+		   ((ev.signo == SIGSYS &&
+		     (ev.flags & ~(ST_EV_BROUGHT | ST_EV_RETRY)) == ST_EV_FAST) ||
 		    ev.flags == (ST_EV_FAST | ST_EV_OWED));
 	marshal_take(th, &ev);
 	th->regs.cs &= 0xffff;

@@ -78,6 +78,18 @@ struct block {
 	uint32_t exiting; /* of these: the thread was told to end; see pageset.tid */
 };
 
+/* A window into a file; see window.c. */
+struct window {
+	uint64_t key[2], index; /* which file, and which of its windows */
+	bool mapped, writable;
+	uint64_t used;		/* when, in as->window_clock */
+	_Atomic uint32_t users; /* threads whose answer goes through it */
+};
+struct warmth { /* a window's worth of a file that is not mapped */
+	uint64_t key[2], index;
+	uint64_t score;
+};
+
 struct p_aspace {
 	_Atomic int ref;
 	struct systrap *pf;
@@ -104,6 +116,10 @@ struct p_aspace {
 	size_t nblocks;
 	struct parked parked[SYSTRAP_PARKED];
 	int nparked;
+	struct window windows[ST_WINDOWS]; /* cmd_lock, as the rest */
+	struct warmth warmth[ST_WINDOWS];
+	uint64_t window_clock;
+	unsigned next_warmth;
 };
 
 struct p_thread {
@@ -141,10 +157,11 @@ struct p_thread {
 	unsigned nlate;
 	size_t late_used; /* bytes of data[] */
 	bool late_failed;
-	uint64_t fpstate;     /* the frame's XSAVE area; 0: none known */
-	bool parked;	      /* its task waited before it answered; see thread_parks */
-	uint64_t stub_spins;  /* ticks that its stub was told to spin for an answer … */
-	uint64_t spins_since; /* … and began to at this time */
+	struct window *window; /* that the answer goes through */
+	uint64_t fpstate;      /* the frame's XSAVE area; 0: none known */
+	bool parked;	       /* its task waited before it answered; see thread_parks */
+	uint64_t stub_spins;   /* ticks that its stub was told to spin for an answer … */
+	uint64_t spins_since;  /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
@@ -395,6 +412,12 @@ bool marshal_copy_in(struct p_thread *th, void *dst, uint64_t src, size_t n);
 /* Before anything else happens to th's memory: what came with the call is stale after it. */
 void marshal_flush(struct p_thread *th);
 void marshal_send(struct p_thread *th); /* the copies go with ST_CMD_RUN_LATE */
+
+/* window.c: platform.h, copy_file_late */
+enum p_lend thread_copy_file_late(struct p_thread *th, const struct p_file *f, uint64_t off,
+				  uint64_t addr, size_t n, bool write);
+void window_leave(struct p_thread *th); /* the answer has arrived, or will not go through it */
+void window_reset(struct p_aspace *as); /* the process was emptied */
 
 /* xstate.c */
 /* By a command; how many bytes were not copied, or -ESRCH. */

@@ -51,6 +51,12 @@
 #define ST_BRING_BYTES 16u
 #define ST_BRING_STRING_MAX 256UL
 #define ST_TASK_SIZE ST_BLOCK(ST_BLOCKS - 1)
+/* Windows into files (window.c): the lowest blocks above the guest's addresses. */
+#define ST_WINDOWS 8
+#define ST_WINDOW_LEN (2 * ST_BLOCK_SIZE)
+#define ST_WINDOWS_BLOCKS (ST_WINDOWS * ST_WINDOW_LEN / ST_BLOCK_SIZE)
+#define ST_SLOT_BLOCKS (ST_BLOCKS - 1 - ST_WINDOWS_BLOCKS)
+#define ST_WINDOW(i) (ST_BLOCK(ST_BLOCKS - 2) + (i)*ST_WINDOW_LEN)
 #define ST_MMAP_MIN 0x10000UL
 
 /* Entry points in the stub's text (entry.S). */
@@ -166,6 +172,7 @@ struct st_event {
 #define ST_EV_OWED 8u	 /* the operation that was left to do before guest code runs failed */
 #define ST_EV_FAST 2u	 /* from a patched call site: there is no signal frame */
 #define ST_EV_BROUGHT 4u /* … and brings bytes of the guest's along */
+#define ST_EV_RETRY 16u	 /* … again: the copies of late[] failed */
 #define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
 
 struct st_late { /* a copy that is made before a fast call returns */
@@ -247,7 +254,8 @@ struct st_pageset {
 	uint32_t cpu;	       /* where it went to sleep, waiting for the turn */
 
 	/* Written by the sentry: ST_CMD_RUN_LATE. */
-	uint64_t nlate __attribute__((aligned(64)));
+	uint32_t nlate __attribute__((aligned(64)));
+	uint32_t late_retry; /* if they fail, the call is reported again */
 	struct st_late late[ST_LATE_MAX];
 
 	struct st_op ops[ST_OPS_MAX] __attribute__((aligned(4096)));

@@ -11,6 +11,7 @@
 
 void marshal_take(struct p_thread *th, const struct st_event *ev)
 {
+	window_leave(th);
 	th->in_len = 0;
 	th->nlate = 0;
 	th->late_failed = false;
@@ -36,6 +37,8 @@ bool thread_copy_out_late(struct p_thread *th, uint64_t dst, const void *src, si
 
 	if (!th->fast || !atomic_load_explicit(&th->direct, memory_order_relaxed))
 		return false;
+	if (th->window)
+		return false;
 	size_t used = th->nlate ? th->late_used : 0;
 	if (th->nlate == ST_LATE_MAX || n > sizeof(ps->data) - used)
 		return false;
@@ -56,6 +59,7 @@ void marshal_flush(struct p_thread *th)
 	for (unsigned i = 0; i < n; i++)
 		if (thread_copy(th, th->late[i].dst, th->late[i].src, th->late[i].len))
 			th->late_failed = true;
+	window_leave(th);
 }
 
 void thread_settle(struct p_thread *th)
@@ -72,5 +76,6 @@ void marshal_send(struct p_thread *th)
 
 	memcpy(ps->late, th->late, sizeof(ps->late));
 	ps->nlate = th->nlate;
+	ps->late_retry = th->window != NULL;
 	th->nlate = 0;
 }

@@ -260,5 +260,6 @@ const struct platform_ops platform_systrap = {
 	.copy_out = aspace_copy_out,
 	.copy_out_late = thread_copy_out_late,
 	.settle = thread_settle,
+	.copy_file_late = thread_copy_file_late,
 	.cmpxchg32 = thread_cmpxchg32,
 };

@@ -83,6 +83,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->fast = false;
 	th->in_len = 0;
 	th->nlate = 0;
+	th->window = NULL;
 	th->late_failed = false;
 	th->owed = th->owed_given = false;
 	th->owed_error = 0;
@@ -136,6 +137,7 @@ static int thread_unlink(struct p_thread *th)
 		atomic_fetch_sub(&pf->nready, 1);
 	}
 	pf->stats.answered += __atomic_load_n(&th->ps->answered, __ATOMIC_RELAXED);
+	window_leave(th);
 	list_del(&th->link);
 	int left = --th->as->nthreads;
 	mutex_unlock(&pf->lock, &lc_platform);
@@ -275,7 +277,7 @@ static int block_add(struct p_thread *parent)
 			index++;
 			i = (size_t)-1; /* from the start: they are in no order */
 		}
-	if (index >= ST_BLOCKS - 1)
+	if (index >= ST_SLOT_BLOCKS)
 		return -EAGAIN;
 	struct block *b = realloc(as->blocks, (as->nblocks + 1) * sizeof(*b));
 	if (!b)

@@ -116,6 +116,9 @@ static void run_syscall(struct task *t, const struct p_event *ev)
 
 	t->passed_on = false;
 	t->nsyscalls++;
+	t->retry = ev->retry;
+	if (!t->retry)
+		t->lent_file = NULL;
 	if (!aborted && !enter_syscall(t, hosts, &ret)) {
 		regs->rax = (uint64_t)ret;
 	} else if (hosts) {

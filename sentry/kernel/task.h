@@ -236,6 +236,12 @@ struct task {
 	uint64_t sud_start, sud_len;
 	uaddr_t sud_selector;
 	struct trace trace; /* ptrace(2): ptrace/trace.h */
+	/* own: the call is performed again, since the bytes that it lent out were not moved; and
+	 * what it moved the position of a file by, the first time (sys_rw.c; borrowed, only
+	 * compared). */
+	bool retry;
+	struct file *lent_file;
+	int64_t lent;
 	/* own: the call that the platform reported is handed back to it (task loop). */
 	bool pass_on, passed_on;
 };

@@ -68,6 +68,8 @@ struct uio {
 	size_t seg; /* current segment and offset in it */
 	uint64_t off;
 	uint64_t left; /* bytes left in all */
+	bool lend;     /* … or start: uio_lend may do all of it */
+	bool lent;     /* … and has */
 	bool last;     /* uio_put is the call's end: copy_out_last */
 	bool in_place; /* a write goes to its offset, O_APPEND or not (RWF_NOAPPEND) */
 };
@@ -85,6 +87,11 @@ int uio_import(struct uio *io, struct uio_seg *segs, const struct umem *um, uadd
 ssize_t uio_put(struct uio *io, const void *src, size_t n) MUST_CHECK;
 ssize_t uio_get(struct uio *io, void *dst, size_t n) MUST_CHECK;
 ssize_t uio_zero(struct uio *io, size_t n) MUST_CHECK;
+/*
+ * Has the guest's own process move n bytes, the call's only ones, between `off` of a file and the
+ * buffer (platform.h, copy_file_late; write: to the file).  f->fd may be -1 at first.  Advances.
+ */
+enum p_lend uio_lend(struct uio *io, const struct p_file *f, int64_t *off, size_t n, bool write);
 /* Probes that the first n bytes could be written (read side of consuming reads, design rule 14):
  * 0 or -EFAULT.  Does not advance. */
 int uio_probe_put(struct uio *io, size_t n) MUST_CHECK;

@@ -193,6 +193,24 @@ int uio_probe_put(struct uio *io, size_t n)
 	return 0;
 }
 
+enum p_lend uio_lend(struct uio *io, const struct p_file *f, int64_t *off, size_t n, bool write)
+{
+	if (!io->lend || !n || io->seg || io->off || n > io->segs[0].len)
+		return P_LEND_NO;
+	const struct platform_ops *ops = io->um->mm->pf->ops;
+	if (!ops->copy_file_late || !io->um->th)
+		return P_LEND_NO;
+	enum p_lend got =
+		ops->copy_file_late(io->um->th, f, (uint64_t)*off, io->segs[0].base, n, write);
+	if (got != P_LEND_DONE)
+		return got;
+	io->lent = true;
+	io->off += n;
+	io->left -= n;
+	*off += (int64_t)n;
+	return got;
+}
+
 /* ---- host descriptors ---- */
 
 #define BOUNCE_SMALL 4096

@@ -171,6 +171,9 @@ static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t 
 			r = STUB_CALL(SYS_munmap, 0, op->arg[0], 0, 0, 0, 0);
 		if (!r && op->arg[2])
 			r = STUB_CALL(SYS_munmap, op->arg[1], op->arg[2], 0, 0, 0, 0);
+		if (!r && op->arg[3])
+			r = STUB_CALL(SYS_munmap, ST_WINDOW(0), ST_WINDOWS * ST_WINDOW_LEN, 0, 0, 0,
+				      0);
 		return r;
 	}
 	return STUB_CALL(op->nr, op->arg[0], op->arg[1], op->arg[2], op->arg[3], arg4, op->arg[5]);
@@ -343,6 +346,7 @@ int stub_fast_main(struct st_pageset *ps)
 {
 	struct st_event *ev = &ps->ev;
 	const uint64_t a[4] = {ev->regs.rdi, ev->regs.rsi, ev->regs.rdx, ev->regs.r10};
+	const uint64_t nr = ev->regs.rax;
 
 	if (st_must_trap((uint32_t)ev->regs.rax)) { /* by the site's own `syscall` */
 		ev->regs.rip -= ARCH_SYSCALL_INSN_LEN;
@@ -364,9 +368,12 @@ int stub_fast_main(struct st_pageset *ps)
 		if (ps->cmd == ST_CMD_RUN_FAST || ps->cmd == ST_CMD_RUN_LATE) {
 			if (ps->owes && run_owed(ps, ST_EV_FAST))
 				continue;
-			if (ps->cmd == ST_CMD_RUN_LATE)
-				stub_copy_late(ps);
-			return 0;
+			if (ps->cmd == ST_CMD_RUN_FAST || !stub_copy_late(ps))
+				return 0;
+			ev->regs.rax = nr;
+			ev->flags = ST_EV_FAST | ST_EV_RETRY;
+			stub_post_event(ps);
+			continue;
 		}
 		if (ps->cmd == ST_CMD_CONVERT)
 			return 1;

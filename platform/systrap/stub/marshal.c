@@ -49,13 +49,13 @@ void stub_bring(struct st_pageset *ps)
 /*
  * The sentry has found the places writable before it put the copies off, so a fault means that a
  * sibling has changed that since.  A call that says how many bytes it moved says how many they
- * were.
+ * were.  Where a file is copied from or to, nothing is sure, and the call is reported again.
  */
-void stub_copy_late(struct st_pageset *ps)
+long stub_copy_late(struct st_pageset *ps)
 {
 	uint64_t done = 0, all = 0, left = 0;
 
-	for (uint64_t i = 0; i < ps->nlate && i < ST_LATE_MAX; i++) {
+	for (uint32_t i = 0; i < ps->nlate && i < ST_LATE_MAX; i++) {
 		const struct st_late *l = &ps->late[i];
 		uint64_t len = l->len;
 
@@ -65,6 +65,9 @@ void stub_copy_late(struct st_pageset *ps)
 		left = (uint64_t)stub_copy(l->dst, l->src, len);
 		done += len - left;
 	}
+	if (left && ps->late_retry)
+		return -EFAULT;
 	if (left)
 		ps->ev.regs.rax = ps->ev.regs.rax == all && done ? done : (uint64_t)-EFAULT;
+	return 0;
 }

@@ -92,7 +92,8 @@ HIDDEN void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc);
 HIDDEN int stub_fast_main(struct st_pageset *ps);
 /* marshal.c: what a fast call brings along, what its answer does. */
 HIDDEN void stub_bring(struct st_pageset *ps);
-HIDDEN void stub_copy_late(struct st_pageset *ps);
+/* 0, or -EFAULT: the call has not taken place. */
+HIDDEN long stub_copy_late(struct st_pageset *ps);
 /* The frame becomes that of the code whose registers the page set holds. */
 HIDDEN void stub_load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc);
 HIDDEN void stub_post_event(struct st_pageset *ps);

@@ -18,10 +18,38 @@
  * Reads use whichever descriptor there is, since no guest sees which: what a guest may map is
  * chosen in map_fd.
  */
+/*
+ * Files that nobody changes, and that stay when their names go: else a process's window would keep
+ * a removed file on the host's disk.
+ */
+static bool gofer_lend(struct gofer_inode *gi, struct uio *io, int64_t *off)
+{
+	const struct super_block *sb = gi->in.sb;
+	struct p_file f = {{gi->host_dev, gi->host_ino}, -1};
+
+	if (!io->lend || !sb->fixed_readonly || gi_shared(gi) || atomic_load(&gi->stale))
+		return false;
+	mutex_lock(&gi->in.lock, &lc_inode);
+	uint64_t size = gi->in.size;
+	mutex_unlock(&gi->in.lock, &lc_inode);
+	if ((uint64_t)*off >= size)
+		return false;
+	size_t n = MIN(io->left, size - (uint64_t)*off);
+	enum p_lend got = uio_lend(io, &f, off, n, false);
+	if (got == P_LEND_FD && !gofer_need_fds(gi, GOFER_OPEN_READ)) {
+		f.fd = atomic_load(&gi->ro_fd);
+		got = uio_lend(io, &f, off, n, false);
+	}
+	return got == P_LEND_DONE;
+}
+
 static ssize_t gofer_file_read(struct file *f, struct uio *io, int64_t *off)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
 
+	int64_t from = *off;
+	if (gofer_lend(gi, io, off))
+		return *off - from;
 	return uio_host_read(io, gofer_io_fd(gi), off);
 }
 

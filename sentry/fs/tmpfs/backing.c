@@ -15,6 +15,7 @@
 
 #include "sentry/fs/tmpfs/node.h"
 #include "sentry/host/reopen.h"
+#include "sentry/mm/uaccess.h"
 
 /* The seals that the host has to know: mappings of guests are its business. */
 #define HOST_SEALS (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
@@ -242,6 +243,63 @@ int tmpfs_map_fd(struct tmpfs_inode *ti, bool writable_open, bool shared, int *f
 	}
 	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
 	return err;
+}
+
+/* Is all that a read or write would move there?  *f says where. */
+static bool may_lend(struct tmpfs_inode *ti, const struct uio *io, uint64_t off, bool write,
+		     struct p_file *f, size_t *n)
+{
+	static _Atomic uint64_t keys;
+	struct tmpfs_data *td = &ti->data;
+
+	mutex_lock(&ti->in.data_lock, &lc_inode_data);
+	/* A window that reads a hole would fill it; one that writes would be in the way of seals.
+	 */
+	bool ok = td->memfd >= 0 && td->dense && off < ti->in.size;
+	if (ok && write)
+		ok = td->seals == F_SEAL_SEAL && io->left <= ti->in.size - off;
+	if (ok) {
+		if (!td->lent)
+			td->lent = ++keys;
+		*f = (struct p_file){{UINT64_MAX, td->lent}, -1};
+		*n = MIN(io->left, ti->in.size - off);
+	}
+	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
+	return ok;
+}
+
+static int fd_to_lend(struct tmpfs_inode *ti, bool write)
+{
+	int fd = ti->data.memfd, err = 0;
+
+	if (write)
+		return fd;
+	mutex_lock(&ti->in.data_lock, &lc_inode_data);
+	err = readonly_fd_locked(ti, &fd);
+	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
+	return err ? err : fd;
+}
+
+size_t tmpfs_lend(struct tmpfs_inode *ti, struct uio *io, int64_t *off, bool write)
+{
+	struct p_file f;
+	size_t n;
+
+	if (!io->lend || !may_lend(ti, io, (uint64_t)*off, write, &f, &n))
+		return 0;
+	/* No lock is held: a process may take its time for a mapping. */
+	enum p_lend got = uio_lend(io, &f, off, n, write);
+	if (got == P_LEND_FD && (f.fd = fd_to_lend(ti, write)) >= 0)
+		got = uio_lend(io, &f, off, n, write);
+	if (got != P_LEND_DONE)
+		return 0;
+	if (write) {
+		mutex_lock(&ti->in.data_lock, &lc_inode_data);
+		ti->data.mapped = true; /* it may have become shorter meanwhile */
+		tmpfs_data_changed_locked(ti, 0, false);
+		mutex_unlock(&ti->in.data_lock, &lc_inode_data);
+	}
+	return n;
 }
 
 int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "sentry/fs/tmpfs/node.h"
+#include "sentry/lib/log.h"
 
 /* When the sentry runs out of descriptors, files up to this size stay in memory. */
 #define MEM_MAX_NO_FD (64UL << 20)
@@ -23,6 +24,9 @@ void tmpfs_data_fini(struct tmpfs_inode *ti)
 		free(td->pages[i]);
 	free(td->pages);
 	tmpfs_uncharge(tmpfs_super(ti->in.sb), ti->charged);
+	/* Processes keep their windows until they need them for other files. */
+	if (td->lent && td->memfd >= 0 && ftruncate(td->memfd, 0))
+		log_limited(LOG_WARN, "tmpfs: cannot free a file's memory");
 	tmpfs_backing_close(td->memfd);
 	tmpfs_backing_close(td->ro_fd);
 }

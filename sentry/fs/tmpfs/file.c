@@ -51,7 +51,10 @@ static ssize_t file_read_op(struct file *f, struct uio *io, int64_t *off)
 	uint64_t size = f->inode->size;
 	if (*off < 0 || (uint64_t)*off >= size)
 		return 0;
-	size_t n = MIN(io->left, size - *off);
+	size_t n = tmpfs_lend(ti, io, off, false);
+	if (n)
+		return (ssize_t)n;
+	n = MIN(io->left, size - *off);
 	if (n <= STACK_CHUNK) {
 		char buf[STACK_CHUNK];
 		return read_all(ti, io, off, buf, sizeof(buf));
@@ -91,6 +94,12 @@ static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf
 
 static ssize_t file_write_op(struct file *f, struct uio *io, int64_t *off)
 {
+	/* What guests map for writing, they may read: only those that have it open for both. */
+	size_t lent = file_readable(f) && (!(f->flags & O_APPEND) || io->in_place)
+			      ? tmpfs_lend(tmpfs_inode(f->inode), io, off, true)
+			      : 0;
+	if (lent)
+		return (ssize_t)lent;
 	if (io->left <= STACK_CHUNK) {
 		char buf[STACK_CHUNK];
 		return write_all(f, io, off, buf, sizeof(buf));

@@ -6,6 +6,8 @@
 
 #define LINUX_F_SEAL_EXEC 0x20 /* newer than libc's header */
 
+struct uio;
+
 struct tmpfs_super {
 	struct super_block sb;
 	uint64_t max_pages, max_inodes; /* immutable; 0: no limit */
@@ -47,6 +49,7 @@ struct tmpfs_data {
 	int memfd;	  /* -1: in memory.  Once made it stays: no lock needed to use it */
 	int ro_fd;	  /* read-only twin of memfd, or -1 */
 	bool dense;	  /* memfd: every page up to the size is present */
+	uint64_t lent;	  /* 0, or its key: guest processes may keep it mapped (tmpfs_lend) */
 	bool mapped;	  /* guests may add pages without our knowing */
 	unsigned seals;	  /* F_SEAL_*; data_lock */
 };
@@ -147,6 +150,11 @@ void tmpfs_fd_recount_locked(struct tmpfs_inode *ti);
 /* The descriptor for a mapping, borrowed while the inode lives: writable only for a shared mapping
  * of a file open for writing. */
 int tmpfs_map_fd(struct tmpfs_inode *ti, bool writable_open, bool shared, int *fd) MUST_CHECK;
+/*
+ * A read, or a write that changes no size, that is a call's only one and that the guest's process
+ * makes itself: uio_lend.  How many bytes; 0: the usual way.
+ */
+size_t tmpfs_lend(struct tmpfs_inode *ti, struct uio *io, int64_t *off, bool write) MUST_CHECK;
 int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals) MUST_CHECK;
 
 /* file.c */
