@@ -318,7 +318,8 @@ bool mount_is_busy(struct mount *m)
 		struct mount *c = mount_find(p, m->mountpoint);
 		if (!c || busy)
 			continue;
-		bool covered = mount_find(c, c->root);
+		/* One that carries others stays anyway; a cover alone does not keep it. */
+		bool covered = mount_find(c, c->root) && c->children.next == c->children.prev;
 		if (covered || list_empty(&c->children))
 			busy = ref_read(&c->ref) > (covered ? 2 : 1);
 	}
