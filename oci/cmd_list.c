@@ -86,7 +86,11 @@ static int run(int argc, char **argv, struct err *e)
 	if (quiet) {
 		json_array_foreach(all, i, j) puts(json_string_value(json_object_get(j, "id")));
 	} else if (!strcmp(format, "json")) {
-		json_dumpf(all, stdout, JSON_COMPACT);
+		/* Of none "null", as runc says it. */
+		if (json_array_size(all))
+			json_dumpf(all, stdout, JSON_COMPACT);
+		else
+			fputs("null", stdout);
 		putchar('\n');
 	} else {
 		print_table(all);

@@ -33,15 +33,30 @@ static const struct {
 	{"async", 0, MS_SYNCHRONOUS},
 	{"bind", MS_BIND, 0},
 	{"rbind", MS_BIND | MS_REC, 0},
-	/* One sandbox is one mount namespace of the host: propagation has nobody to reach. */
-	{"private", 0, 0},
-	{"rprivate", 0, 0},
-	{"slave", 0, 0},
-	{"rslave", 0, 0},
-	{"unbindable", 0, 0},
-	{"runbindable", 0, 0},
+	/* Inside the sandbox: of the host's mounts nothing reaches it. */
+	{"shared", MS_SHARED, 0},
+	{"rshared", MS_SHARED | MS_REC, 0},
+	{"private", MS_PRIVATE, 0},
+	{"rprivate", MS_PRIVATE | MS_REC, 0},
+	{"slave", MS_SLAVE, 0},
+	{"rslave", MS_SLAVE | MS_REC, 0},
+	{"unbindable", MS_UNBINDABLE, 0},
+	{"runbindable", MS_UNBINDABLE | MS_REC, 0},
 	{"defaults", 0, 0},
 };
+
+#define PROPAGATION (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)
+
+int mounts_propagation(const char *name, unsigned *flags)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		if (options[i].set & PROPAGATION && !strcmp(options[i].name, name)) {
+			*flags = options[i].set;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
 
 static int add_data(struct boot_mount *m, const char *option)
 {
@@ -54,8 +69,7 @@ static int add_data(struct boot_mount *m, const char *option)
 	return 0;
 }
 
-static int parse_options(const struct spec_mount *m, size_t index, struct boot_mount *out,
-			 struct err *e)
+static int parse_options(const struct spec_mount *m, struct boot_mount *out, struct err *e)
 {
 	out->data = strdup("");
 	if (!out->data)
@@ -65,13 +79,12 @@ static int parse_options(const struct spec_mount *m, size_t index, struct boot_m
 		while (i < ARRAY_SIZE(options) && strcmp(options[i].name, *o) != 0)
 			i++;
 		if (i < ARRAY_SIZE(options)) {
+			/* Of several types the last one counts. */
+			if (options[i].set & PROPAGATION)
+				out->flags &= ~(unsigned)PROPAGATION;
 			out->flags = (out->flags & ~options[i].clear) | options[i].set;
 			continue;
 		}
-		if (!strcmp(*o, "shared") || !strcmp(*o, "rshared"))
-			return err_set(e, -EINVAL,
-				       "config.json: mounts[%zu].options: \"%s\" is not supported",
-				       index, *o);
 		if (add_data(out, *o))
 			return err_set(e, -ENOMEM, "out of memory");
 	}
@@ -117,7 +130,7 @@ static int plan_mount(const struct spec_mount *m, size_t i, const char *bundle, 
 	if (asprintf(&target, "%s%s", *m->destination == '/' ? "" : "/", m->destination) < 0)
 		return err_set(e, -ENOMEM, "out of memory");
 	out->target = target;
-	int err = parse_options(m, i, out, e);
+	int err = parse_options(m, out, e);
 	if (err)
 		return err;
 	if (out->flags & MS_BIND || !strcmp(type, "bind") || !strcmp(type, "none")) {

@@ -18,4 +18,6 @@ struct mount_plan {
 
 int mounts_plan(const struct spec *spec, const char *bundle, bool root_overlay, bool mounts_overlay,
 		struct mount_plan *out, struct err *e) MUST_CHECK;
+/* "shared", "rslave" … as flags of mount(2).  -EINVAL: none of these words. */
+int mounts_propagation(const char *name, unsigned *flags) MUST_CHECK;
 void mounts_plan_fini(struct mount_plan *p);

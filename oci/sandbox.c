@@ -218,6 +218,13 @@ int sandbox_create(const struct spec *spec, const struct sandbox_options *o, str
 	if (err)
 		return err;
 	describe(spec, o, &plan, &c);
+	const char *propagation = spec->linux_.rootfs_propagation;
+	if (propagation && *propagation && mounts_propagation(propagation, &c.root_propagation)) {
+		mounts_plan_fini(&plan);
+		return err_set(e, -EINVAL,
+			       "config.json: linux.rootfsPropagation: \"%s\" is unknown",
+			       propagation);
+	}
 	*out = (struct sandbox){.pid = -1, .gofer_pid = -1, .pidfd = -1, .owner_fd = -1};
 	err = process_from_spec(spec->process, "config.json", &c.process, e);
 	if (!err)

@@ -14,7 +14,6 @@
 #include "syscalls/syscalls.h"
 
 #define OPTIONS_MAX 4096
-#define PROPAGATION (MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE)
 #define LINUX_MS_NOUSER (1UL << 31)
 
 struct mount_strings {
@@ -63,7 +62,7 @@ static int change_propagation(struct task *t, uint64_t flags, struct path where)
 {
 	uint64_t type = flags & ~(uint64_t)(MS_REC | MS_SILENT);
 
-	if (type & ~(uint64_t)PROPAGATION || type & (type - 1))
+	if (type & ~(uint64_t)MOUNT_PROPAGATION || type & (type - 1))
 		return -EINVAL;
 	const struct mount_change c = {.propagation = (unsigned)type, .recursive = flags & MS_REC};
 	return mount_change(t->fs->mnt_ns, where, &c);
@@ -135,7 +134,7 @@ static int do_mount(struct task *t, const struct mount_strings *s, struct path w
 		return remount(t, s, where, flags);
 	if (flags & MS_BIND)
 		return bind_or_move(t, s->source, where, flags);
-	if (flags & PROPAGATION)
+	if (flags & MOUNT_PROPAGATION)
 		return change_propagation(t, flags, where);
 	if (flags & MS_MOVE)
 		return bind_or_move(t, s->source, where, flags);
@@ -159,7 +158,8 @@ long sys_mount(struct task *t, uaddr_t source, uaddr_t target, uaddr_t type, uin
 	    (err = path_at(t, AT_FDCWD, target, 0, &where)))
 		return err;
 	/* What is mounted anew goes on top of what is there, "." or not. */
-	if (!(flags & (MS_REMOUNT | PROPAGATION)) || (flags & (MS_REMOUNT | MS_BIND)) == MS_BIND)
+	if (!(flags & (MS_REMOUNT | MOUNT_PROPAGATION)) ||
+	    (flags & (MS_REMOUNT | MS_BIND)) == MS_BIND)
 		err = path_cross_mounts(&where, 0);
 	if (!err)
 		err = do_mount(t, s, where, flags);

@@ -21,7 +21,6 @@
 	(MOVE_MOUNT_F_SYMLINKS | MOVE_MOUNT_F_AUTOMOUNTS | MOVE_MOUNT_F_EMPTY_PATH | \
 	 MOVE_MOUNT_T_SYMLINKS | MOVE_MOUNT_T_AUTOMOUNTS | MOVE_MOUNT_T_EMPTY_PATH | \
 	 MOVE_MOUNT_SET_GROUP | MOVE_MOUNT_BENEATH)
-#define PROPAGATION (MS_SHARED | MS_PRIVATE | MS_SLAVE | MS_UNBINDABLE)
 
 _Static_assert(sizeof(struct mount_attr) == MOUNT_ATTR_SIZE_VER0, "its first version");
 
@@ -128,7 +127,8 @@ int mount_atime_flags(uint64_t attr, unsigned *flags)
 static int change_of(const struct mount_attr *a, struct mount_change *c)
 {
 	/* No file system of ours has mapped ids on a mount. */
-	if (a->propagation & ~(uint64_t)PROPAGATION || a->propagation & (a->propagation - 1) ||
+	if (a->propagation & ~(uint64_t)MOUNT_PROPAGATION ||
+	    a->propagation & (a->propagation - 1) ||
 	    (a->attr_set | a->attr_clr) & ~(uint64_t)MOUNT_ATTRS)
 		return -EINVAL;
 	c->propagation = (unsigned)a->propagation;

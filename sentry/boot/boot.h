@@ -52,6 +52,7 @@ struct boot_config {
 	const char *container_id;
 	const char *hostname;
 	bool root_overlay, root_readonly;
+	unsigned root_propagation; /* MS_SHARED …, with MS_REC; 0: private */
 	size_t nmounts;
 	struct boot_mount *mounts; /* in order; the root itself is attach point 0 */
 	struct boot_process process;

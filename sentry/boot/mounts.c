@@ -18,6 +18,7 @@
 #include "sentry/kernel/pid.h"
 #include "sentry/lib/log.h"
 #include "sentry/vfs/file.h"
+#include "sentry/vfs/mount.h"
 
 /* Who can see what is being made: nobody yet, so root's rights are simply those of start-up. */
 struct maker {
@@ -134,6 +135,32 @@ static int make_target(struct maker *m, const char *target, bool is_dir, struct 
 	return err ? err : path_walk(&m->env, target, 0, out);
 }
 
+/* As mount(2) keeps them: relatime is what is said by saying nothing. */
+static unsigned kept_flags(unsigned flags)
+{
+	unsigned kept = flags & (MOUNT_FLAGS & ~MS_RELATIME);
+
+	return flags & (MS_NOATIME | MS_STRICTATIME) ? kept : kept | MS_RELATIME;
+}
+
+/* "shared", "rslave" and the like of config.json.  Private is what all are, or a slave of nobody.
+ */
+static int set_propagation(struct maker *m, const char *target, unsigned flags)
+{
+	const struct mount_change c = {.propagation = flags & MOUNT_PROPAGATION,
+				       .recursive = flags & MS_REC};
+	struct path p;
+
+	if (!(flags & (MS_SHARED | MS_UNBINDABLE)))
+		return 0;
+	int err = path_walk(&m->env, target, 0, &p);
+	if (err)
+		return err;
+	err = mount_change(m->ns, p, &c);
+	path_put(p);
+	return err;
+}
+
 /* Consumes sb. */
 static int attach(struct maker *m, struct super_block *sb, const char *target, unsigned flags,
 		  const char *source)
@@ -142,11 +169,13 @@ static int attach(struct maker *m, struct super_block *sb, const char *target, u
 
 	int err = make_target(m, target, inode_is_dir(sb->root->inode), &where);
 	if (!err) {
-		struct mount *mnt = mount_new(sb, sb->root, flags, source);
+		struct mount *mnt = mount_new(sb, sb->root, kept_flags(flags), source);
 		err = mnt ? mount_attach(mnt, where) : -ENOMEM;
 		mount_put(mnt);
 		path_put(where);
 	}
+	if (!err)
+		err = set_propagation(m, target, flags);
 	super_put(sb);
 	return err;
 }
@@ -201,7 +230,7 @@ static int mask(struct maker *m, const char *target)
 		}
 	}
 	if (!err) {
-		struct mount *mnt = mount_new(sb, root, MS_RDONLY, "tmpfs");
+		struct mount *mnt = mount_new(sb, root, MS_RDONLY | MS_RELATIME, "tmpfs");
 		err = mnt ? mount_attach(mnt, where) : -ENOMEM;
 		mount_put(mnt);
 	}
@@ -277,7 +306,7 @@ static int make_root(struct maker *m)
 	int err = make_gofer(m, 0, c->root_overlay, c->root_readonly, false, &sb);
 	if (err)
 		return boot_fail(m->be, err, "mounting the root: %s", strerror(-err));
-	struct mount *mnt = mount_new(sb, sb->root, 0, c->root_source);
+	struct mount *mnt = mount_new(sb, sb->root, MS_RELATIME, c->root_source);
 	super_put(sb);
 	m->ns = mnt ? mnt_ns_new(mnt) : NULL;
 	if (!m->ns)
@@ -311,6 +340,8 @@ static int make_all(struct maker *m)
 		log_debug("%s: cannot make it", c->process.cwd); /* the first process says why */
 	if (!err && c->root_readonly)
 		m->ns->root->flags |= MS_RDONLY;
+	if (!err && (err = set_propagation(m, "/", c->root_propagation)))
+		return boot_fail(m->be, err, "rootfsPropagation: %s", strerror(-err));
 	return err;
 }
 

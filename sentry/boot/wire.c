@@ -125,19 +125,21 @@ char *boot_config_encode(const struct boot_config *c)
 							m->target, m->data, (json_int_t)m->flags,
 							m->gofer_id, m->overlay));
 	}
-	return dump(json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:[i,i,i,i,i,i,i], s:b, "
-		"s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
-		"platform", c->platform, "id", c->container_id, "hostname", c->hostname,
-		"domainname", c->domainname, "rootSource", c->root_source, "rootOverlay",
-		c->root_overlay, "rootReadonly", c->root_readonly, "mounts", mounts, "masked",
-		pack_strings(c->masked_paths, count(c->masked_paths)), "readonly",
-		pack_strings(c->readonly_paths, count(c->readonly_paths)), "process",
-		pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
-		c->panic_fd, c->log_fd, c->owner_fd, c->status_fd, "strace", c->strace, "patching",
-		c->systrap_patching, "straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us,
-		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty",
-		c->own_tty));
+	return dump(
+		json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
+			  "s:[i,i,i,i,i,i,i], s:b, "
+			  "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
+			  "platform", c->platform, "id", c->container_id, "hostname", c->hostname,
+			  "domainname", c->domainname, "rootSource", c->root_source, "rootOverlay",
+			  c->root_overlay, "rootReadonly", c->root_readonly, "rootPropagation",
+			  (int)c->root_propagation, "mounts", mounts, "masked",
+			  pack_strings(c->masked_paths, count(c->masked_paths)), "readonly",
+			  pack_strings(c->readonly_paths, count(c->readonly_paths)), "process",
+			  pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
+			  c->panic_fd, c->log_fd, c->owner_fd, c->status_fd, "strace", c->strace,
+			  "patching", c->systrap_patching, "straceSyscalls", c->strace_syscalls,
+			  "spinUs", c->spin_us, "logJson", c->log_json, "debug", c->debug,
+			  "foreground", c->foreground, "ownTty", c->own_tty));
 }
 
 /* A NULL-terminated vector in one allocation with its strings. */
@@ -322,18 +324,19 @@ static int unpack_config(json_t *j, struct boot_config *c)
 	json_error_t je;
 
 	if (json_unpack_ex(j, &je, 0,
-			   "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o, s:o, s:o, "
+			   "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
 			   "s:[i,i,i,i,i,i,i], s:b, "
 			   "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
 			   "platform", &c->platform, "id", &c->container_id, "hostname",
 			   &c->hostname, "domainname", &c->domainname, "rootSource",
 			   &c->root_source, "rootOverlay", &root_overlay, "rootReadonly", &root_ro,
-			   "mounts", &mounts, "masked", &masked, "readonly", &readonly, "process",
-			   &process, "fds", &c->control_fd, &c->gofer_fd, &c->proc_fd, &c->panic_fd,
-			   &c->log_fd, &c->owner_fd, &c->status_fd, "strace", &strace, "patching",
-			   &patching, "straceSyscalls", &c->strace_syscalls, "spinUs", &c->spin_us,
-			   "logJson", &log_json, "debug", &debug, "foreground", &foreground,
-			   "ownTty", &own_tty)) {
+			   "rootPropagation", &c->root_propagation, "mounts", &mounts, "masked",
+			   &masked, "readonly", &readonly, "process", &process, "fds",
+			   &c->control_fd, &c->gofer_fd, &c->proc_fd, &c->panic_fd, &c->log_fd,
+			   &c->owner_fd, &c->status_fd, "strace", &strace, "patching", &patching,
+			   "straceSyscalls", &c->strace_syscalls, "spinUs", &c->spin_us, "logJson",
+			   &log_json, "debug", &debug, "foreground", &foreground, "ownTty",
+			   &own_tty)) {
 		log_warn("boot configuration: %s", je.text);
 		return -EINVAL;
 	}

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
 
@@ -34,7 +35,7 @@ void pseudo_fs_init(struct pseudo_fs *fs, const char *fstype, uint64_t magic)
 		return;
 	inode_init(root, &fs->sb, &pseudo_root_ops, 1, S_IFDIR | 0555, NULL);
 	if (!super_set_root(&fs->sb, root))
-		fs->mnt = mount_new(&fs->sb, fs->sb.root, 0, fstype);
+		fs->mnt = mount_new(&fs->sb, fs->sb.root, MS_RELATIME, fstype);
 }
 
 int pseudo_fs_path(struct pseudo_fs *fs, struct inode *in, const char *name, struct path *out)

@@ -70,7 +70,7 @@ static bool ktime_before(struct ktime a, struct ktime b)
 	return a.sec < b.sec || (a.sec == b.sec && a.nsec < b.nsec);
 }
 
-/* relatime: access times are only moved when they are a day old, or older than a change. */
+/* With relatime access times are only moved when they are a day old, or older than a change. */
 void path_accessed(struct path p, int file_flags)
 {
 	struct inode *in = dentry_inode(p.dentry);
@@ -83,7 +83,7 @@ void path_accessed(struct path p, int file_flags)
 	clock_gettime(CLOCK_REALTIME_COARSE, &ts);
 	struct ktime now = {ts.tv_sec, (uint32_t)ts.tv_nsec};
 	mutex_lock(&in->lock, &lc_inode);
-	if (mnt_flags & MS_STRICTATIME || !ktime_before(in->mtime, in->atime) ||
+	if (!(mnt_flags & MS_RELATIME) || !ktime_before(in->mtime, in->atime) ||
 	    !ktime_before(in->ctime, in->atime) || now.sec - in->atime.sec >= RELATIME_SECONDS)
 		in->atime = now;
 	mutex_unlock(&in->lock, &lc_inode);

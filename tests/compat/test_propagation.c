@@ -271,6 +271,50 @@ TEST(propagation_of_umount_spares_what_carries_mounts)
 	leave();
 }
 
+TEST(propagation_of_umount_is_not_stopped_by_what_carries_mounts_and_a_cover)
+{
+	enter();
+	EXPECT(!mkdir("a/m", 0755));
+	EXPECT(!mount("a", "a", NULL, MS_BIND, NULL));
+	set("a", MS_SHARED);
+	EXPECT(!mount("a", "b", NULL, MS_BIND, NULL));
+	mount_tmpfs("a/m");
+	EXPECT(!mkdir("a/m/deep", 0755));
+	set("b/m", MS_PRIVATE);
+	mount_tmpfs("b/m/deep");
+	EXPECT(!mount("own", "b/m", "tmpfs", 0, "size=64k"));
+	EXPECT(!umount("a/m"));
+	EXPECT(!umount("b/m"));
+	EXPECT(exists("b/m/deep/in"));
+	leave();
+}
+
+TEST(strictatime_moves_access_times)
+{
+	struct stat before, after;
+	char c;
+
+	enter();
+	EXPECT(!mount("t", "a", "tmpfs", MS_STRICTATIME, "size=64k"));
+	int fd = open("a/f", O_CREAT | O_RDWR, 0600);
+	EXPECT_EQ(write(fd, "xy", 2), 2);
+	for (int i = 0; i < 2; i++) { /* the second time it is newer than the last change */
+		EXPECT(!fstat(fd, &before));
+		test_sleep_ms(20);
+		EXPECT_EQ(pread(fd, &c, 1, 0), 1);
+		EXPECT(!fstat(fd, &after));
+		EXPECT(after.st_atim.tv_sec > before.st_atim.tv_sec ||
+		       after.st_atim.tv_nsec > before.st_atim.tv_nsec);
+	}
+	EXPECT(!mount(NULL, "a", NULL, MS_REMOUNT | MS_BIND | MS_RELATIME, NULL));
+	test_sleep_ms(20);
+	EXPECT_EQ(pread(fd, &c, 1, 0), 1);
+	EXPECT(!fstat(fd, &before));
+	EXPECT(after.st_atim.tv_nsec == before.st_atim.tv_nsec);
+	close(fd);
+	leave();
+}
+
 TEST(propagation_of_umount_is_refused_where_a_peer_uses_it)
 {
 	enter();

@@ -66,6 +66,9 @@ check bind_noexec expect 126 "ermission denied" run_with "$(bind '"bind", "noexe
 check bind_exec expect 0 "" run_with "$(bind '"bind"')" /mnt/program
 check bind_shows_in_mounts expect 0 "/mnt" run_with "$(bind '"bind", "ro", "nosuid", "nodev"')" \
 	grep -E '^[^ ]+ /mnt [^ ]+ ro,([a-z]+,)*nosuid,([a-z]+,)*nodev' /proc/mounts
+check bind_is_shared_inside expect 0 "shared:" run_with "$(bind '"rbind", "rshared"')" grep ' /mnt ' /proc/self/mountinfo
+check root_propagation expect 0 "shared:" run_with '.linux.rootfsPropagation = "rshared"' grep ' / / ' /proc/self/mountinfo
+check bad_root_propagation_is_named expect 128 "rootfsPropagation" run_with '.linux.rootfsPropagation = "both"' true
 check bind_of_missing_source_is_named expect 128 "mounts[" run_with '.mounts += [{destination: "/mnt", type: "bind", source: "/no/such", options: ["bind"]}]' true
 check bind_of_a_file expect 0 seen run_with ".mounts += [{destination: \"/mnt/a/file\", type: \"bind\", source: \"$work/dir/file\", options: [\"bind\"]}]" cat /mnt/a/file
 cp /usr/bin/id "$work/dir/id" && chmod 4755 "$work/dir/id"

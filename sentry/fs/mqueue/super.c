@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "sentry/fs/mqueue/queue.h"
 #include "sentry/kernel/task.h"
@@ -346,7 +347,7 @@ static int instance_new(void)
 	list_init(&root->entries);
 	root->next_pos = 2;
 	int err = super_set_root(sb, &root->in);
-	if (!err && !(mq_mount = mount_new(sb, sb->root, 0, "mqueue")))
+	if (!err && !(mq_mount = mount_new(sb, sb->root, MS_RELATIME, "mqueue")))
 		err = -ENOMEM;
 	if (err) {
 		super_put(sb);
