@@ -183,28 +183,32 @@ static struct mount *next_receiver(struct receivers *r)
 
 /* ---- mounting ---- */
 
-/* One copy of `src`, for m: of its peers' kind, or a slave of the nearest copy above. */
+/* One copy of `src`, for m: of its peers' kind, or a slave of the nearest copy above.  Who became
+ * shared by this very change does not count as shared yet. */
 static int copy_for(struct mount *m, struct mount **out) REQUIRES(lc_mount) REQUIRES(lc_dcache)
 {
-	struct peer_group *g = m->group;
-	struct mount *from = g ? g->made : NULL;
+	struct peer_group *own = m->new_group ? NULL : m->group;
+	struct mount *from = own ? own->made : NULL;
 	enum copy_kind kind = from ? COPY_SAME : COPY_SLAVE;
 
-	for (g = m->master; !from; g = master_of(g))
+	for (struct peer_group *g = m->master; !from; g = master_of(g))
 		from = g->made;
 	int err = mount_copy_tree((struct path){from, from->root}, true, kind, out);
-	for (struct mount *c = *out; m->group && !err && c; c = mount_next(c, *out))
+	for (struct mount *c = *out; own && !err && c; c = mount_next(c, *out))
 		err = mount_make_shared(c);
-	if (!err && m->group && !m->group->made)
-		m->group->made = *out;
+	if (!err && own && !own->made)
+		own->made = *out;
 	return err;
 }
 
-static void undo_groups(struct mount *top, struct mount *end) REQUIRES(lc_mount)
+/* The groups that make_groups() made, up to `end`, stay, or go. */
+static void settle_groups(struct mount *top, struct mount *end, bool keep) REQUIRES(lc_mount)
 {
-	for (struct mount *m = top; m && m != end; m = mount_next(m, top))
-		if (m->new_group)
+	for (struct mount *m = top; m && m != end; m = mount_next(m, top)) {
+		if (m->new_group && !keep)
 			leave(m, false);
+		m->new_group = false;
+	}
 }
 
 /* Everything that is mounted on a shared mount is shared. */
@@ -214,7 +218,8 @@ static int make_groups(struct mount *top) REQUIRES(lc_mount)
 		m->new_group = !m->group;
 		int err = mount_make_shared(m);
 		if (err) {
-			undo_groups(top, m);
+			m->new_group = false;
+			settle_groups(top, m, false);
 			return err;
 		}
 	}
@@ -258,9 +263,10 @@ int mount_spread_prepare(struct mount *src, struct path where, struct list_head 
 			list_del(&c->work);
 			mount_collect_locked(c, gone);
 		}
-		undo_groups(src, NULL);
+		settle_groups(src, NULL, false);
 		return err;
 	}
+	settle_groups(src, NULL, true);
 	list_add(&src->work, made);
 	return 0;
 }
