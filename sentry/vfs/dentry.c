@@ -526,7 +526,8 @@ void dentry_forget(struct dentry *_Atomic *at)
 {
 	mutex_lock(&dcache_lock, &lc_dcache);
 	struct dentry *d = atomic_exchange(at, NULL);
-	if (d && d->parent != d)
+	/* What mounts hang on stays. */
+	if (d && d->parent != d && !d->mounted && !d->mount_below)
 		dentry_unhash_locked(d);
 	mutex_unlock(&dcache_lock, &lc_dcache);
 }

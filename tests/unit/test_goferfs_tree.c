@@ -2,6 +2,8 @@
  * them meanwhile. */
 #include "tests/unit/goferfs_fixture.h"
 
+#include <sys/resource.h>
+
 #include "sentry/fs/gofer/listing.h"
 
 static uint32_t trips(void)
@@ -504,6 +506,26 @@ START_TEST(a_reused_inode_number_is_another_file)
 }
 END_TEST
 
+START_TEST(descriptors_that_are_only_kept_are_given_up)
+{
+	struct rlimit r;
+	char name[64], text[16];
+
+	make_files("dir/many", 200);
+	struct names l = *list("dir/many");
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &r), 0);
+	r.rlim_cur = 60;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &r), 0);
+	for (int i = 0; i < l.n; i++) {
+		snprintf(name, sizeof(name), "dir/many/%s", l.name[i]);
+		snprintf(text, sizeof(text), "text %s", l.name[i] + 1);
+		check_text(name, text);
+	}
+	r.rlim_cur = r.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+END_TEST
+
 START_TEST(more_files_than_the_gofer_may_open)
 {
 	char name[64];
@@ -549,6 +571,7 @@ int main(void)
 	tcase_add_test(t, a_host_that_swaps_everything_all_the_time);
 	tcase_add_test(t, attributes_that_nobody_wants_do_not_come_along);
 	tcase_add_test(t, a_reused_inode_number_is_another_file);
+	tcase_add_test(t, descriptors_that_are_only_kept_are_given_up);
 	tcase_add_test(t, more_files_than_the_gofer_may_open);
 	suite_add_tcase(s, t);
 	SRunner *r = srunner_create(s);

@@ -58,16 +58,22 @@ void gofer_pin(struct gofer_inode *gi)
 	mutex_unlock(&c->fd_lock, &lc_leaf);
 }
 
-/* Takes the descriptors of the one that has gone unused longest, if there are too many. */
-static void lru_trim(struct gofer_conn *c, int *ro, int *rw)
+/* Takes the descriptors of the one that has gone unused longest. */
+static void lru_take(struct gofer_conn *c, int *ro, int *rw)
 {
-	*ro = *rw = -1;
-	if (c->nfd_lru <= kept_max)
-		return;
 	struct gofer_inode *old = list_first(&c->fd_lru, struct gofer_inode, lru);
+
 	lru_remove(c, old);
 	*ro = atomic_exchange(&old->ro_fd, -1);
 	*rw = atomic_exchange(&old->rw_fd, -1);
+}
+
+/* The same, if there are too many. */
+static void lru_trim(struct gofer_conn *c, int *ro, int *rw)
+{
+	*ro = *rw = -1;
+	if (c->nfd_lru > kept_max)
+		lru_take(c, ro, rw);
 }
 
 static void lru_add(struct gofer_conn *c, struct gofer_inode *gi)
@@ -201,6 +207,23 @@ static int request_fds(struct gofer_inode *gi, unsigned what)
 	return err;
 }
 
+/* Closes what is only kept: the process, or the host, has no more descriptors. */
+static void give_up_fds(struct gofer_conn *c)
+{
+	for (;;) {
+		int ro = -1, rw = -1;
+		mutex_lock(&c->fd_lock, &lc_leaf);
+		bool none = list_empty(&c->fd_lru);
+		if (!none)
+			lru_take(c, &ro, &rw);
+		mutex_unlock(&c->fd_lock, &lc_leaf);
+		if (none)
+			return;
+		close_fd(ro);
+		close_fd(rw);
+	}
+}
+
 int gofer_need_fds(struct gofer_inode *gi, unsigned what)
 {
 	int err = 0;
@@ -212,6 +235,10 @@ int gofer_need_fds(struct gofer_inode *gi, unsigned what)
 		what &= ~(unsigned)GOFER_OPEN_WRITE;
 	if (what)
 		err = request_fds(gi, what);
+	if (err == -ENFILE || err == -EMFILE) {
+		give_up_fds(gi_conn(gi));
+		err = request_fds(gi, what);
+	}
 	mutex_unlock(&gi->in.data_lock, &lc_inode_data2);
 	return err;
 }
