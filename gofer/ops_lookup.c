@@ -109,13 +109,23 @@ static void add_target(struct gofer_reply *rep, int fd, uint32_t *len)
 	*len = (uint32_t)n;
 }
 
+static int add_open_fd(struct gofer_reply *rep, int node_fd, int flags)
+{
+	int fd = host_reopen(node_fd, flags);
+
+	if (fd < 0)
+		return fd;
+	reply_add_fd(rep, fd);
+	return 0;
+}
+
 HANDLER(op_walk)
 {
 	const struct gofer_walk_req *w = &rq->walk;
 	struct node *n;
 	bool kept;
 
-	if (w->flags & ~(GOFER_WALK_TARGET | GOFER_WALK_STAT | GOFER_WALK_LAST))
+	if (w->flags & ~(GOFER_WALK_TARGET | GOFER_WALK_STAT | GOFER_WALK_LAST | GOFER_WALK_OPEN))
 		return -EINVAL;
 	if (w->count == 0 || w->count > GOFER_WALK_MAX)
 		return -EPROTO;
@@ -133,18 +143,10 @@ HANDLER(op_walk)
 	rep->len -= (w->count - out->count) * sizeof(*e);
 	if (w->flags & GOFER_WALK_TARGET && out->count && S_ISLNK(e[out->count - 1].attr.mode))
 		add_target(rep, last, &out->target_len);
+	if (w->flags & GOFER_WALK_OPEN && !out->stop && S_ISREG(e[out->count - 1].attr.mode))
+		(void)!add_open_fd(rep, last, O_RDONLY);
 	if (!kept)
 		close(last);
-	return 0;
-}
-
-static int add_open_fd(struct gofer_reply *rep, int node_fd, int flags)
-{
-	int fd = host_reopen(node_fd, flags);
-
-	if (fd < 0)
-		return fd;
-	reply_add_fd(rep, fd);
 	return 0;
 }
 

@@ -121,6 +121,8 @@ struct gofer_attach_rep {
 enum {
 	GOFER_WALK_TARGET = 1, /* add the target when the last entry is a symlink */
 	GOFER_WALK_STAT = 2,   /* attributes only: entries have node 0 and nothing is kept */
+	GOFER_WALK_OPEN = 8,   /* a read-only FD comes along when all names were found, the last one
+				  is a   regular file and can be opened */
 	GOFER_WALK_LAST = 4,   /* only the last entry gets a node, and only if all were found */
 };
 struct gofer_walk_req {

@@ -335,8 +335,8 @@ void dentry_move(struct dentry *d, struct dentry *target, bool exchange)
 
 /* ---- looking up ---- */
 
-static int lookup_locked(struct dentry *dir, const char *name, size_t len, const char *ahead,
-			 struct dentry **out)
+static int lookup_locked(struct dentry *dir, const char *name, size_t len,
+			 const struct lookup_hint *hint, struct dentry **out)
 {
 	struct inode *in = dentry_inode(dir);
 	uint32_t hash = name_hash(name, len);
@@ -357,9 +357,9 @@ static int lookup_locked(struct dentry *dir, const char *name, size_t len, const
 	d = dentry_alloc(dir->sb, dir, name, len);
 	if (!d)
 		return -ENOMEM;
-	d->ahead = ahead;
+	d->hint = hint;
 	int err = in->ops->lookup(in, d);
-	d->ahead = NULL;
+	d->hint = NULL;
 	if (err) {
 		dentry_put(d);
 		return err;
@@ -416,8 +416,8 @@ static int lookup_cached(struct dentry *dir, const char *name, size_t len, struc
 	return 1;
 }
 
-int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len, const char *ahead,
-			struct dentry **out)
+int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len,
+			const struct lookup_hint *hint, struct dentry **out)
 {
 	struct inode *in = dentry_inode(dir);
 
@@ -428,7 +428,7 @@ int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len, const 
 	if (lookup_cached(dir, name, len, out))
 		return 0;
 	dir_lock(in, DIR_FIRST);
-	int err = lookup_locked(dir, name, len, ahead, out);
+	int err = lookup_locked(dir, name, len, hint, out);
 	dir_unlock(in, DIR_FIRST);
 	return err;
 }

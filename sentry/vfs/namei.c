@@ -159,7 +159,8 @@ static int step_lookup(struct walk *w, const char *name, size_t len, bool last,
 			return MIN(known, 0);
 	}
 	unlazy(w);
-	int err = dentry_lookup_ahead(dir, name, len, w->rest, &d);
+	struct lookup_hint hint = {w->rest, w->flags & WALK_OPEN && !w->depth};
+	int err = dentry_lookup_ahead(dir, name, len, &hint, &d);
 	walk_lock(w);
 	if (err)
 		return err;

@@ -253,6 +253,8 @@ int vfs_open(const struct walk_env *env, const char *name, int flags, uint32_t m
 	}
 	if (flags & O_DIRECTORY)
 		walk_flags |= WALK_DIRECTORY;
+	else if (!(flags & (O_PATH | O_ACCMODE | O_TRUNC)))
+		walk_flags |= WALK_OPEN;
 	CLEANUP_PATH struct path p = {NULL, NULL};
 	err = path_walk(env, name, walk_flags, &p);
 	return err ? err : open_found(p, flags, env->cred, out);
@@ -262,7 +264,7 @@ int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_fl
 		  struct file **out)
 {
 	CLEANUP_PATH struct path p = {NULL, NULL};
-	int err = path_walk(env, name, walk_flags, &p);
+	int err = path_walk(env, name, walk_flags | WALK_OPEN, &p);
 
 	if (err)
 		return err;

@@ -223,10 +223,16 @@ struct dentry {
 	bool hashed;	  /* false: unlinked ("(deleted)") */
 	bool mount_below; /* a mount is, or was, on a descendant: kept by no_dcache too */
 	uint16_t name_len;
-	const char *name;  /* NUL-terminated; changes by rename under lc_dcache */
-	void *priv;	   /* the file system's */
-	const char *ahead; /* during its look-up: the path that will be walked from here, or NULL */
+	const char *name;		/* NUL-terminated; changes by rename under lc_dcache */
+	void *priv;			/* the file system's */
+	const struct lookup_hint *hint; /* during its look-up, or NULL */
 	char inline_name[40];
+};
+
+/* What is known of why a name is looked up. */
+struct lookup_hint {
+	const char *rest; /* the path that will be walked from there, or NULL */
+	bool open;	  /* what it ends at will be opened for reading */
 };
 
 struct path {
@@ -325,10 +331,10 @@ void dentry_unhash(struct dentry *d);
 /* Looks a child up, by the cache or the file system; *out has a reference and may be negative.
  * dir's inode need not be locked.  For stacked file systems. */
 int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentry **out) MUST_CHECK;
-/* The same, saying what will be walked next (NULL: nothing): a file system that finds several names
+/* The same, saying what comes next (NULL: nothing is known): a file system that finds several names
  * as cheaply as one may put the dentries that follow into the cache by dentry_add_ahead(). */
-int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len, const char *ahead,
-			struct dentry **out) MUST_CHECK;
+int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len,
+			const struct lookup_hint *hint, struct dentry **out) MUST_CHECK;
 /* For a lookup operation, below the dentry that it was given: a child of `dir`, with a reference.
  * Consumes `in` (NULL: a name that does not exist).  NULL: no memory. */
 struct dentry *dentry_add_ahead(struct dentry *dir, const char *name, size_t len, struct inode *in);
@@ -403,6 +409,7 @@ enum {
 	WALK_NO_SYMLINKS = 32,	 /* RESOLVE_NO_SYMLINKS */
 	WALK_NO_MAGICLINKS = 64, /* RESOLVE_NO_MAGICLINKS */
 	WALK_NO_XDEV = 128,	 /* RESOLVE_NO_XDEV */
+	WALK_OPEN = 256,	 /* a hint: the result will be opened for reading */
 };
 /* Resolves to an existing file. */
 int path_walk(const struct walk_env *env, const char *name, unsigned flags,

@@ -171,6 +171,30 @@ START_TEST(files_opened_in_order_are_opened_ahead)
 }
 END_TEST
 
+START_TEST(one_round_trip_opens_a_path_of_any_depth)
+{
+	char name[200] = "deep";
+
+	ck_assert_int_eq(mkdir(host(name), 0755), 0);
+	for (int i = 0; i < 6; i++) {
+		strcat(name, "/down");
+		ck_assert_int_eq(mkdir(host(name), 0755), 0);
+	}
+	strcat(name, "/file");
+	host_write(name, "found");
+	uint32_t before = trips();
+	check_text(name, "found");
+	ck_assert_uint_eq(trips() - before, 1);
+	/* What is only looked at is not opened. */
+	host_write("dir/other", "other");
+	check_same("dir/other");
+	struct path p;
+	ck_assert_int_eq(path_walk(&env, "dir/other", 0, &p), 0);
+	ck_assert_int_eq(gofer_io_fd(gi_of(p.dentry->inode)), -1);
+	path_put(p);
+}
+END_TEST
+
 /* ---- the sentry's own changes ---- */
 
 START_TEST(changes_show_in_a_listed_directory)
@@ -563,6 +587,7 @@ int main(void)
 	tcase_add_test(t, looking_up_names_one_by_one_ends_in_a_listing);
 	tcase_add_test(t, a_tree_is_walked_in_few_round_trips);
 	tcase_add_test(t, files_opened_in_order_are_opened_ahead);
+	tcase_add_test(t, one_round_trip_opens_a_path_of_any_depth);
 	tcase_add_test(t, changes_show_in_a_listed_directory);
 	tcase_add_test(t, positions_are_kept_while_names_go);
 	tcase_add_test(t, files_without_a_node_can_be_worked_on);

@@ -91,6 +91,7 @@ static int send(struct gofer_inode *dir, struct ask *a)
 		.fixed = &rq,
 		.fixed_len = sizeof(rq),
 		.var = {{(void *)a->place.names, a->place.len}, {a->names, a->len}},
+		.fds_room = a->count,
 		.rep = a->result,
 		.rep_min = a->count * sizeof(a->result[0]),
 		.rep_max = a->count * sizeof(a->result[0]),

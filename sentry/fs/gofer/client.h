@@ -100,6 +100,7 @@ struct rpc {
 	void *rep;	     /* where the reply's payload goes */
 	size_t rep_min, rep_max;
 	size_t rep_len;		/* out */
+	unsigned fds_room;	/* descriptors that may come along */
 	int fds[GOFER_FDS_MAX]; /* out; owned by the caller, who closes them on success only */
 	unsigned nfds;		/* out */
 };

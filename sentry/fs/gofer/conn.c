@@ -236,6 +236,8 @@ static int receive_reply(struct gofer_conn *c, struct rpc *r, uint32_t id)
 		why = "an error reply has a payload";
 	else if (h.nfds != r->nfds && !(m.msg_flags & MSG_CTRUNC && r->nfds < h.nfds))
 		why = "a reply has other descriptors than it says";
+	else if (h.nfds > r->fds_room)
+		why = "descriptors that were not asked for";
 	if (!why && !h.error && h.nfds == r->nfds)
 		return 0;
 	close_fds(r->fds, r->nfds);

@@ -7,6 +7,13 @@
 #include <unistd.h>
 
 #include "sentry/fs/gofer/listing.h"
+#include "sentry/lib/cleanup.h"
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
 
 /* ---- lookup ---- */
 
@@ -26,6 +33,7 @@ struct walk_names {
 	const char *name[AHEAD_MAX];
 	uint16_t name_len[AHEAD_MAX];
 	uint8_t wire[AHEAD_MAX * 64];
+	int fd; /* out, with GOFER_WALK_OPEN: of the last one, or -1; the caller closes it */
 };
 
 static bool add_name(struct walk_names *n, const char *name, size_t len)
@@ -42,23 +50,24 @@ static bool add_name(struct walk_names *n, const char *name, size_t len)
 	return true;
 }
 
-/* The plain names that a path goes on with. */
-static void add_path(struct walk_names *n, const char *path)
+/* The plain names that a path goes on with.  true: these are all. */
+static bool add_path(struct walk_names *n, const char *path)
 {
 	while (path && *path) {
 		size_t len = strcspn(path, "/");
 		if (len > VFS_NAME_MAX || !memcmp(path, "..", MIN(len, 2UL)) ||
 		    !add_name(n, path, len))
-			return;
+			return false;
 		path += len + strspn(path + len, "/");
 	}
+	return true;
 }
 
 /*
  * Walks down the names.  0 with entries in *out, at least one, and the target of the last one if
  * that is a link (*target, in *out); or -errno of the first name.
  */
-static int walk_down(struct gofer_inode *dir, const struct walk_names *n, uint32_t flags,
+static int walk_down(struct gofer_inode *dir, struct walk_names *n, uint32_t flags,
 		     struct walk_reply *out, const char **target)
 {
 	struct gofer_walk_req rq = {.flags = flags, .count = n->count};
@@ -70,6 +79,7 @@ static int walk_down(struct gofer_inode *dir, const struct walk_names *n, uint32
 		.rep = out,
 		.rep_min = sizeof(out->head),
 		.rep_max = sizeof(*out),
+		.fds_room = flags & GOFER_WALK_OPEN ? 1 : 0,
 	};
 	int err = gofer_node(dir, &rq.node);
 
@@ -77,6 +87,8 @@ static int walk_down(struct gofer_inode *dir, const struct walk_names *n, uint32
 		err = gofer_rpc(gi_conn(dir), &r);
 	if (err)
 		return err;
+	if (r.nfds)
+		n->fd = r.fds[0];
 	const struct gofer_walk_rep *h = &out->head;
 	if (h->count == 0 && h->stop < 0 && h->stop >= -133)
 		return h->stop == -EAGAIN ? -EIO : h->stop;
@@ -138,20 +150,27 @@ void gofer_give_up_nodes(struct gofer_sb *gsb)
 	dcache_shrink(DENTRIES_KEPT_WHEN_SHORT);
 }
 
-static int walk_patiently(struct gofer_inode *dir, const struct walk_names *n, struct walk_reply *w,
-			  const char **target)
+static int walk_patiently(struct gofer_inode *dir, struct walk_names *n, uint32_t flags,
+			  struct walk_reply *w, const char **target)
 {
-	int err = walk_down(dir, n, GOFER_WALK_TARGET, w, target);
+	int err = walk_down(dir, n, flags, w, target);
 
 	if (err == -EMFILE || err == -ENFILE) {
 		gofer_give_up_nodes(gsb_of(dir->in.sb));
-		err = walk_down(dir, n, GOFER_WALK_TARGET, w, target);
+		err = walk_down(dir, n, flags, w, target);
 	}
 	return err;
 }
 
+/* The descriptor that came along is for this file: opening it will need no other. */
+static void give_fd(struct walk_names *n, struct inode *in)
+{
+	if (n->fd >= 0 && S_ISREG(in->mode) && gofer_fd_is(gi_of(in), n->fd, O_RDONLY))
+		gofer_adopt_fd(gi_of(in), steal_fd(&n->fd), true);
+}
+
 /* What was found beyond the name that was asked for.  Without memory it is just not remembered. */
-static void remember(struct dentry *d, const struct walk_names *n, const struct walk_reply *w,
+static void remember(struct dentry *d, struct walk_names *n, const struct walk_reply *w,
 		     const char *target)
 {
 	struct gofer_sb *gsb = gsb_of(d->sb);
@@ -162,6 +181,8 @@ static void remember(struct dentry *d, const struct walk_names *n, const struct 
 		struct inode *in = NULL;
 		int err = gofer_inode_get(gsb, &w->entry[i], last ? target : NULL,
 					  last ? w->head.target_len : 0, &in);
+		if (!err && last)
+			give_fd(n, in);
 		struct dentry *child =
 			err || !at ? NULL : dentry_add_ahead(at, n->name[i], n->name_len[i], in);
 		if (!err && !at)
@@ -198,10 +219,11 @@ static enum listing_answer ask_listing(struct gofer_inode *dir, struct dentry *d
 
 int gofer_lookup(struct inode *dir, struct dentry *d)
 {
-	struct walk_names n = {.count = 0};
+	struct walk_names n = {.count = 0, .fd = -1};
+	const struct lookup_hint *hint = d->hint;
+	uint32_t flags = GOFER_WALK_TARGET;
 	struct walk_reply w;
 	const char *target;
-
 	int err;
 
 	switch (ask_listing(gi_of(dir), d, &w.entry[0])) {
@@ -218,19 +240,21 @@ int gofer_lookup(struct inode *dir, struct dentry *d)
 	}
 	if (!add_name(&n, d->name, d->name_len))
 		return -ENAMETOOLONG;
-	if (!gi_shared(gi_of(dir)))
-		add_path(&n, d->ahead);
-	err = walk_patiently(gi_of(dir), &n, &w, &target);
-	if (err == -ENOENT) {
+	if (!gi_shared(gi_of(dir)) && hint && add_path(&n, hint->rest) && hint->open)
+		flags |= GOFER_WALK_OPEN;
+	err = walk_patiently(gi_of(dir), &n, flags, &w, &target);
+	if (err) {
+		close_fd(n.fd);
 		stamp(d);
-		return 0;
+		return err == -ENOENT ? 0 : err;
 	}
-	if (err)
-		return err;
 	bool only = w.head.count == 1;
 	err = instantiate(dir, d, &w.entry[0], only ? target : NULL, only ? w.head.target_len : 0);
 	if (!err && n.count > 1)
 		remember(d, &n, &w, target);
+	else if (!err)
+		give_fd(&n, d->inode);
+	close_fd(n.fd);
 	for (uint32_t i = 1; err && i < w.head.count; i++)
 		gofer_close_node(gi_conn(gi_of(dir)), w.entry[i].node, false);
 	return err;
@@ -318,6 +342,7 @@ static int make_name(struct inode *dir, struct dentry *d, const struct make *m,
 		.rep = &e,
 		.rep_min = sizeof(e),
 		.rep_max = sizeof(e),
+		.fds_room = m->want_fd,
 	};
 
 	if (dir->sb->readonly)

@@ -182,6 +182,7 @@ static int request_fds(struct gofer_inode *gi, unsigned what)
 		.rep = &out,
 		.rep_min = sizeof(out),
 		.rep_max = sizeof(out),
+		.fds_room = 2,
 	};
 	unsigned want = (what & GOFER_OPEN_READ ? 1 : 0) + (what & GOFER_OPEN_WRITE ? 1 : 0);
 	int err = gofer_node(gi, &rq.node);

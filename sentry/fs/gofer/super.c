@@ -139,7 +139,12 @@ int goferfs_connect(struct inode *in, int type)
 	if (!inode_is_goferfs(in) || !(gsb->flags & GOFERFS_HOST_UDS))
 		return -EPERM;
 	struct gofer_connect_req rq = {.type = (uint32_t)type};
-	struct rpc r = {.op = GOFER_CONNECT, .fixed = &rq, .fixed_len = sizeof(rq)};
+	struct rpc r = {
+		.op = GOFER_CONNECT,
+		.fixed = &rq,
+		.fixed_len = sizeof(rq),
+		.fds_room = 1,
+	};
 	int err = gofer_node(gi_of(in), &rq.node);
 	if (!err)
 		err = gofer_rpc(gsb->conn, &r);

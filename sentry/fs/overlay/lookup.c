@@ -36,7 +36,7 @@ static void found_add(struct found *f, int layer, bool may_be_opaque, struct den
 
 static int look_in(struct dentry *dir, const struct dentry *d, struct dentry **out)
 {
-	int err = dentry_lookup_ahead(dir, d->name, d->name_len, d->ahead, out);
+	int err = dentry_lookup_ahead(dir, d->name, d->name_len, d->hint, out);
 	if (!err && !(*out)->inode) {
 		dentry_put(*out);
 		*out = NULL;
