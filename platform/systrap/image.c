@@ -131,25 +131,30 @@ static bool known(const struct text_image *im, uint32_t call)
 	return false;
 }
 
-/* Finds the sites of calls[0..n); those that `old` has keep their trampolines' places. */
-static void find_sites(struct maker *m, const uint32_t *calls, size_t n,
-		       const struct text_image *old)
+/* Those that `old` has keep their trampolines' places.  Only a call that is most of what the file
+ * does is worth a site that is `between`: Go makes nearly all its calls at one place. */
+static void find_sites(struct maker *m, const struct text_wish *wish, const struct text_image *old)
 {
 	struct text_image *im = m->im;
-	const uint32_t from = im->runs[0].off;
+	const uint32_t from = im->runs[0].off, end = from + im->runs[0].len;
 
 	for (uint32_t i = 0; old && i < old->nsites; i++) {
+		const struct text_site *was = &old->sites[i];
 		struct text_site *s = &im->sites[im->nsites];
-		if (in_runs(im, old->sites[i].call) &&
-		    site_find(m->text, from, old->sites[i].call, s)) {
-			s->tramp = old->sites[i].tramp;
+		if (in_runs(im, was->call) &&
+		    site_find(m->text, from, was->call, was->between, s)) {
+			s->tramp = was->tramp;
 			im->nsites++;
 		}
 	}
-	for (size_t i = 0; i < n && im->nsites < TEXT_SITES; i++)
-		if (in_runs(im, calls[i]) && !known(im, calls[i]) &&
-		    site_find(m->text, from, calls[i], &im->sites[im->nsites]))
+	for (uint32_t i = 0; i < wish->n && im->nsites < TEXT_SITES; i++) {
+		struct text_site *s = &im->sites[im->nsites];
+		const uint32_t call = wish->at[i];
+		if (in_runs(im, call) && !known(im, call) &&
+		    site_find(m->text, from, call, call == wish->main_call, s) &&
+		    !(s->between && site_is_entered(m->text, from, end, s)))
 			im->nsites++;
+	}
 }
 
 static int by_address(const void *a, const void *b)
@@ -177,6 +182,7 @@ static void patch_sites(struct maker *m, const struct text_image *old)
 			continue;
 		if (at == next)
 			next += (uint32_t)n;
+		im->between |= s.between;
 		im->sites[kept++] = s;
 	}
 	im->nsites = kept;
@@ -185,29 +191,29 @@ static void patch_sites(struct maker *m, const struct text_image *old)
 	qsort(im->sites, kept, sizeof(*im->sites), by_address);
 }
 
-static int fill(struct maker *m, const uint32_t *calls, size_t n, const struct text_image *old)
+static int fill(struct maker *m, const struct text_wish *wish, const struct text_image *old)
 {
 	struct text_image *im = m->im;
 
-	choose_runs(im, m->len, old && old->nsites ? old->sites[0].call : calls[0]);
+	choose_runs(im, m->len, old && old->nsites ? old->sites[0].call : wish->at[0]);
 	int err = read_runs(m);
 	if (err)
 		return err;
-	find_sites(m, calls, n, old);
+	find_sites(m, wish, old);
 	memcpy(m->text + m->len, m->text + m->len - PAGE, PAGE);
 	patch_sites(m, old);
 	memcpy(m->text + PAGE + im->tramp, m->text + im->tramp, im->tramp_end - im->tramp);
 	return im->nsites > (old ? old->nsites : 0) ? 0 : -ENOENT;
 }
 
-static int make(struct maker *m, const uint32_t *calls, size_t n, const struct text_image *old)
+static int make(struct maker *m, const struct text_wish *wish, const struct text_image *old)
 {
 	const size_t size = m->len + PAGE; /* and the plain end */
 
 	m->text = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, m->im->fd, 0);
 	if (m->text == MAP_FAILED)
 		return -ENOMEM;
-	int err = fill(m, calls, n, old);
+	int err = fill(m, wish, old);
 	munmap(m->text, size);
 	/* No writable mapping is left, so that nobody can change it any more. */
 	if (!err && fcntl(m->im->fd, F_ADD_SEALS,
@@ -216,11 +222,11 @@ static int make(struct maker *m, const uint32_t *calls, size_t n, const struct t
 	return err;
 }
 
-int image_build(int fd, uint64_t off, uint64_t len, const uint32_t *calls, size_t n,
+int image_build(int fd, uint64_t off, uint64_t len, const struct text_wish *wish,
 		const struct text_image *old, struct text_image **out)
 {
 	struct maker m = {.fd = fd, .off = off, .len = len};
-	const uint64_t end = len <= SEGMENT_MAX && n ? segment_end(fd, off, len) : 0;
+	const uint64_t end = len <= SEGMENT_MAX && wish->n ? segment_end(fd, off, len) : 0;
 
 	if (!end || off + len - end < ENTRY_LEN + SITE_TRAMP_MAX)
 		return -EINVAL;
@@ -230,7 +236,7 @@ int image_build(int fd, uint64_t off, uint64_t len, const uint32_t *calls, size_
 	atomic_init(&m.im->ref, 1);
 	m.im->tramp = (uint32_t)((end - off + ENTRY_LEN - 1) / ENTRY_LEN * ENTRY_LEN);
 	m.im->fd = create_memfd(len + PAGE);
-	int err = m.im->fd < 0 ? m.im->fd : make(&m, calls, n, old);
+	int err = m.im->fd < 0 ? m.im->fd : make(&m, wish, old);
 	if (err) {
 		image_put(m.im);
 		return err;

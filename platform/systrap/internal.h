@@ -355,8 +355,9 @@ const struct text_image *patch_copy_of(const struct patch_batch *b, const struct
 void patch_end(struct p_thread *th, const struct p_memop *ops, size_t n, struct patch_batch *b);
 /* Does it stand where a trampoline begins? */
 bool patch_not_begun(struct p_aspace *as, uint64_t rip);
-/* A thread that stands in a trampoline: where it would be in the original. */
+/* A thread that stands in a trampoline: where it would be in the original; and back. */
 void patch_original_place(struct p_aspace *as, struct arch_regs *r);
+void patch_copied_place(struct p_aspace *as, struct arch_regs *r);
 void patch_withdraw(struct p_thread *th); /* platform.h: show_original */
 /* The parent's text_change is held until the host has forked. */
 int patch_fork(struct p_aspace *child, const struct p_aspace *parent);

@@ -5,7 +5,8 @@
  * A mapping of a file whose patched copy exists is made of the copy from the start.  A process that
  * was there before gets the copy when its calls trap: it is mapped in the place of the file, in one
  * step, so that other threads of the process run in the one or the other: the trampolines of
- * earlier copies, where they may stand, are in all later ones.
+ * earlier copies, where they may stand, are in all later ones.  Only a copy with a site between
+ * whose instructions another thread could stand waits until there is no other.
  *
  * What guest code may want to see or change - a tracer's view, a writable or partly unmapped text -
  * is the file again before that, for good.  The trampolines stay, for who stands in one.
@@ -75,7 +76,8 @@ static void swap(struct p_thread *th, uint64_t start)
 
 	mutex_lock(&as->pf->text_lock, &lc_text);
 	struct text *t = text_at(as, start);
-	if (t && !t->restored && t->file->image != t->image && !atomic_load(&as->no_patching))
+	if (t && !t->restored && t->file->image != t->image && !atomic_load(&as->no_patching) &&
+	    (as->nthreads == 1 || !t->file->image->between || (t->image && t->image->between)))
 		im = image_get(t->file->image);
 	if (im) {
 		as->pf->stats.texts++;
@@ -395,6 +397,17 @@ static uint64_t original_place(const struct text_image *im, uint64_t at)
 	return s->call; /* all was done */
 }
 
+/* The reverse, where the jump has been written over more than its own beginning. */
+static uint64_t copied_place(const struct text_image *im, uint64_t at)
+{
+	const struct text_site *s = im->between ? image_site(im, at) : NULL;
+
+	for (int i = 1; s && s->between && i < s->n; i++)
+		if (at - s->start == s->from[i])
+			return s->tramp + s->to[i];
+	return at;
+}
+
 bool patch_not_begun(struct p_aspace *as, uint64_t rip)
 {
 	bool found = false;
@@ -415,5 +428,14 @@ void patch_original_place(struct p_aspace *as, struct arch_regs *r)
 	const struct text *t = text_at(as, r->rip);
 	if (t && t->image)
 		r->rip = t->start + original_place(t->image, r->rip - t->start);
+	mutex_unlock(&as->pf->text_lock, &lc_text);
+}
+
+void patch_copied_place(struct p_aspace *as, struct arch_regs *r)
+{
+	mutex_lock(&as->pf->text_lock, &lc_text);
+	const struct text *t = text_at(as, r->rip);
+	if (t && has_copy(t))
+		r->rip = t->start + copied_place(t->image, r->rip - t->start);
 	mutex_unlock(&as->pf->text_lock, &lc_text);
 }

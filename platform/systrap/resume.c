@@ -25,6 +25,7 @@ static void write_regs(struct p_thread *th)
 	struct arch_regs *r = &th->ps->ev.regs;
 
 	*r = th->regs;
+	patch_copied_place(th->as, r);
 	/* wrfsbase with a non-canonical address would fault in the stub. */
 	if (r->fs_base >= ST_TOP)
 		r->fs_base = 0;

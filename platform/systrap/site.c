@@ -77,14 +77,16 @@ static bool take_insns(const uint8_t *text, struct text_site *s)
 	s->n = 0;
 	for (uint32_t at = s->start; at < s->call; at += in.len) {
 		if (s->n == SITE_INSNS || !insn_decode(text + at, s->call - at, &in) ||
-		    in.kind == INSN_OTHER || (!s->n && in.len < SITE_JUMP))
+		    in.kind == INSN_OTHER)
 			return false;
+		if (!s->n)
+			s->between = in.len < SITE_JUMP;
 		s->from[s->n++] = (uint8_t)(at - s->start);
 	}
 	return true;
 }
 
-bool site_find(const uint8_t *text, uint32_t from, uint32_t call, struct text_site *s)
+bool site_find(const uint8_t *text, uint32_t from, uint32_t call, bool between, struct text_site *s)
 {
 	struct path paths[WINDOW + 1];
 	uint32_t begins, doubtful;
@@ -96,15 +98,16 @@ bool site_find(const uint8_t *text, uint32_t from, uint32_t call, struct text_si
 	find_paths(text, call, window, paths);
 	if (!agree(paths, window, &begins, &doubtful))
 		return false;
-	for (uint32_t back = 1; back <= SITE_BYTES && !(doubtful >> back & 1); back++) {
-		s->start = call - back;
-		if (back >= SITE_JUMP && begins >> back & 1 && take_insns(text, s))
-			return true;
+	for (int pass = 0; pass <= between; pass++) {
+		for (uint32_t back = 1; back <= SITE_BYTES && !(doubtful >> back & 1); back++) {
+			s->start = call - back;
+			if (back >= SITE_JUMP && begins >> back & 1 && take_insns(text, s) &&
+			    s->between == pass)
+				return true;
+		}
 	}
 	return false;
 }
-
-/* ---- the trampoline ---- */
 
 static int32_t get32(const uint8_t *p)
 {
@@ -113,6 +116,27 @@ static int32_t get32(const uint8_t *p)
 	memcpy(&v, p, sizeof(v));
 	return v;
 }
+
+static bool leads_into(const struct text_site *s, int64_t to)
+{
+	return to > s->start && to < s->start + SITE_JUMP;
+}
+
+bool site_is_entered(const uint8_t *text, uint32_t from, uint32_t end, const struct text_site *s)
+{
+	for (uint32_t i = from; i + 6 <= end; i++) {
+		const uint8_t *p = text + i;
+		bool is_short = (p[0] & 0xf0) == 0x70 || (p[0] & 0xfc) == 0xe0 || p[0] == 0xeb;
+		if ((is_short && leads_into(s, (int64_t)i + 2 + (int8_t)p[1])) ||
+		    ((p[0] & 0xfe) == 0xe8 && leads_into(s, (int64_t)i + 5 + get32(p + 1))) ||
+		    (p[0] == 0x0f && (p[1] & 0xf0) == 0x80 &&
+		     leads_into(s, (int64_t)i + 6 + get32(p + 2))))
+			return true;
+	}
+	return false;
+}
+
+/* ---- the trampoline ---- */
 
 static void put32(uint8_t *p, int64_t v)
 {

@@ -152,19 +152,20 @@ static int by_hits(const void *a, const void *b)
 	return x->hits > y->hits ? -1 : x->hits < y->hits;
 }
 
-/* The places worth patching, the most frequent first. */
-static size_t choose_calls(const struct text_file *f, uint32_t *at)
+/* The places worth patching. */
+static void choose_calls(const struct text_file *f, struct text_wish *wish)
 {
 	struct text_call calls[TEXT_CALLS];
-	size_t n = 0;
 
 	memcpy(calls, f->calls, sizeof(calls));
 	qsort(calls, TEXT_CALLS, sizeof(*calls), by_hits);
-	while (n < TEXT_CALLS && calls[n].hits >= CALL_TRAPS) {
-		at[n] = calls[n].at;
-		n++;
+	wish->n = wish->main_call = 0;
+	while (wish->n < TEXT_CALLS && calls[wish->n].hits >= CALL_TRAPS) {
+		const struct text_call *c = &calls[wish->n];
+		if (c->hits > f->pending / 2 && !(f->image && image_site(f->image, c->at)))
+			wish->main_call = c->at;
+		wish->at[wish->n++] = c->at;
 	}
-	return n;
 }
 
 /* Still the file that the key says, and not just written. */
@@ -182,14 +183,14 @@ static bool unchanged(const struct text_file *f)
 void text_build(struct systrap *pf, struct text_file *f)
 {
 	struct text_image *old, *new = NULL;
-	uint32_t calls[TEXT_CALLS];
+	struct text_wish wish;
 
 	mutex_lock(&pf->text_lock, &lc_text);
-	size_t n = choose_calls(f, calls);
+	choose_calls(f, &wish);
 	old = image_get(f->image);
 	mutex_unlock(&pf->text_lock, &lc_text);
 
-	int err = unchanged(f) ? image_build(f->fd, f->key.off, f->key.len, calls, n, old, &new)
+	int err = unchanged(f) ? image_build(f->fd, f->key.off, f->key.len, &wish, old, &new)
 			       : -EAGAIN;
 
 	mutex_lock(&pf->text_lock, &lc_text);

@@ -52,6 +52,7 @@ struct text_image {
 	struct text_run runs[2];
 	int nruns;
 	uint32_t tramp, tramp_end; /* of what is in the unused end of the last page */
+	bool between;		   /* one of its sites is */
 	uint32_t nsites;
 	struct text_site sites[]; /* by address */
 };
@@ -90,11 +91,15 @@ struct text {
 	bool restored; /* it shows the file's own code again, and always will */
 };
 
+struct text_wish {		    /* what a copy is to have patched */
+	uint32_t at[TEXT_CALLS], n; /* the most frequent first */
+	uint32_t main_call;	    /* one that outdoes all others together; 0: none */
+};
+
 /* image.c */
-/* Makes a copy of the segment at [off, off+len) of fd, with as many of the n calls (the first ones
- * first) patched as can be, and those of `old` (NULL: none).  -EINVAL: this file has no place for
- * it. */
-int image_build(int fd, uint64_t off, uint64_t len, const uint32_t *calls, size_t n,
+/* Makes a copy of the segment at [off, off+len) of fd, with as much of the wish patched as can be,
+ * and what `old` (NULL: none) has.  -EINVAL: this file has no place for it. */
+int image_build(int fd, uint64_t off, uint64_t len, const struct text_wish *wish,
 		const struct text_image *old, struct text_image **out);
 struct text_image *image_get(struct text_image *im);
 void image_put(struct text_image *im);

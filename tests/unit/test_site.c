@@ -116,7 +116,7 @@ static int site_len(const char *tail, size_t n)
 	uint32_t call;
 	const uint8_t *text = code(tail, n, &call);
 
-	return site_find(text, 0, call, &s) ? (int)(s.call - s.start) : 0;
+	return site_find(text, 0, call, false, &s) ? (int)(s.call - s.start) : 0;
 }
 #define SITE(tail) site_len(tail, sizeof(tail) - 1)
 
@@ -146,6 +146,36 @@ START_TEST(what_cannot_be_moved_is_no_site)
 }
 END_TEST
 
+/* Go's only call: nothing is long enough, and so the jump overwrites two instructions. */
+START_TEST(a_site_may_be_between_if_nothing_leads_there)
+{
+	static const char go[] = "\x48\x89\xce\x48\x89\xdf";
+	uint8_t text[512];
+	struct text_site s;
+	uint32_t call;
+
+	memcpy(text, code(go, 6, &call), sizeof(text));
+	ck_assert(!site_find(text, 0, call, false, &s));
+	ck_assert(site_find(text, 0, call, true, &s));
+	ck_assert_uint_eq(s.call - s.start, 6);
+	ck_assert(s.between);
+	ck_assert(!site_is_entered(text, 0, sizeof(text), &s));
+	memcpy(text + 200, "\xe9\xb6\xff\xff\xff", 5); /* jmp 131 */
+	ck_assert(site_is_entered(text, 0, sizeof(text), &s));
+	memcpy(text + 200, "\xe9\xb3\xff\xff\xff", 5); /* jmp 128: to the jump itself */
+	ck_assert(!site_is_entered(text, 0, sizeof(text), &s));
+	memcpy(text + 200, "\x74\xb9", 2); /* je 131 */
+	ck_assert(site_is_entered(text, 0, sizeof(text), &s));
+	memcpy(text + 200, "\x0f\x84\xb5\xff\xff\xff", 6);
+	ck_assert(site_is_entered(text, 0, sizeof(text), &s));
+	/* A long instruction is better, if there is one. */
+	memcpy(text, code("\xb8\x01\x00\x00\x00\x48\x89\xce\x48\x89\xdf", 11, &call), sizeof(text));
+	ck_assert(site_find(text, 0, call, true, &s));
+	ck_assert_uint_eq(s.call - s.start, 11);
+	ck_assert(!s.between);
+}
+END_TEST
+
 START_TEST(the_inside_of_an_instruction_is_no_call)
 {
 	uint8_t text[256];
@@ -153,13 +183,13 @@ START_TEST(the_inside_of_an_instruction_is_no_call)
 
 	memset(text, 0x90, sizeof(text));
 	memcpy(text + 128, "\xb8\x01\x00\x00\x00\x48\xc7\xc0\x0f\x05\x00\x00", 12);
-	ck_assert(!site_find(text, 0, 136, &s));
+	ck_assert(!site_find(text, 0, 136, false, &s));
 	memcpy(text + 128, "\xb8\x01\x00\x00\x00\xe9\x0f\x05\x00\x00", 10);
-	ck_assert(!site_find(text, 0, 134, &s));
+	ck_assert(!site_find(text, 0, 134, false, &s));
 	/* Nor is anything so near to the beginning that nothing shows where it is. */
 	memcpy(text, "\xb8\x27\x00\x00\x00\x0f\x05", 7);
-	ck_assert(!site_find(text, 0, 5, &s));
-	ck_assert(!site_find(text, 0, 0, &s));
+	ck_assert(!site_find(text, 0, 5, false, &s));
+	ck_assert(!site_find(text, 0, 0, false, &s));
 }
 END_TEST
 
@@ -173,7 +203,7 @@ START_TEST(any_bytes_give_a_site_that_is_whole)
 		for (size_t k = 0; k < sizeof(text); k++)
 			text[k] = random() % 3 ? 0x90 : (uint8_t)(random() >> 8);
 		memcpy(text + 200, "\x0f\x05", 2);
-		if (!site_find(text, 50, 200, &s))
+		if (!site_find(text, 50, 200, false, &s))
 			continue;
 		ck_assert_uint_ge(s.start, 50);
 		ck_assert_uint_ge(s.call - s.start, SITE_JUMP);
@@ -240,6 +270,15 @@ static uint8_t *map_copy(const struct text_image *im, size_t len)
 	return p;
 }
 
+static int build(int fd, uint64_t off, uint64_t len, const uint32_t *calls, uint32_t n,
+		 const struct text_image *old, struct text_image **out)
+{
+	struct text_wish wish = {.n = n};
+
+	memcpy(wish.at, calls, n * sizeof(*calls));
+	return image_build(fd, off, len, &wish, old, out);
+}
+
 START_TEST(a_copy_does_what_the_text_did)
 {
 	/* getppid(); and the same if what stands at 96 is 7, else 0. */
@@ -259,12 +298,12 @@ START_TEST(a_copy_does_what_the_text_did)
 	struct text_image *im, *second;
 	int fd = elf_file(text, sizeof(text), 2, 1000);
 
-	ck_assert_int_eq(image_build(fd, PAGE, 2 * PAGE, calls, 1, NULL, &im), 0);
+	ck_assert_int_eq(build(fd, PAGE, 2 * PAGE, calls, 1, NULL, &im), 0);
 	ck_assert_uint_eq(im->nsites, 1);
-	ck_assert_int_eq(image_build(fd, PAGE, 2 * PAGE, calls, ARRAY_SIZE(calls), im, &second), 0);
+	ck_assert_int_eq(build(fd, PAGE, 2 * PAGE, calls, ARRAY_SIZE(calls), im, &second), 0);
 	ck_assert_uint_eq(second->nsites, 2);
 	ck_assert_uint_eq(second->sites[0].tramp, im->sites[0].tramp);
-	ck_assert_int_eq(image_build(fd, PAGE, 2 * PAGE, calls, 2, second, &im), -ENOENT);
+	ck_assert_int_eq(build(fd, PAGE, 2 * PAGE, calls, 2, second, &im), -ENOENT);
 
 	uint8_t *p = map_copy(second, 2 * PAGE);
 	for (uint32_t i = 0; i < second->nsites; i++) {
@@ -296,7 +335,7 @@ START_TEST(a_copy_is_sealed_and_has_a_plain_end)
 	uint8_t end[2 * PAGE];
 	int fd = elf_file(text, sizeof(text), 1, 1000);
 
-	ck_assert_int_eq(image_build(fd, PAGE, PAGE, &call, 1, NULL, &im), 0);
+	ck_assert_int_eq(build(fd, PAGE, PAGE, &call, 1, NULL, &im), 0);
 	ck_assert_int_eq(pread(im->fd, end, sizeof(end), 0), sizeof(end));
 	ck_assert(memcmp(end + TEXT_AT, text, sizeof(text)));
 	ck_assert(!memcmp(end + PAGE + TEXT_AT, text, sizeof(text)));
@@ -323,7 +362,7 @@ START_TEST(a_large_segment_is_copied_in_part)
 	memset(before, 0x90, sizeof(before));
 	ck_assert_int_eq(pwrite(fd, before, sizeof(before), PAGE + middle), sizeof(before));
 	ck_assert_int_eq(pwrite(fd, text, sizeof(text), PAGE + middle + TEXT_AT), sizeof(text));
-	ck_assert_int_eq(image_build(fd, PAGE, pages * PAGE, calls, 2, NULL, &im), 0);
+	ck_assert_int_eq(build(fd, PAGE, pages * PAGE, calls, 2, NULL, &im), 0);
 	ck_assert_uint_eq(im->nsites, 1);
 	ck_assert_int_eq(im->nruns, 2);
 	ck_assert_uint_le(im->runs[0].off, calls[0]);
@@ -348,27 +387,27 @@ START_TEST(strange_files_get_no_copy)
 	Elf64_Phdr ph;
 
 	/* Other than the segment is mapped; there is nothing to patch, or no room. */
-	ck_assert_int_eq(image_build(fd, 0, PAGE, &call, 1, NULL, &im), -EINVAL);
-	ck_assert_int_eq(image_build(fd, PAGE, 2 * PAGE, &call, 1, NULL, &im), -EINVAL);
-	ck_assert_int_eq(image_build(fd, PAGE, PAGE, &call, 0, NULL, &im), -EINVAL);
+	ck_assert_int_eq(build(fd, 0, PAGE, &call, 1, NULL, &im), -EINVAL);
+	ck_assert_int_eq(build(fd, PAGE, 2 * PAGE, &call, 1, NULL, &im), -EINVAL);
+	ck_assert_int_eq(build(fd, PAGE, PAGE, &call, 0, NULL, &im), -EINVAL);
 	close(fd);
 	fd = elf_file(text, sizeof(text), 1, 20);
-	ck_assert_int_eq(image_build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EINVAL);
+	ck_assert_int_eq(build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EINVAL);
 	/* It is written to. */
 	ck_assert_int_eq(pread(fd, &ph, sizeof(ph), sizeof(Elf64_Ehdr)), sizeof(ph));
 	ph.p_flags |= PF_W;
 	ph.p_filesz = ph.p_memsz = 1000;
 	ck_assert_int_eq(pwrite(fd, &ph, sizeof(ph), sizeof(Elf64_Ehdr)), sizeof(ph));
-	ck_assert_int_eq(image_build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EINVAL);
+	ck_assert_int_eq(build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EINVAL);
 	ph.p_flags &= ~(uint32_t)PF_W;
 	ph.p_offset = UINT64_MAX - 10;
 	ck_assert_int_eq(pwrite(fd, &ph, sizeof(ph), sizeof(Elf64_Ehdr)), sizeof(ph));
-	ck_assert_int_eq(image_build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EINVAL);
+	ck_assert_int_eq(build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EINVAL);
 	/* The file ends before its segment does. */
 	ph.p_offset = PAGE;
 	ck_assert_int_eq(pwrite(fd, &ph, sizeof(ph), sizeof(Elf64_Ehdr)), sizeof(ph));
 	ck_assert_int_eq(ftruncate(fd, PAGE + 100), 0);
-	ck_assert_int_eq(image_build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EIO);
+	ck_assert_int_eq(build(fd, PAGE, PAGE, &call, 1, NULL, &im), -EIO);
 	close(fd);
 }
 END_TEST
@@ -383,6 +422,7 @@ int main(void)
 	tcase_add_test(t, any_bytes_are_decoded_within_their_bounds);
 	tcase_add_test(t, wrappers_of_all_libraries_are_sites);
 	tcase_add_test(t, what_cannot_be_moved_is_no_site);
+	tcase_add_test(t, a_site_may_be_between_if_nothing_leads_there);
 	tcase_add_test(t, the_inside_of_an_instruction_is_no_call);
 	tcase_add_test(t, any_bytes_give_a_site_that_is_whole);
 	tcase_add_test(t, a_copy_does_what_the_text_did);
