@@ -61,10 +61,10 @@ static long shmctl_info(struct task *t, int cmd, uaddr_t buf)
 	int ret;
 
 	if (cmd == IPC_INFO) {
-		ret = shm_limits(&limits);
+		ret = shm_limits(t, &limits);
 		return give(t, buf, &limits, sizeof(limits), ret);
 	}
-	ret = shm_info(&info);
+	ret = shm_info(t, &info);
 	return give(t, buf, &info, sizeof(info), ret);
 }
 
@@ -169,7 +169,7 @@ long sys_semctl(struct task *t, int id, int semnum, int cmd, uint64_t arg)
 	switch (cmd) {
 	case IPC_INFO:
 	case SEM_INFO:
-		ret = sem_info(&info, cmd == SEM_INFO);
+		ret = sem_info(t, &info, cmd == SEM_INFO);
 		return give(t, UADDR(arg), &info, sizeof(info), ret);
 	case IPC_STAT:
 		return semctl_stat(t, id, IPC_BY_ID, UADDR(arg));
@@ -263,7 +263,7 @@ long sys_msgctl(struct task *t, int id, int cmd, uaddr_t buf)
 	switch (cmd) {
 	case IPC_INFO:
 	case MSG_INFO:
-		ret = msq_info(&info, cmd == MSG_INFO);
+		ret = msq_info(t, &info, cmd == MSG_INFO);
 		return give(t, buf, &info, sizeof(info), ret);
 	case IPC_STAT:
 		return msgctl_stat(t, id, IPC_BY_ID, buf);

@@ -87,18 +87,28 @@ bool may_mount(const struct task *t)
 	return task_ns_capable(t, t->fs->mnt_ns->ns.owner, CAP_SYS_ADMIN);
 }
 
+/* Whose a new file system is: what shows a namespace belongs to that one's owner. */
+static struct user_ns *fs_owner(const struct task *t, const char *type)
+{
+	if (!strcmp(type, "proc"))
+		return task_pid_ns(t)->ns.owner;
+	if (!strcmp(type, "sysfs"))
+		return t->ns->of[NS_NET]->owner;
+	if (!strcmp(type, "mqueue"))
+		return t->ns->of[NS_IPC]->owner;
+	return t->cred->user_ns;
+}
+
 int task_make_fs(struct task *t, const struct fs_type *type, const char *options,
 		 struct super_block **out)
 {
-	/* What shows a namespace belongs to that one's owner. */
-	struct user_ns *owner =
-		strcmp(type->name, "proc") ? t->cred->user_ns : task_pid_ns(t)->ns.owner;
 	struct walk_env env;
 	int err = task_walk_env(t, AT_FDCWD, "", &env);
 
 	if (err)
 		return err;
-	err = vfs_fs_make_for(type, &(struct fs_params){options, &env}, owner, out);
+	err = vfs_fs_make_for(type, &(struct fs_params){options, &env}, fs_owner(t, type->name),
+			      out);
 	walk_env_fini(&env);
 	return err;
 }

@@ -11,6 +11,13 @@
 
 #define OPTION_MAX 1024
 
+struct ns *socket_current_net(void)
+{
+	const struct task *t = task_current();
+
+	return t && t->ns ? t->ns->of[NS_NET] : NULL;
+}
+
 int socket_current_pid(int pid)
 {
 	const struct task *t = task_current();

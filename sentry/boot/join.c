@@ -85,8 +85,6 @@ int join_parts(void)
 	if (!err)
 		err = dev_init();
 	if (!err)
-		err = mqueue_init();
-	if (!err)
 		err = devpts_init();
 	goferfs_init();
 	procfs_capture_host();
@@ -94,6 +92,7 @@ int join_parts(void)
 	mm_shared_anon_file = shmem_zero_setup;
 	aio_init();
 	ipc_shm_file = shm_file;
+	ipc_mqueue_instance = mqueue_instance;
 	vfs_open_fifo = fifo_open;
 	async_io_init();
 	dev_tty_open = open_tty;

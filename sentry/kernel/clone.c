@@ -13,8 +13,8 @@
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
 
-#define CLONE_NOT_YET (CLONE_NEWCGROUP | CLONE_NEWIPC | CLONE_NEWNET)
-#define CLONE_IN_SET (CLONE_NEWUTS | CLONE_NEWPID)
+/* The kinds that struct ns_set holds. */
+#define CLONE_IN_SET (CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP)
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
@@ -46,8 +46,8 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 		return -EINVAL;
 	if ((f & (CLONE_FS | CLONE_NEWUSER)) == (CLONE_FS | CLONE_NEWUSER))
 		return -EINVAL;
-	if (f & CLONE_NOT_YET)
-		return -EPERM;
+	if ((f & (CLONE_NEWIPC | CLONE_SYSVSEM)) == (CLONE_NEWIPC | CLONE_SYSVSEM))
+		return -EINVAL;
 	if (f & CLONE_INTO_CGROUP)
 		return -EINVAL;
 	if (atomic_load(&kernel->ntasks) >= TASKS_MAX)

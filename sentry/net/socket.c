@@ -40,12 +40,23 @@ void socket_init(struct socket *s, const struct socket_ops *ops, int family, int
 	s->sndtimeo = s->rcvtimeo = TIME_NEVER;
 	s->linger = -1;
 	s->rcvlowat = 1;
+	socket_set_net(s, socket_current_net());
+}
+
+void socket_set_net(struct socket *s, struct ns *net)
+{
+	struct ns *old = s->net;
+
+	s->net = net ? ns_get(net) : NULL;
+	ns_put(old);
 }
 
 void socket_fini(struct socket *s)
 {
 	cred_put(s->peer_cred);
 	s->peer_cred = NULL;
+	ns_put(s->net);
+	s->net = NULL;
 }
 
 void socket_discard(struct socket *s)

@@ -99,6 +99,7 @@ enum sock_shut { SOCK_SHUT_RD = 1, SOCK_SHUT_WR = 2, SOCK_SHUT_BOTH = 3 };
 struct socket {
 	const struct socket_ops *ops;
 	int family, type, protocol; /* immutable */
+	struct ns *net;		    /* reference, immutable: the network namespace that it is in */
 	struct waitq wq;
 	_Atomic int error; /* SO_ERROR: positive, taken when shown */
 	_Atomic int shut;  /* enum sock_shut bits */
@@ -153,8 +154,12 @@ static inline ssize_t socket_recvmsg(struct socket *s, struct sock_msg *m)
 }
 /* Puts the files of a message. */
 void sock_msg_fini(struct sock_msg *m);
-/* Who calls, for write(2) on a socket; zeros when nobody does.  Defined by syscalls/sys_socket.c.
- */
+/* It belongs to that namespace, not to the caller's: of sockets that a listener makes. */
+void socket_set_net(struct socket *s, struct ns *net);
+/* The network namespace of the calling task, borrowed; NULL: nobody calls.  Defined by
+ * syscalls/sys_socket.c, as are the others. */
+struct ns *socket_current_net(void);
+/* Who calls, for write(2) on a socket; zeros when nobody does. */
 void socket_current_ucred(struct sock_ucred *out);
 /* What the calling process calls that one: pids here are the sandbox's. */
 int socket_current_pid(int pid);

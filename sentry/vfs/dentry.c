@@ -52,14 +52,18 @@ static struct list_head *bucket_of(const struct dentry *dir, uint32_t hash)
 
 struct dentry *dcache_find(struct dentry *dir, const char *name, size_t len, uint32_t hash)
 {
-	struct dentry *d;
+	struct dentry *d, *other = NULL;
 
 	list_for_each (d, bucket_of(dir, hash), hash) {
-		if (d->name_hash == hash && d->parent == dir && d->name_len == len &&
-		    !memcmp(d->name, name, len))
+		if (d->name_hash != hash || d->parent != dir || d->name_len != len ||
+		    memcmp(d->name, name, len) != 0)
+			continue;
+		/* Where each walk makes its own dentry, the one that counts bears a mount. */
+		if (!d->sb->no_dcache || d->mounted || d->mount_below)
 			return d;
+		other = d;
 	}
-	return NULL;
+	return other;
 }
 
 /* ---- references ---- */

@@ -26,11 +26,12 @@ struct mq_message {
 	char text[];
 };
 
-/* Start-up, once. */
-int mqueue_init(void) MUST_CHECK;
-/* The instance with one more reference (mounts of it all show the same). */
+/* A new instance that belongs to `owner`, for an IPC namespace: ipc_mqueue_instance. */
+int mqueue_instance(struct user_ns *owner, struct mount **out) MUST_CHECK;
+/* The caller's namespace's instance with one more reference (its mounts all show the same). */
 int mqueue_mount(const char *options, struct super_block **out) MUST_CHECK;
-/* Its root, borrowed: where mq_open's names are looked up.  -ENOSYS */
+/* Its root, borrowed, while the caller is in that namespace: where mq_open's names are looked up.
+ * -ENOSYS */
 int mqueue_root(struct path *out) MUST_CHECK;
 /*
  * Makes d, a negative child of the root, a queue.  limits NULL: the defaults.  bytes_max is the

@@ -7,6 +7,8 @@
 #include <sys/mount.h>
 
 #include "sentry/fs/mqueue/queue.h"
+#include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/task.h"
 
 #define MQUEUE_MAGIC_NUMBER 0x19800202
@@ -44,8 +46,6 @@ struct mq_user {
 };
 
 static struct mutex lock; /* lc_leaf: all below */
-static struct super_block *mq_sb;
-static struct mount *mq_mount;
 static struct mq_user *users;
 static unsigned nqueues;
 static _Atomic uint64_t last_ino;
@@ -156,8 +156,8 @@ const struct inode_ops mqueue_iops = {
 	.free = queue_free,
 };
 
-static int queue_new(const struct mq_limits *l, uint32_t mode, const struct cred *c,
-		     struct inode **out)
+static int queue_new(struct super_block *sb, const struct mq_limits *l, uint32_t mode,
+		     const struct cred *c, struct inode **out)
 {
 	uint64_t count = (uint64_t)l->messages;
 	uint64_t bytes = count * (MESSAGE_COST + (uint64_t)l->size) +
@@ -171,7 +171,7 @@ static int queue_new(const struct mq_limits *l, uint32_t mode, const struct cred
 		free(q);
 		return err;
 	}
-	inode_init(&q->in, mq_sb, &mqueue_iops, ++last_ino, S_IFREG | (mode & 07777), c);
+	inode_init(&q->in, sb, &mqueue_iops, ++last_ino, S_IFREG | (mode & 07777), c);
 	q->in.nlink = 1;
 	q->in.size = FILE_SIZE;
 	waitq_init(&q->wq);
@@ -232,7 +232,7 @@ static int dir_create(struct inode *in, struct dentry *d, uint32_t mode, const s
 
 	if (!e)
 		return -ENOMEM;
-	int err = queue_new(wanted ? wanted : &plain, mode, c, &e->in);
+	int err = queue_new(in->sb, wanted ? wanted : &plain, mode, c, &e->in);
 	if (err) {
 		free(e);
 		return err;
@@ -297,9 +297,15 @@ static int dir_open(struct inode *in, struct dentry *d, struct file *f)
 	return 0;
 }
 
-/* Only when the instance goes, which the sandbox's own mount keeps. */
+/* The instance goes: its namespace has gone, and nobody has it mounted. */
 static void dir_free(struct inode *in)
 {
+	struct mq_entry *e, *tmp;
+
+	list_for_each_safe (e, tmp, &dir_of(in)->entries, link) {
+		inode_put(e->in);
+		free(e);
+	}
 	free(dir_of(in));
 }
 
@@ -330,10 +336,11 @@ static void mq_super_free(struct super_block *sb)
 
 static const struct super_ops mq_super_ops = {.statfs = mq_statfs, .free = mq_super_free};
 
-static int instance_new(void)
+int mqueue_instance(struct user_ns *owner, struct mount **out)
 {
 	struct super_block *sb = calloc(1, sizeof(*sb));
 	struct mq_dir *root = calloc(1, sizeof(*root));
+	uint32_t uid = uid_enter(owner, 0), gid = gid_enter(owner, 0);
 
 	if (!sb || !root) {
 		free(sb);
@@ -341,41 +348,42 @@ static int instance_new(void)
 		return -ENOMEM;
 	}
 	super_init(sb, &mq_super_ops, "mqueue", MQUEUE_MAGIC_NUMBER);
+	user_ns_put(sb->user_ns);
+	sb->user_ns = user_ns_get(owner);
 	inode_init(&root->in, sb, &dir_iops, ++last_ino, S_IFDIR | 01777, NULL);
+	root->in.uid = uid == ID_NONE ? 0 : uid;
+	root->in.gid = gid == ID_NONE ? 0 : gid;
 	root->in.nlink = 2;
 	root->in.size = 2 * ENTRY_SIZE;
 	list_init(&root->entries);
 	root->next_pos = 2;
 	int err = super_set_root(sb, &root->in);
-	if (!err && !(mq_mount = mount_new(sb, sb->root, MS_RELATIME, "mqueue")))
+	if (!err && !(*out = mount_new(sb, sb->root, MS_RELATIME, "mqueue")))
 		err = -ENOMEM;
-	if (err) {
-		super_put(sb);
-		return err;
-	}
-	mq_sb = sb;
-	return 0;
-}
-
-int mqueue_init(void)
-{
-	return mq_sb ? 0 : instance_new();
+	super_put(sb); /* the mount has its own reference */
+	return err;
 }
 
 int mqueue_mount(const char *options, struct super_block **out)
 {
+	struct path root;
+	int err = mqueue_root(&root);
+
 	(void)options;
-	int err = mqueue_init();
 	if (!err)
-		*out = super_get(mq_sb);
+		*out = super_get(root.mnt->sb);
 	return err;
 }
 
 int mqueue_root(struct path *out)
 {
-	if (!mq_mount)
+	const struct task *t = task_current();
+	struct ns_set *set = t ? t->ns : kernel->ns;
+	struct mount *m = ipc_ns_of(set->of[NS_IPC])->mqueues;
+
+	if (!m)
 		return -ENOSYS;
-	*out = (struct path){mq_mount, mq_mount->root};
+	*out = (struct path){m, m->root};
 	return 0;
 }
 

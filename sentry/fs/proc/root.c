@@ -249,8 +249,9 @@ int proc_add_global(struct inode *root)
 /* arg: what makes the text, behind a pointer (functions are no void *). */
 static int show_ipc(struct text *out, void *arg)
 {
-	char *(*const *make)(void) = arg;
-	char *text = (*make)();
+	char *(*const *make)(struct task * t) = arg;
+	struct task *t = task_current();
+	char *text = t ? (*make)(t) : NULL;
 
 	if (!text)
 		return -ENOMEM;
@@ -262,7 +263,8 @@ FILE_OPS(ipc);
 
 static int add_sysvipc(struct inode *root)
 {
-	static char *(*const texts[])(void) = {msq_proc_text, sem_proc_text, shm_proc_text};
+	static char *(*const texts[])(struct task * t) = {msq_proc_text, sem_proc_text,
+							  shm_proc_text};
 	const struct synth_table table[] = {
 		{"msg", 0444, &ipc_ops, (void *)&texts[0]},
 		{"sem", 0444, &ipc_ops, (void *)&texts[1]},

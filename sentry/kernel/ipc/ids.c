@@ -14,12 +14,6 @@
 /* Slots are taken in turn from at least this many, so that numbers are not used again at once. */
 #define CYCLE_MIN 64U
 
-struct ipc_ns ipc_init_ns = {
-	.shm = {.limit = IPC_SHMMNI},
-	.sem = {.limit = IPC_SEMMNI},
-	.msg = {.limit = IPC_MSGMNI},
-};
-
 int64_t ipc_now(void)
 {
 	return time_realtime() / NSEC_PER_SEC;
@@ -73,6 +67,7 @@ int ipc_add(struct ipc_ids *ids, struct ipc_object *o, int key, int mode, const 
 	ids->next = slot + 1;
 	ids->slots[slot] = o;
 	ids->in_use++;
+	o->ns = ids->ns;
 	o->id = (int)(ids->seq << SLOT_BITS | slot);
 	o->key = key;
 	o->mode = mode & 0777;
@@ -128,7 +123,9 @@ int ipc_permitted(const struct ipc_object *o, int want, const struct cred *c)
 		granted >>= 6;
 	else if (cred_in_group(c, o->cgid) || cred_in_group(c, o->gid))
 		granted >>= 3;
-	return wanted & ~granted & 7 && !cred_capable(c, CAP_IPC_OWNER) ? -EACCES : 0;
+	return wanted & ~granted & 7 && !cred_ns_capable(c, o->ns->ns.owner, CAP_IPC_OWNER)
+		       ? -EACCES
+		       : 0;
 }
 
 int ipc_lookup_owned(const struct ipc_ids *ids, int id, const struct cred *c,
@@ -138,7 +135,8 @@ int ipc_lookup_owned(const struct ipc_ids *ids, int id, const struct cred *c,
 
 	if (err)
 		return err;
-	return c->euid == (*out)->cuid || c->euid == (*out)->uid || cred_capable(c, CAP_SYS_ADMIN)
+	return c->euid == (*out)->cuid || c->euid == (*out)->uid ||
+			       cred_ns_capable(c, ids->ns->ns.owner, CAP_SYS_ADMIN)
 		       ? 0
 		       : -EPERM;
 }

@@ -1,8 +1,9 @@
 /*
  * ipc.h - System V shared memory, semaphores and message queues.
  *
- * One namespace for the sandbox.  An *object* has a number (slot and sequence), a key, and owners;
- * its kind embeds struct ipc_object.  Nothing here touches guest memory: handlers copy.
+ * All of a namespace (ipc_namespaces(7)) is in struct ipc_ns.  An *object* has a number (slot and
+ * sequence), a key, and owners; its kind embeds struct ipc_object.  Nothing here touches guest
+ * memory: handlers copy.
  *
  * Locking: ns->lock (lc_ipc) guards everything.  A sleeping task's record is on its own stack and
  * on a list of the object; whoever ends its wait unlinks the record, stores the outcome and wakes
@@ -23,11 +24,14 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 
+#include "sentry/auth/ns.h"
+#include "sentry/auth/user_ns.h"
 #include "sentry/lib/list.h"
 #include "sentry/lib/lock.h"
 
 struct cred;
 struct file;
+struct mount;
 struct task;
 
 /* libc's structures are the kernel's on x86-64. */
@@ -50,6 +54,7 @@ _Static_assert(sizeof(struct msqid_ds) == 120, "msqid64_ds");
 #define IPC_MSGMNB 16384
 
 struct ipc_object {
+	struct ipc_ns *ns; /* borrowed: outlives it */
 	int id, key;
 	uint32_t uid, gid, cuid, cgid;
 	uint32_t mode; /* permission bits; SHM_DEST, SHM_LOCKED */
@@ -57,6 +62,7 @@ struct ipc_object {
 
 /* The objects of one kind. */
 struct ipc_ids {
+	struct ipc_ns *ns; /* that it is in */
 	struct ipc_object **slots;
 	unsigned nslots, in_use;
 	unsigned limit;	    /* most objects */
@@ -64,14 +70,31 @@ struct ipc_ids {
 };
 
 struct ipc_ns {
+	struct ns ns;
 	struct mutex lock;
 	struct ipc_ids shm, sem, msg;
 	uint64_t shm_pages; /* sizes of all segments */
 	uint64_t sems;	    /* semaphores of all sets */
 	uint64_t msgs, msg_bytes;
+	struct mount *mqueues; /* reference, immutable: the instance with the message queues */
 };
 
-extern struct ipc_ns ipc_init_ns;
+/* ---- namespaces (ns.c): ipc_namespaces(7) ---- */
+extern const struct ns_type ipc_ns_type;
+struct ns *ipc_ns_top(void); /* the sandbox's own; NULL: no memory */
+int ipc_ns_new(struct ns *old, const struct ns_maker *m, struct ns **out) MUST_CHECK;
+static inline struct ipc_ns *ipc_ns_of(struct ns *ns)
+{
+	return container_of(ns, struct ipc_ns, ns);
+}
+struct ipc_ns *task_ipc(const struct task *t); /* borrowed */
+/* Makes an instance of the mqueue file system that belongs to `owner` (returns a reference to a
+ * mount of it).  Filled at start-up; NULL: mq_open gives ENOSYS. */
+extern int (*ipc_mqueue_instance)(struct user_ns *owner, struct mount **out);
+/* What the kinds of objects free when the last task has left. */
+void shm_ns_fini(struct ipc_ns *ns);
+void sem_ns_fini(struct ipc_ns *ns);
+void msq_ns_fini(struct ipc_ns *ns);
 
 /* How *_stat find their object: by its number, or by its slot (SHM_STAT), without asking for read
  * permission (SHM_STAT_ANY). */
@@ -91,8 +114,8 @@ int shm_set(struct task *t, int id, const struct shmid_ds *in) MUST_CHECK;
 int shm_remove(struct task *t, int id) MUST_CHECK;
 int shm_lock(struct task *t, int id, bool lock) MUST_CHECK;
 /* The info calls return the highest slot in use. */
-int shm_info(struct shm_info *out);
-int shm_limits(struct shminfo *out);
+int shm_info(struct task *t, struct shm_info *out);
+int shm_limits(struct task *t, struct shminfo *out);
 
 /* ---- semaphores (sem.c) ---- */
 /* A list of what exit undoes; tasks made with CLONE_SYSVSEM share it. */
@@ -106,7 +129,7 @@ int sem_stat(struct task *t, int id, enum ipc_find how, struct semid_ds *out) MU
 int sem_set(struct task *t, int id, const struct semid_ds *in) MUST_CHECK;
 int sem_remove(struct task *t, int id) MUST_CHECK;
 /* IPC_INFO, or with `used` SEM_INFO. */
-int sem_info(struct seminfo *out, bool used);
+int sem_info(struct task *t, struct seminfo *out, bool used);
 /* How many semaphores the set has. */
 int sem_count(struct task *t, int id, bool write) MUST_CHECK;
 /* `n` must be the set's number: else -EIDRM (it was replaced meanwhile). */
@@ -137,9 +160,9 @@ int msq_receive(struct task *t, int id, uint64_t size, int64_t type, int flags,
 int msq_stat(struct task *t, int id, enum ipc_find how, struct msqid_ds *out) MUST_CHECK;
 int msq_set(struct task *t, int id, const struct msqid_ds *in) MUST_CHECK;
 int msq_remove(struct task *t, int id) MUST_CHECK;
-int msq_info(struct msginfo *out, bool used);
+int msq_info(struct task *t, struct msginfo *out, bool used);
 
-/* ---- /proc/sysvipc: the whole text, to be freed; NULL: no memory ---- */
-char *shm_proc_text(void);
-char *sem_proc_text(void);
-char *msq_proc_text(void);
+/* ---- /proc/sysvipc: the whole text, of the namespace of t, to be freed; NULL: no memory ---- */
+char *shm_proc_text(struct task *t);
+char *sem_proc_text(struct task *t);
+char *msq_proc_text(struct task *t);

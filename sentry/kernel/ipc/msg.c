@@ -36,14 +36,12 @@ struct msg_waiter {
 };
 #define WAITING 1
 
-static struct ipc_ns *const ns = &ipc_init_ns;
-
 static struct msg_queue *queue_of(struct ipc_object *o)
 {
 	return container_of(o, struct msg_queue, obj);
 }
 
-static int lookup(int id, int want, const struct cred *c, struct msg_queue **out)
+static int lookup(struct ipc_ns *ns, int id, int want, const struct cred *c, struct msg_queue **out)
 {
 	struct ipc_object *o;
 	int err = ipc_lookup(&ns->msg, id, &o);
@@ -72,6 +70,8 @@ static void end_all_waits(struct list_head *list, int status)
 /* Sleeps until somebody ends the wait or a signal comes. */
 static int wait_on(struct task *t, struct list_head *list, struct msg_waiter *w) REQUIRES(lc_ipc)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	w->t = t;
 	w->status = WAITING;
 	list_add_tail(&w->link, list);
@@ -92,6 +92,7 @@ static int wait_on(struct task *t, struct list_head *list, struct msg_waiter *w)
 
 int msq_get(struct task *t, int key, int flags)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct msg_queue *q = calloc(1, sizeof(*q));
 	struct ipc_object *o;
 
@@ -162,10 +163,11 @@ static bool has_room(const struct msg_queue *q, size_t size)
 
 int msq_send(struct task *t, int id, struct ipc_msg *m, int flags)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct msg_queue *q;
 
 	mutex_lock(&ns->lock, &lc_ipc);
-	int err = lookup(id, IPC_WRITE, t->cred, &q);
+	int err = lookup(ns, id, IPC_WRITE, t->cred, &q);
 	while (!err && !has_room(q, m->size)) {
 		struct msg_waiter w = {0};
 		if (flags & IPC_NOWAIT)
@@ -217,6 +219,8 @@ static struct ipc_msg *find_message(struct msg_queue *q, enum want want, int64_t
 
 static void take_message(struct msg_queue *q, struct ipc_msg *m)
 {
+	struct ipc_ns *ns = q->obj.ns;
+
 	list_del(&m->link);
 	q->count--;
 	q->bytes -= m->size;
@@ -279,6 +283,7 @@ static int receive(struct task *t, struct msg_queue *q, uint64_t room, int64_t t
 int msq_receive(struct task *t, int id, uint64_t size, int64_t type, int flags,
 		struct ipc_msg **out)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	uint64_t room = flags & MSG_NOERROR ? UINT64_MAX : size;
 	struct msg_queue *q;
 
@@ -287,7 +292,7 @@ int msq_receive(struct task *t, int id, uint64_t size, int64_t type, int flags,
 	if (flags & MSG_COPY && (flags & MSG_EXCEPT || !(flags & IPC_NOWAIT)))
 		return -EINVAL;
 	mutex_lock(&ns->lock, &lc_ipc);
-	int err = lookup(id, IPC_READ, t->cred, &q);
+	int err = lookup(ns, id, IPC_READ, t->cred, &q);
 	if (!err && flags & MSG_COPY)
 		err = type < 0 ? -ENOMSG : copy_message(q, (uint64_t)type, room, out);
 	else if (!err)
@@ -300,6 +305,7 @@ int msq_receive(struct task *t, int id, uint64_t size, int64_t type, int flags,
 
 int msq_stat(struct task *t, int id, enum ipc_find how, struct msqid_ds *out)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	memset(out, 0, sizeof(*out));
@@ -324,6 +330,7 @@ int msq_stat(struct task *t, int id, enum ipc_find how, struct msqid_ds *out)
 
 int msq_set(struct task *t, int id, const struct msqid_ds *in)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -342,30 +349,48 @@ int msq_set(struct task *t, int id, const struct msqid_ds *in)
 	return err;
 }
 
+static void queue_free(struct msg_queue *q) REQUIRES(lc_ipc)
+{
+	struct ipc_msg *m, *tmp;
+
+	end_all_waits(&q->receivers, -EIDRM);
+	end_all_waits(&q->senders, -EIDRM);
+	list_for_each_safe (m, tmp, &q->messages, link) {
+		take_message(q, m);
+		free(m);
+	}
+	free(q);
+}
+
+void msq_ns_fini(struct ipc_ns *ns)
+{
+	struct ipc_object *o;
+
+	mutex_lock(&ns->lock, &lc_ipc);
+	for (unsigned i = 0; (o = ipc_next(&ns->msg, &i)); i++)
+		queue_free(queue_of(o));
+	mutex_unlock(&ns->lock, &lc_ipc);
+}
+
 int msq_remove(struct task *t, int id)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	mutex_lock(&ns->lock, &lc_ipc);
 	int err = ipc_lookup_owned(&ns->msg, id, t->cred, &o);
 	if (!err) {
-		struct msg_queue *q = queue_of(o);
-		struct ipc_msg *m, *tmp;
 		ipc_remove(&ns->msg, o);
-		end_all_waits(&q->receivers, -EIDRM);
-		end_all_waits(&q->senders, -EIDRM);
-		list_for_each_safe (m, tmp, &q->messages, link) {
-			take_message(q, m);
-			free(m);
-		}
-		free(q);
+		queue_free(queue_of(o));
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return err;
 }
 
-int msq_info(struct msginfo *out, bool used)
+int msq_info(struct task *t, struct msginfo *out, bool used)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	*out = (struct msginfo){
 		.msgpool = IPC_MSGMNI * IPC_MSGMNB / 1024,
 		.msgmap = IPC_MSGMNB,
@@ -387,8 +412,9 @@ int msq_info(struct msginfo *out, bool used)
 	return highest;
 }
 
-char *msq_proc_text(void)
+char *msq_proc_text(struct task *t)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 	char *text = NULL;
 	size_t len;
@@ -404,9 +430,8 @@ char *msq_proc_text(void)
 		fprintf(out,
 			"%10d %10d  %4o  %10lu %10lu %5u %5u %5u %5u %5u %5u %10lu %10lu %10lu\n",
 			o->key, o->id, o->mode, q->bytes, q->count,
-			(unsigned)pid_to_guest(task_current(), q->lspid),
-			(unsigned)pid_to_guest(task_current(), q->lrpid), o->uid, o->gid, o->cuid,
-			o->cgid, q->stime, q->rtime, q->ctime);
+			(unsigned)pid_to_guest(t, q->lspid), (unsigned)pid_to_guest(t, q->lrpid),
+			o->uid, o->gid, o->cuid, o->cgid, q->stime, q->rtime, q->ctime);
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return fclose(out) ? (free(text), NULL) : text;

@@ -12,9 +12,7 @@
 
 #define UNDO_MAX 32767 /* SEMAEM */
 
-static struct ipc_ns *const ns = &ipc_init_ns;
-
-int sem_set_lookup(int id, int want, const struct cred *c, struct sem_set **out)
+int sem_set_lookup(struct ipc_ns *ns, int id, int want, const struct cred *c, struct sem_set **out)
 {
 	struct ipc_object *o;
 	int err = ipc_lookup(&ns->sem, id, &o);
@@ -160,6 +158,7 @@ static int undo_for(struct task *t, struct sem_set *s, struct sem_undo **out)
 
 int sem_undo_clone(struct task *t, struct task *child, uint64_t flags)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	int err = 0;
 
 	if (!(flags & CLONE_SYSVSEM))
@@ -192,6 +191,7 @@ static void undo_apply(struct sem_undo *u, int pid)
 
 void sem_undo_exit(struct task *t)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_undo_list *l = t->sem_undo;
 	struct sem_undo *u, *tmp;
 
@@ -224,6 +224,8 @@ static int check_ops(const struct sem_set *s, const struct sembuf *ops, unsigned
 static int wait_for(struct task *t, struct sem_set *s, struct sem_waiter *w, int64_t deadline)
 	REQUIRES(lc_ipc)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	w->status = SEM_WAITING;
 	list_add_tail(&w->link, &s->waiters);
 	for (;;) {
@@ -241,6 +243,7 @@ static int wait_for(struct task *t, struct sem_set *s, struct sem_waiter *w, int
 
 int sem_op(struct task *t, int id, const struct sembuf *ops, unsigned n, int64_t deadline)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_waiter w = {.t = t, .ops = ops, .n = n};
 	bool change = alters(ops, n), undo;
 	struct sem_set *s;

@@ -8,8 +8,6 @@
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
-static struct ipc_ns *const ns = &ipc_init_ns;
-
 static struct sem_set *set_new(int n)
 {
 	struct sem_set *s = calloc(1, sizeof(*s) + (size_t)n * sizeof(s->sems[0]));
@@ -25,6 +23,8 @@ static struct sem_set *set_new(int n)
 
 static int make_set(struct task *t, int key, int nsems, int flags)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	if (nsems == 0)
 		return -EINVAL;
 	if (ns->sems + (unsigned)nsems > IPC_SEMMNS)
@@ -43,6 +43,7 @@ static int make_set(struct task *t, int key, int nsems, int flags)
 
 int sem_get(struct task *t, int key, int nsems, int flags)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	if (nsems < 0 || nsems > IPC_SEMMSL)
@@ -62,6 +63,7 @@ int sem_get(struct task *t, int key, int nsems, int flags)
 
 int sem_stat(struct task *t, int id, enum ipc_find how, struct semid_ds *out)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	memset(out, 0, sizeof(*out));
@@ -81,6 +83,7 @@ int sem_stat(struct task *t, int id, enum ipc_find how, struct semid_ds *out)
 
 int sem_set(struct task *t, int id, const struct semid_ds *in)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -91,8 +94,28 @@ int sem_set(struct task *t, int id, const struct semid_ds *in)
 	return err;
 }
 
+static void set_free(struct sem_set *s) REQUIRES(lc_ipc)
+{
+	while (!list_empty(&s->waiters))
+		sem_wait_end(list_first(&s->waiters, struct sem_waiter, link), -EIDRM);
+	while (!list_empty(&s->undos))
+		sem_undo_free(list_first(&s->undos, struct sem_undo, in_set));
+	free(s);
+}
+
+void sem_ns_fini(struct ipc_ns *ns)
+{
+	struct ipc_object *o;
+
+	mutex_lock(&ns->lock, &lc_ipc);
+	for (unsigned i = 0; (o = ipc_next(&ns->sem, &i)); i++)
+		set_free(sem_set_of(o));
+	mutex_unlock(&ns->lock, &lc_ipc);
+}
+
 int sem_remove(struct task *t, int id)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -101,18 +124,16 @@ int sem_remove(struct task *t, int id)
 		struct sem_set *s = sem_set_of(o);
 		ipc_remove(&ns->sem, o);
 		ns->sems -= s->n;
-		while (!list_empty(&s->waiters))
-			sem_wait_end(list_first(&s->waiters, struct sem_waiter, link), -EIDRM);
-		while (!list_empty(&s->undos))
-			sem_undo_free(list_first(&s->undos, struct sem_undo, in_set));
-		free(s);
+		set_free(s);
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return err;
 }
 
-int sem_info(struct seminfo *out, bool used)
+int sem_info(struct task *t, struct seminfo *out, bool used)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	*out = (struct seminfo){
 		.semmap = IPC_SEMMNS,
 		.semmni = IPC_SEMMNI,
@@ -137,29 +158,32 @@ int sem_info(struct seminfo *out, bool used)
 
 int sem_count(struct task *t, int id, bool write)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_set *s;
 
 	mutex_lock(&ns->lock, &lc_ipc);
-	int ret = sem_set_lookup(id, write ? IPC_WRITE : IPC_READ, t->cred, &s);
+	int ret = sem_set_lookup(ns, id, write ? IPC_WRITE : IPC_READ, t->cred, &s);
 	if (!ret)
 		ret = (int)s->n;
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return ret;
 }
 
-static int lookup_same(int id, int want, const struct cred *c, unsigned n, struct sem_set **s)
+static int lookup_same(struct ipc_ns *ns, int id, int want, const struct cred *c, unsigned n,
+		       struct sem_set **s)
 {
-	int err = sem_set_lookup(id, want, c, s);
+	int err = sem_set_lookup(ns, id, want, c, s);
 
 	return err == -EINVAL || (!err && (*s)->n != n) ? -EIDRM : err;
 }
 
 int sem_get_all(struct task *t, int id, uint16_t *values, unsigned n)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_set *s;
 
 	mutex_lock(&ns->lock, &lc_ipc);
-	int err = lookup_same(id, IPC_READ, t->cred, n, &s);
+	int err = lookup_same(ns, id, IPC_READ, t->cred, n, &s);
 	for (unsigned i = 0; !err && i < n; i++)
 		values[i] = (uint16_t)s->sems[i].value;
 	mutex_unlock(&ns->lock, &lc_ipc);
@@ -179,13 +203,14 @@ static void set_value(struct sem_set *s, unsigned num, int value, int pid)
 
 int sem_set_all(struct task *t, int id, const uint16_t *values, unsigned n)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_set *s;
 
 	for (unsigned i = 0; i < n; i++)
 		if (values[i] > IPC_SEMVMX)
 			return -ERANGE;
 	mutex_lock(&ns->lock, &lc_ipc);
-	int err = lookup_same(id, IPC_WRITE, t->cred, n, &s);
+	int err = lookup_same(ns, id, IPC_WRITE, t->cred, n, &s);
 	if (!err) {
 		for (unsigned i = 0; i < n; i++)
 			set_value(s, i, values[i], t->tg->tgid);
@@ -198,6 +223,7 @@ int sem_set_all(struct task *t, int id, const uint16_t *values, unsigned n)
 
 int sem_set_value(struct task *t, int id, int num, int value)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_set *s;
 
 	if (value < 0 || value > IPC_SEMVMX)
@@ -232,10 +258,11 @@ static int count_waiters(const struct sem_set *s, unsigned num, bool zero)
 
 int sem_query(struct task *t, int id, int num, int cmd)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct sem_set *s;
 
 	mutex_lock(&ns->lock, &lc_ipc);
-	int ret = sem_set_lookup(id, IPC_READ, t->cred, &s);
+	int ret = sem_set_lookup(ns, id, IPC_READ, t->cred, &s);
 	if (!ret && (num < 0 || (unsigned)num >= s->n))
 		ret = -EINVAL;
 	if (!ret) {
@@ -254,8 +281,9 @@ int sem_query(struct task *t, int id, int num, int cmd)
 	return ret;
 }
 
-char *sem_proc_text(void)
+char *sem_proc_text(struct task *t)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 	char *text = NULL;
 	size_t len;

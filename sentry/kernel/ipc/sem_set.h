@@ -46,7 +46,8 @@ static inline struct sem_set *sem_set_of(struct ipc_object *o)
 	return container_of(o, struct sem_set, obj);
 }
 
-int sem_set_lookup(int id, int want, const struct cred *c, struct sem_set **out) MUST_CHECK;
+int sem_set_lookup(struct ipc_ns *ns, int id, int want, const struct cred *c,
+		   struct sem_set **out) MUST_CHECK;
 /* After values changed: lets those go on who now can. */
 void sem_set_wake(struct sem_set *s);
 void sem_wait_end(struct sem_waiter *w, int status);

@@ -37,14 +37,12 @@ struct shm_attachment {
 
 int (*ipc_shm_file)(const char *name, uint64_t size, struct file **out);
 
-static struct ipc_ns *const ns = &ipc_init_ns;
-
 static struct shm_segment *segment_of(struct ipc_object *o)
 {
 	return container_of(o, struct shm_segment, obj);
 }
 
-static int lookup(int id, struct shm_segment **out)
+static int lookup(struct ipc_ns *ns, int id, struct shm_segment **out)
 {
 	struct ipc_object *o;
 	int err = ipc_lookup(&ns->shm, id, &o);
@@ -57,6 +55,8 @@ static int lookup(int id, struct shm_segment **out)
 /* Takes the segment out of the tables; the caller frees it after unlocking. */
 static void unlink_segment(struct shm_segment *s)
 {
+	struct ipc_ns *ns = s->obj.ns;
+
 	ipc_remove(&ns->shm, &s->obj);
 	ns->shm_pages -= page_up(s->size) >> PAGE_SHIFT;
 }
@@ -67,6 +67,15 @@ static void free_segment(struct shm_segment *s)
 		return;
 	file_put(s->file);
 	free(s);
+}
+
+/* The namespace goes, and nobody has a segment of it attached. */
+void shm_ns_fini(struct ipc_ns *ns)
+{
+	struct ipc_object *o;
+
+	for (unsigned i = 0; (o = ipc_next(&ns->shm, &i)); i++)
+		free_segment(segment_of(o));
 }
 
 static uint64_t count_attachments(const struct shm_segment *s)
@@ -104,6 +113,7 @@ static struct shm_segment *segment_new(struct task *t, int key, uint64_t size, i
 /* The existing segment of the key, or -ENOENT; 0: there is none, make one. */
 static int find_existing(struct task *t, int key, uint64_t size, int flags, int *id)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 	int found = ipc_search(&ns->shm, key, flags, &o);
 
@@ -118,6 +128,7 @@ static int find_existing(struct task *t, int key, uint64_t size, int flags, int 
 
 int shm_get(struct task *t, int key, uint64_t size, int flags)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	int id = 0, err;
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -182,6 +193,7 @@ static void attached_release(struct file *f)
 {
 	struct shm_attachment *a = f->priv;
 	struct shm_segment *s = a->seg, *dead = NULL;
+	struct ipc_ns *ns = s->obj.ns;
 	struct task *t = task_current();
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -196,6 +208,7 @@ static void attached_release(struct file *f)
 	mutex_unlock(&ns->lock, &lc_ipc);
 	free_segment(dead);
 	free(a);
+	ns_put(&ns->ns);
 }
 
 static const struct file_ops attached_ops = {
@@ -225,6 +238,7 @@ static int access_of(int flags, int *prot)
 static int attachment_new(struct task *t, int id, int want, int open_flags, struct file **out,
 			  uint64_t *size)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct shm_attachment *a = calloc(1, sizeof(*a));
 	struct shm_segment *s;
 	struct file *f = NULL;
@@ -232,7 +246,7 @@ static int attachment_new(struct task *t, int id, int want, int open_flags, stru
 	if (!a)
 		return -ENOMEM;
 	mutex_lock(&ns->lock, &lc_ipc);
-	int err = lookup(id, &s);
+	int err = lookup(ns, id, &s);
 	if (!err)
 		err = ipc_permitted(&s->obj, want, t->cred);
 	if (!err && !(f = file_new(s->file->path, open_flags)))
@@ -241,6 +255,7 @@ static int attachment_new(struct task *t, int id, int want, int open_flags, stru
 		f->ops = &attached_ops;
 		f->priv = a;
 		a->seg = s;
+		ns_get(&ns->ns); /* a mapping keeps the namespace */
 		a->file = f;
 		list_add_tail(&a->link, &s->attachments);
 		s->atime = ipc_now();
@@ -315,6 +330,7 @@ static int detach_piece(const struct vma *v, void *arg)
 
 int shm_detach(struct task *t, uint64_t addr)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct detach d = {.t = t, .addr = addr};
 
 	if (addr & ~PAGE_MASK)
@@ -348,6 +364,7 @@ static void fill(const struct task *t, const struct shm_segment *s, struct shmid
 
 int shm_stat(struct task *t, int id, enum ipc_find how, struct shmid_ds *out)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -362,6 +379,7 @@ int shm_stat(struct task *t, int id, enum ipc_find how, struct shmid_ds *out)
 
 int shm_set(struct task *t, int id, const struct shmid_ds *in)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -374,6 +392,7 @@ int shm_set(struct task *t, int id, const struct shmid_ds *in)
 
 int shm_remove(struct task *t, int id)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct shm_segment *dead = NULL;
 	struct ipc_object *o;
 
@@ -393,12 +412,13 @@ int shm_remove(struct task *t, int id)
 
 int shm_lock(struct task *t, int id, bool lock)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	bool exempt = task_capable(t, CAP_IPC_LOCK);
 	uint64_t limit = task_rlimit(t, RLIMIT_MEMLOCK);
 	struct shm_segment *s = NULL;
 
 	mutex_lock(&ns->lock, &lc_ipc);
-	int err = lookup(id, &s);
+	int err = lookup(ns, id, &s);
 	if (!err && !exempt && t->cred->euid != s->obj.uid && t->cred->euid != s->obj.cuid)
 		err = -EPERM;
 	if (!err && lock && !exempt && !limit)
@@ -413,8 +433,10 @@ int shm_lock(struct task *t, int id, bool lock)
 	return err;
 }
 
-int shm_info(struct shm_info *out)
+int shm_info(struct task *t, struct shm_info *out)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	memset(out, 0, sizeof(*out));
 	mutex_lock(&ns->lock, &lc_ipc);
 	out->used_ids = (int)ns->shm.in_use;
@@ -424,8 +446,10 @@ int shm_info(struct shm_info *out)
 	return highest;
 }
 
-int shm_limits(struct shminfo *out)
+int shm_limits(struct task *t, struct shminfo *out)
 {
+	struct ipc_ns *ns = task_ipc(t);
+
 	*out = (struct shminfo){
 		.shmmax = IPC_SHMMAX,
 		.shmmin = 1,
@@ -439,8 +463,9 @@ int shm_limits(struct shminfo *out)
 	return highest;
 }
 
-char *shm_proc_text(void)
+char *shm_proc_text(struct task *t)
 {
+	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 	char *text = NULL;
 	size_t len;
@@ -457,10 +482,9 @@ char *shm_proc_text(void)
 		fprintf(out,
 			"%10d %10d  %4o %21lu %5u %5u  %5lu %5u %5u %5u %5u %10lu %10lu %10lu "
 			"%21lu %21lu\n",
-			o->key, o->id, o->mode, s->size,
-			(unsigned)pid_to_guest(task_current(), s->cpid),
-			(unsigned)pid_to_guest(task_current(), s->lpid), count_attachments(s),
-			o->uid, o->gid, o->cuid, o->cgid, s->atime, s->dtime, s->ctime, 0UL, 0UL);
+			o->key, o->id, o->mode, s->size, (unsigned)pid_to_guest(t, s->cpid),
+			(unsigned)pid_to_guest(t, s->lpid), count_attachments(s), o->uid, o->gid,
+			o->cuid, o->cgid, s->atime, s->dtime, s->ctime, 0UL, 0UL);
 	}
 	mutex_unlock(&ns->lock, &lc_ipc);
 	return fclose(out) ? (free(text), NULL) : text;

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <linux/capability.h>
 
+#include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/plain.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
@@ -108,6 +110,36 @@ static int uts_enter(struct ns_change *ch, struct ns *ns)
 	return enter_slot(ch, ns, NS_UTS);
 }
 
+static struct ns *ipc_of_task(struct task *t)
+{
+	return slot_of_task(t, NS_IPC);
+}
+
+static int ipc_enter(struct ns_change *ch, struct ns *ns)
+{
+	return enter_slot(ch, ns, NS_IPC);
+}
+
+static struct ns *net_of_task(struct task *t)
+{
+	return slot_of_task(t, NS_NET);
+}
+
+static int net_enter(struct ns_change *ch, struct ns *ns)
+{
+	return enter_slot(ch, ns, NS_NET);
+}
+
+static struct ns *cgroup_of_task(struct task *t)
+{
+	return slot_of_task(t, NS_CGROUP);
+}
+
+static int cgroup_enter(struct ns_change *ch, struct ns *ns)
+{
+	return enter_slot(ch, ns, NS_CGROUP);
+}
+
 static struct ns *pid_of_task(struct task *t)
 {
 	return ns_get(&task_pid_ns(t)->ns);
@@ -137,7 +169,10 @@ const struct ns_kind ns_kinds[] = {
 	{&user_ns_type, "user", user_of_task, user_enter},
 	{&mnt_ns_type, "mnt", mnt_of_task, mnt_enter},
 	{&uts_ns_type, "uts", uts_of_task, uts_enter},
+	{&ipc_ns_type, "ipc", ipc_of_task, ipc_enter},
 	{&pid_ns_type, "pid", pid_of_task, pid_enter},
 	{&pid_ns_type, "pid_for_children", pid_children_of_task, NULL},
+	{&cgroup_ns_type, "cgroup", cgroup_of_task, cgroup_enter},
+	{&net_ns_type, "net", net_of_task, net_enter},
 };
 const size_t ns_kind_count = ARRAY_SIZE(ns_kinds);

@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ns/plain.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
@@ -15,6 +17,9 @@ static const struct {
 	struct ns *(*top)(void);
 	int (*copy)(struct ns *old, const struct ns_maker *m, struct ns **out);
 } slots[NS_SLOTS] = {
+	[NS_IPC] = {CLONE_NEWIPC, ipc_ns_top, ipc_ns_new},
+	[NS_NET] = {CLONE_NEWNET, net_ns_top, net_ns_new},
+	[NS_CGROUP] = {CLONE_NEWCGROUP, cgroup_ns_top, cgroup_ns_new},
 	[NS_UTS] = {CLONE_NEWUTS, uts_ns_top, uts_ns_copy},
 	[NS_PID] = {CLONE_NEWPID, pid_ns_top_get, pid_ns_new},
 };
@@ -101,6 +106,9 @@ void task_set_ns(struct task *t, struct ns_set *set)
 {
 	struct ns_set *old = t->ns;
 
+	/* What is to be undone in the old namespace is undone now: semop(2). */
+	if (set->of[NS_IPC] != old->of[NS_IPC])
+		sem_undo_exit(t);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->ns = set;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);

@@ -18,6 +18,9 @@ struct task;
 struct fs_context;
 
 enum ns_slot {
+	NS_IPC,
+	NS_NET,
+	NS_CGROUP,
 	NS_UTS,
 	NS_PID, /* of the children that are yet to come: pid.h */
 	NS_SLOTS,

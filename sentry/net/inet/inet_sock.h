@@ -119,8 +119,9 @@ void inet_port_release(struct inet_sock *i);
 /* May i listen?  -EADDRINUSE: somebody does. */
 int inet_port_may_listen(struct inet_sock *i);
 void inet_local(struct inet_sock *i, struct inet_addr *out);
-/* The socket that gets what is sent from `from` to `to`, with a reference; NULL: none. */
-struct inet_sock *inet_port_find(int type, const struct inet_addr *to,
+/* The socket that gets what s, or one like it, sends from `from` to `to`, with a reference; NULL:
+ * none. */
+struct inet_sock *inet_port_find(const struct socket *s, const struct inet_addr *to,
 				 const struct inet_addr *from);
 
 /* ---- queue.c ---- */

@@ -35,7 +35,8 @@ static bool covers(const struct inet_sock *i, const struct inet_addr *local,
 static bool overlap(const struct inet_sock *a, const struct inet_addr *la,
 		    const struct inet_sock *b)
 {
-	return la->port == b->local.port && (covers(a, la, &b->local) || covers(b, &b->local, la));
+	return a->s.net == b->s.net && la->port == b->local.port &&
+	       (covers(a, la, &b->local) || covers(b, &b->local, la));
 }
 
 /* May i have the address `la` beside b?  socket(7), SO_REUSEADDR and SO_REUSEPORT. */
@@ -203,14 +204,15 @@ static int score(struct inet_sock *b, const struct inet_addr *to, const struct i
 	return points;
 }
 
-struct inet_sock *inet_port_find(int type, const struct inet_addr *to, const struct inet_addr *from)
+struct inet_sock *inet_port_find(const struct socket *s, const struct inet_addr *to,
+				 const struct inet_addr *from)
 {
 	struct inet_sock *b, *best = NULL;
 	int most = 0, equals = 0;
 
 	mutex_lock(&ports_lock, &lc_net);
-	list_for_each (b, bucket(type, to->port), port_node) {
-		int n = score(b, to, from);
+	list_for_each (b, bucket(s->type, to->port), port_node) {
+		int n = b->s.net == s->net ? score(b, to, from) : 0;
 		if (n == 0 || n < most)
 			continue;
 		equals = n > most ? 1 : equals + 1;

@@ -98,7 +98,8 @@ int inet_bind(struct socket *s, const struct sock_addr *a, const struct sock_cal
 		return -EAFNOSUPPORT;
 	if (!inet_is_any(&at) && !inet_is_local(&at))
 		return -EADDRNOTAVAIL;
-	if (at.port && at.port < PORT_PRIVILEGED && !cred_capable(c->cred, CAP_NET_BIND_SERVICE))
+	if (at.port && at.port < PORT_PRIVILEGED &&
+	    !cred_ns_capable(c->cred, s->net ? s->net->owner : &user_ns_top, CAP_NET_BIND_SERVICE))
 		return -EACCES;
 	if (i->state != INET_CLOSED)
 		return -EINVAL;

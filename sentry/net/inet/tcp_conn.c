@@ -138,6 +138,7 @@ static int establish(struct inet_sock *i, struct inet_sock *listener)
 
 	if (!child)
 		return -ENOMEM;
+	socket_set_net(&child->s, listener->s.net);
 	inet_local(i, &local);
 	child->remote = local;
 	inet_port_share(child, &i->remote, listener->owner);
@@ -229,7 +230,7 @@ static int connect_to(struct inet_sock *i, const struct sock_caller *c)
 	if (err)
 		return err;
 	inet_local(i, &local);
-	struct inet_sock *listener = inet_port_find(SOCK_STREAM, &i->remote, &local);
+	struct inet_sock *listener = inet_port_find(&i->s, &i->remote, &local);
 	if (!listener)
 		return -ECONNREFUSED;
 	err = establish(i, listener);

@@ -115,7 +115,7 @@ static ssize_t udp_sendmsg(struct socket *s, struct sock_msg *m, const struct so
 	k->from = local;
 	if (inet_is_any(&local))
 		inet_loopback(&to, &k->from);
-	struct inet_sock *target = inet_port_find(SOCK_DGRAM, &to, &k->from);
+	struct inet_sock *target = inet_port_find(s, &to, &k->from);
 	if (target) {
 		deliver(target, k);
 		inet_put(target);

@@ -23,7 +23,7 @@ static int dgram_connect(struct unix_sock *u, const struct sock_addr *a,
 	if (a->len >= UNIX_ADDR_MIN && a->family != AF_UNSPEC) {
 		if (u->s.passcred && (err = unix_autobind(u)))
 			return err;
-		if ((err = unix_find(a, u->s.type, c, &to)))
+		if ((err = unix_find(a, &u->s, c, &to)))
 			return err;
 		mutex_lock(&to->lock, &lc_socket);
 		bool refuses = to->peer && to->peer != u;
@@ -112,6 +112,7 @@ static int stream_connect_to(struct unix_sock *u, struct unix_sock *listener,
 
 	if (!fresh)
 		return -ENOMEM;
+	socket_set_net(&fresh->s, listener->s.net);
 	set_peer_cred(fresh, c->pid, c->cred);
 	int err = enqueue(u, listener, fresh, nonblock);
 	if (err) {
@@ -125,7 +126,7 @@ static int stream_connect(struct unix_sock *u, const struct sock_addr *a,
 			  const struct sock_caller *c, bool nonblock)
 {
 	struct unix_sock *listener;
-	int err = unix_find(a, u->s.type, c, &listener);
+	int err = unix_find(a, &u->s, c, &listener);
 
 	if (err)
 		return err;

@@ -113,7 +113,7 @@ ssize_t unix_dgram_sendmsg(struct socket *s, struct sock_msg *m, const struct so
 	if (m->io->left > (uint64_t)s->sndbuf - 32)
 		return -EMSGSIZE;
 	if (m->name.len)
-		err = unix_find(&m->name, s->type, c, &to);
+		err = unix_find(&m->name, s, c, &to);
 	else
 		err = get_peer(u, &to);
 	if (err)

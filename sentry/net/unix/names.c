@@ -88,14 +88,14 @@ static struct list_head *bucket(const struct sock_addr *a, int type)
 	return &abstract_names[h % BUCKETS];
 }
 
-static struct unix_sock *abstract_find(const struct sock_addr *a, int type)
+static struct unix_sock *abstract_find(const struct sock_addr *a, int type, const struct ns *net)
 {
 	struct list_head *b = bucket(a, type);
 	struct unix_sock *u;
 
 	list_for_each (u, b, name_node) {
 		const struct unix_addr *have = u->addr;
-		if (u->s.type == type && have->a.len == a->len &&
+		if (u->s.type == type && u->s.net == net && have->a.len == a->len &&
 		    !memcmp(have->a.bytes, a->bytes, a->len))
 			return u;
 	}
@@ -108,7 +108,7 @@ static int abstract_claim(struct unix_sock *u, struct unix_addr *addr)
 	int err = 0;
 
 	mutex_lock(&names_lock, &lc_net);
-	if (abstract_find(&addr->a, u->s.type)) {
+	if (abstract_find(&addr->a, u->s.type, u->s.net)) {
 		err = -EADDRINUSE;
 	} else {
 		u->addr = addr;
@@ -276,7 +276,7 @@ static int find_path(const struct sock_addr *a, int type, const struct sock_call
 	return err;
 }
 
-int unix_find(const struct sock_addr *a, int type, const struct sock_caller *c,
+int unix_find(const struct sock_addr *a, const struct socket *s, const struct sock_caller *c,
 	      struct unix_sock **out)
 {
 	int err = addr_check(a);
@@ -286,10 +286,10 @@ int unix_find(const struct sock_addr *a, int type, const struct sock_caller *c,
 	if (!unix_has_name(a))
 		return -EINVAL;
 	if (!is_abstract(a))
-		return find_path(a, type, c, out);
+		return find_path(a, s->type, c, out);
 
 	mutex_lock(&names_lock, &lc_net);
-	struct unix_sock *u = abstract_find(a, type);
+	struct unix_sock *u = abstract_find(a, s->type, s->net);
 	if (!u || !ref_get_unless_zero(&u->ref))
 		u = NULL;
 	mutex_unlock(&names_lock, &lc_net);

@@ -92,8 +92,8 @@ void unix_wake_blocked(struct unix_sock *target); /* there is room now; no lock 
 /* ---- names.c ---- */
 int unix_bind(struct socket *s, const struct sock_addr *a, const struct sock_caller *c);
 int unix_autobind(struct unix_sock *u);
-/* The socket with that name, with a reference. */
-int unix_find(const struct sock_addr *a, int type, const struct sock_caller *c,
+/* The socket with that name, of the type and (abstract names) namespace of s, with a reference. */
+int unix_find(const struct sock_addr *a, const struct socket *s, const struct sock_caller *c,
 	      struct unix_sock **out) MUST_CHECK;
 int unix_getname(struct socket *s, bool peer, struct sock_addr *a);
 void unix_forget_name(struct unix_sock *u);
