@@ -176,6 +176,12 @@ static bool xattr_allowed(const char *name)
 	return !strncmp(name, "user.", 5) && name[5];
 }
 
+/* … and what files' capabilities are, which the sentry may honour inside. */
+static bool xattr_readable(const char *name)
+{
+	return xattr_allowed(name) || !strcmp(name, "security.capability");
+}
+
 struct xattr_target {
 	struct fd_name path;
 	char name[GOFER_NAME_LEN + 1];
@@ -202,7 +208,7 @@ static int xattr_init(struct gofer_server *s, const struct gofer_xattr_req *rq, 
 		return -EBADF;
 	if (writable && (err = node_find_writable(s, rq->node, &n)))
 		return err;
-	if (!xattr_allowed(x->name))
+	if (!(writable ? xattr_allowed : xattr_readable)(x->name))
 		return -EOPNOTSUPP;
 	x->path = fd_name(n->fd);
 	return 0;

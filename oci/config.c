@@ -57,7 +57,7 @@ static const struct flag flags[] = {
 	FLAG_NONE("alsologtostderr", FLAG_BOOL, "also log to stderr"),
 	FLAG_NONE("allow-flag-override", FLAG_BOOL, "let annotations set flags"),
 	FLAG_NONE("allow-packet-socket-write", FLAG_BOOL, "packet sockets may send"),
-	FLAG_NONE("allow-suid", FLAG_BOOL, "honour set-id bits"),
+	FLAG_B("allow-suid", &config.allow_suid, "honour set-id bits and file capabilities"),
 	FLAG_NONE("app-huge-pages", FLAG_BOOL, "huge pages for guests"),
 	FLAG_NONE("character-device-policy", FLAG_STRING, "devices of the host"),
 	FLAG_NONE("cpu-num-from-quota", FLAG_BOOL, "guests see as many CPUs as the quota allows"),

@@ -13,6 +13,7 @@ struct config {
 	const char *file_access, *file_access_mounts;
 	bool ignore_cgroups;
 	bool strace;
+	bool allow_suid;
 	const char *strace_syscalls;
 	bool no_patching;
 	int spin_us;

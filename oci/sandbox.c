@@ -118,6 +118,7 @@ static void describe(const struct spec *spec, const struct sandbox_options *o,
 	c->masked_paths = spec->linux_.masked_paths;
 	c->readonly_paths = spec->linux_.readonly_paths;
 	c->strace = config.strace;
+	c->allow_suid = config.allow_suid;
 	c->strace_syscalls = config.strace_syscalls;
 	c->systrap_patching = !config.no_patching;
 	c->spin_us = config.spin_us;

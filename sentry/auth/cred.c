@@ -172,34 +172,66 @@ void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old)
 		new->cap_effective |= new->cap_permitted &CAP_FS_SET;
 }
 
-void cred_fix_caps_for_exec(struct cred *new, const struct cred *old)
+/* The capabilities of a file, and those that root has without: *effective: all at once. */
+static int exec_caps(struct cred *new, const struct cred *old, const struct exec_grant *g,
+		     bool *effective)
 {
-	bool root_file = false; /* a file that behaves as if it had all capabilities, effective */
+	uint32_t root = root_of(new);
 
-	/* Without file capabilities a program gains nothing, except from user id 0. */
-	new->cap_permitted = 0;
-	if (!(old->securebits & SECBIT_NOROOT)) {
-		uint32_t root = root_of(new);
-		if (new->euid == root || new->uid == root)
-			new->cap_permitted = old->cap_bounding | old->cap_inheritable;
-		root_file = new->euid == root;
-	}
-
-	/* As for a set-id program: ambient capabilities do not go with a changed identity. */
-	if (new->euid != old->uid || new->egid != old->gid)
-		new->cap_ambient = 0;
-	new->suid = new->fsuid = new->euid;
-	new->sgid = new->fsgid = new->egid;
-
-	new->cap_permitted |= new->cap_ambient;
-	new->cap_effective = root_file ? new->cap_permitted : new->cap_ambient;
-	new->securebits &= ~SECBIT_KEEP_CAPS;
+	*effective = g->caps_effective;
+	new->cap_permitted = (old->cap_bounding & g->caps_permitted) |
+			     (old->cap_inheritable & g->caps_inheritable);
+	/* A program that does not know of capabilities shall have all that it was given, or not
+	 * run. */
+	if (g->has_caps && g->caps_effective && g->caps_permitted & ~new->cap_permitted)
+		return -EPERM;
+	if (old->securebits & SECBIT_NOROOT)
+		return 0;
+	/* Of a set-user-ID-root program with capabilities these count. */
+	if (g->has_caps && new->uid != root &&new->euid == root)
+		return 0;
+	if (new->euid == root || new->uid == root)
+		new->cap_permitted = old->cap_bounding | old->cap_inheritable;
+	*effective |= new->euid == root;
+	return 0;
 }
 
-void cred_limit_exec_gain(struct cred *new, const struct cred *old)
+static bool gains(const struct cred *new, const struct cred *old)
 {
-	new->cap_permitted &= old->cap_permitted | new->cap_ambient;
-	new->cap_effective &= new->cap_permitted;
+	return new->cap_permitted & ~old->cap_permitted;
+}
+
+int cred_exec(struct cred *new, const struct cred *old, const struct exec_grant *g, unsigned unsafe,
+	      bool *secure)
+{
+	bool effective;
+
+	if (!(unsafe & EXEC_NO_NEW_PRIVS)) {
+		new->euid = g->set_uid ? g->uid : new->euid;
+		new->egid = g->set_gid ? g->gid : new->egid;
+	}
+	int err = exec_caps(new, old, g, &effective);
+	if (err)
+		return err;
+	bool setid = new->euid != old->uid || new->egid != old->gid;
+	if (unsafe && (setid || gains(new, old))) {
+		if (unsafe & EXEC_NO_NEW_PRIVS || !(old->cap_effective & CAP_BIT(CAP_SETUID))) {
+			new->euid = new->uid;
+			new->egid = new->gid;
+		}
+		new->cap_permitted &= old->cap_permitted;
+	}
+	new->suid = new->fsuid = new->euid;
+	new->sgid = new->fsgid = new->egid;
+	/* Ambient capabilities do not go with a changed identity. */
+	if (g->has_caps || setid)
+		new->cap_ambient = 0;
+	new->cap_permitted |= new->cap_ambient;
+	new->cap_effective = effective ? new->cap_permitted : new->cap_ambient;
+	new->securebits &= ~SECBIT_KEEP_CAPS;
+	*secure = setid || (new->uid != root_of(new) &&
+			    (effective || new->cap_permitted & ~new->cap_ambient));
+	return 0;
 }
 
 bool cred_same_after_exec(const struct cred *new, const struct cred *old)

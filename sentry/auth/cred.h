@@ -58,9 +58,23 @@ bool cred_covers(const struct cred *c, const struct cred *other);
 void cred_fix_caps_after_setuid(struct cred *new, const struct cred *old);
 /* The same for setfsuid(2) alone. */
 void cred_fix_caps_after_setfsuid(struct cred *new, const struct cred *old);
-/* The rules of execve(2) for a file without file capabilities. */
-void cred_fix_caps_for_exec(struct cred *new, const struct cred *old);
+/* What a program file gives to whoever executes it: set-id bits, file capabilities. */
+struct exec_grant {
+	bool set_uid, set_gid;
+	uint32_t uid, gid;
+	bool has_caps, caps_effective;
+	uint64_t caps_permitted, caps_inheritable;
+};
+enum {
+	EXEC_NO_NEW_PRIVS = 1, /* the task has said so */
+	EXEC_WATCHED = 2,      /* a tracer without privilege, or who shares root and directory */
+};
+/*
+ * The rules of execve(2) and capabilities(7): new, a copy of old, becomes the program's.  `unsafe`:
+ * what forbids a gain.  *secure: AT_SECURE.  EPERM: the file needs capabilities that it cannot
+ * have.
+ */
+int cred_exec(struct cred *new, const struct cred *old, const struct exec_grant *g, unsigned unsafe,
+	      bool *secure) MUST_CHECK;
 /* After it: may the new program do what the old one might, and no more? */
 bool cred_same_after_exec(const struct cred *new, const struct cred *old);
-/* After it, when the task has no_new_privs: execve may not add to the permitted capabilities. */
-void cred_limit_exec_gain(struct cred *new, const struct cred *old);

@@ -131,6 +131,7 @@ static int start_kernel(const struct boot_config *c, struct boot_error *be)
 	if ((err = kernel_init(platform, c->hostname, c->domainname)))
 		return boot_fail(be, err, "starting the kernel: %s", strerror(-err));
 	kernel->strace = c->strace;
+	kernel->allow_suid = c->allow_suid;
 	if ((err = strace_filter(c->strace_syscalls, &kernel->strace_filter, be)))
 		return err;
 	if ((err = ktimer_start_thread()) || (err = poller_start()) ||

@@ -61,7 +61,7 @@ struct boot_config {
 	int proc_fd;	      /* O_PATH directory: procfs of the sandbox's PID namespace; or -1 */
 	int panic_fd, log_fd; /* -1: none */
 	int status_fd;	      /* file that the container's wait status goes to, as text; or -1 */
-	bool strace, systrap_patching;
+	bool strace, systrap_patching, allow_suid;
 	const char *strace_syscalls;	       /* comma list, or "" */
 	int spin_us;			       /* platform option; -1: default */
 	const char *domainname;		       /* or "" */

@@ -49,8 +49,12 @@ static struct cred *make_cred(const struct boot_process *p)
 	old->cap_ambient = p->cap_ambient & old->cap_permitted & old->cap_inheritable;
 	/* The program is executed with these, by execve's rules. */
 	struct cred *new = cred_dup(old);
-	if (new)
-		cred_fix_caps_for_exec(new, old);
+	const struct exec_grant plain = {false};
+	bool secure;
+	if (new &&cred_exec(new, old, &plain, 0, &secure)) {
+		cred_put(new);
+		new = NULL;
+	}
 	cred_put(old);
 	return new;
 }

@@ -125,21 +125,21 @@ char *boot_config_encode(const struct boot_config *c)
 							m->target, m->data, (json_int_t)m->flags,
 							m->gofer_id, m->overlay));
 	}
-	return dump(
-		json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
-			  "s:[i,i,i,i,i,i,i], s:b, "
-			  "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
-			  "platform", c->platform, "id", c->container_id, "hostname", c->hostname,
-			  "domainname", c->domainname, "rootSource", c->root_source, "rootOverlay",
-			  c->root_overlay, "rootReadonly", c->root_readonly, "rootPropagation",
-			  (int)c->root_propagation, "mounts", mounts, "masked",
-			  pack_strings(c->masked_paths, count(c->masked_paths)), "readonly",
-			  pack_strings(c->readonly_paths, count(c->readonly_paths)), "process",
-			  pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
-			  c->panic_fd, c->log_fd, c->owner_fd, c->status_fd, "strace", c->strace,
-			  "patching", c->systrap_patching, "straceSyscalls", c->strace_syscalls,
-			  "spinUs", c->spin_us, "logJson", c->log_json, "debug", c->debug,
-			  "foreground", c->foreground, "ownTty", c->own_tty));
+	return dump(json_pack(
+		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
+		"s:[i,i,i,i,i,i,i], s:b, "
+		"s:b, s:s, s:i, s:b, s:b, s:b, s:b, s:b}",
+		"platform", c->platform, "id", c->container_id, "hostname", c->hostname,
+		"domainname", c->domainname, "rootSource", c->root_source, "rootOverlay",
+		c->root_overlay, "rootReadonly", c->root_readonly, "rootPropagation",
+		(int)c->root_propagation, "mounts", mounts, "masked",
+		pack_strings(c->masked_paths, count(c->masked_paths)), "readonly",
+		pack_strings(c->readonly_paths, count(c->readonly_paths)), "process",
+		pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
+		c->panic_fd, c->log_fd, c->owner_fd, c->status_fd, "strace", c->strace, "patching",
+		c->systrap_patching, "straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us,
+		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty",
+		c->own_tty, "allowSuid", c->allow_suid));
 }
 
 /* A NULL-terminated vector in one allocation with its strings. */
@@ -320,13 +320,14 @@ void boot_config_free(struct boot_config *c)
 static int unpack_config(json_t *j, struct boot_config *c)
 {
 	json_t *mounts, *masked, *readonly, *process;
-	int root_overlay, root_ro, strace, patching, log_json, debug, foreground, own_tty;
+	int root_overlay, root_ro, strace, allow_suid, patching, log_json, debug, foreground,
+		own_tty;
 	json_error_t je;
 
 	if (json_unpack_ex(j, &je, 0,
 			   "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
 			   "s:[i,i,i,i,i,i,i], s:b, "
-			   "s:b, s:s, s:i, s:b, s:b, s:b, s:b}",
+			   "s:b, s:s, s:i, s:b, s:b, s:b, s:b, s:b}",
 			   "platform", &c->platform, "id", &c->container_id, "hostname",
 			   &c->hostname, "domainname", &c->domainname, "rootSource",
 			   &c->root_source, "rootOverlay", &root_overlay, "rootReadonly", &root_ro,
@@ -336,13 +337,14 @@ static int unpack_config(json_t *j, struct boot_config *c)
 			   &c->owner_fd, &c->status_fd, "strace", &strace, "patching", &patching,
 			   "straceSyscalls", &c->strace_syscalls, "spinUs", &c->spin_us, "logJson",
 			   &log_json, "debug", &debug, "foreground", &foreground, "ownTty",
-			   &own_tty)) {
+			   &own_tty, "allowSuid", &allow_suid)) {
 		log_warn("boot configuration: %s", je.text);
 		return -EINVAL;
 	}
 	c->root_overlay = root_overlay;
 	c->root_readonly = root_ro;
 	c->strace = strace;
+	c->allow_suid = allow_suid;
 	c->systrap_patching = patching;
 	c->log_json = log_json;
 	c->debug = debug;

@@ -5,6 +5,7 @@
  * so that every failure is an error which the caller sees; only then do the siblings die.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <string.h>
 
 #include "sentry/kernel/helper.h"
@@ -129,6 +130,7 @@ struct exec {
 	struct loader_program prog;
 	struct loader_result res;
 	struct cred *cred;
+	bool secure; /* AT_SECURE: it can do more than whoever runs it */
 	struct mm *mm;
 	struct p_thread *pt; /* of a fresh host process */
 };
@@ -159,7 +161,7 @@ static int load_fresh(struct task *t, struct exec *x)
 		return err;
 	mm_set_user_ns(x->mm, x->cred->user_ns);
 	set_mm_rlimits(x->mm, t->tg->rlimit);
-	return loader_load(&x->prog, x->mm, x->pt, x->cred, false, &x->res);
+	return loader_load(&x->prog, x->mm, x->pt, x->cred, x->secure, &x->res);
 }
 
 /* -EBUSY: somebody looks at the old program's memory, and nothing was done. */
@@ -171,7 +173,7 @@ static int load_here(struct task *t, struct exec *x)
 		return err;
 	mm_set_user_ns(x->mm, x->cred->user_ns);
 	set_mm_rlimits(x->mm, t->tg->rlimit);
-	err = loader_load(&x->prog, x->mm, t->pt, x->cred, false, &x->res);
+	err = loader_load(&x->prog, x->mm, t->pt, x->cred, x->secure, &x->res);
 	if (err)
 		signal_group_exit(t->tg, SIGSEGV); /* as in Linux: there is nothing to go back to */
 	return err;
@@ -196,6 +198,34 @@ fail:
 	return err;
 }
 
+/* Does anybody see, or share, what a program with more rights does?  ptrace(2), clone(2). */
+static unsigned unsafe(struct task *t)
+{
+	unsigned why = t->no_new_privs ? EXEC_NO_NEW_PRIVS : 0;
+	struct task *o;
+	unsigned sharing = 0;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	const struct task *tracer = task_is_traced(t) ? atomic_load(&t->trace.tracer) : NULL;
+	if (tracer && !task_ns_capable(tracer, t->cred->user_ns, CAP_SYS_PTRACE))
+		why |= EXEC_WATCHED;
+	list_for_each (o, &t->tg->threads, thread_link)
+		sharing += o->fs == t->fs;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	return ref_read(&t->fs->ref) > sharing ? why | EXEC_WATCHED : why;
+}
+
+static int new_cred(struct task *t, struct exec *x)
+{
+	struct exec_grant g = {false};
+
+	if (!(x->cred = cred_dup(t->cred)))
+		return -ENOMEM;
+	if (kernel->allow_suid && path_is_in_ns(x->prog.file->path, t->fs->mnt_ns))
+		path_exec_grant(x->prog.file->path, t->cred, &g);
+	return cred_exec(x->cred, t->cred, &g, unsafe(t), &x->secure);
+}
+
 int task_exec(struct task *t, const struct exec_args *a)
 {
 	struct exec x = {0};
@@ -209,14 +239,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	walk_env_fini(&env);
 	if (err)
 		return err;
-	if (!(x.cred = cred_dup(t->cred))) {
-		err = -ENOMEM;
-		goto out;
-	}
-	cred_fix_caps_for_exec(x.cred, t->cred);
-	if (t->no_new_privs)
-		cred_limit_exec_gain(x.cred, t->cred);
-	if ((err = load(t, &x)))
+	if ((err = new_cred(t, &x)) || (err = load(t, &x)))
 		goto out;
 
 	/* Nothing fails from here on. */
@@ -231,6 +254,9 @@ int task_exec(struct task *t, const struct exec_args *a)
 	signal_exec(t);
 	t->sud_on = false;
 	fdtable_exec(t->fds);
+	/* task_set_cred() judges it again, by what the old credentials could do. */
+	bool plain = x.cred->uid == x.cred->euid && x.cred->gid == x.cred->egid;
+	atomic_store(&t->mm->dumpable, plain);
 	task_set_cred(t, x.cred);
 	x.cred = NULL;
 	keys_exec(t);
@@ -238,7 +264,8 @@ int task_exec(struct task *t, const struct exec_args *a)
 	memcpy(t->comm, x.res.comm, sizeof(t->comm));
 	t->tg->did_exec = true;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-	atomic_store(&t->mm->dumpable, 1);
+	if (x.secure)
+		t->pdeath_signal = 0;
 	task_vfork_done(t);
 	start_registers(t, &x.res);
 	ptrace_exec(t, old_tid);

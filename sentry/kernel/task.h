@@ -257,6 +257,7 @@ struct kernel {
 	_Atomic int ntasks;
 	int64_t boot_time;	       /* CLOCK_REALTIME ns at start */
 	int64_t boot_boottime;	       /* … and CLOCK_BOOTTIME */
+	bool allow_suid;	       /* --allow-suid: set-id bits and file capabilities count */
 	bool strace;		       /* --strace */
 	const uint64_t *strace_filter; /* bitmap by number, or NULL: all */
 	unsigned ncpus;

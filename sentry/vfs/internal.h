@@ -199,6 +199,15 @@ int may_delete(struct path dir, struct dentry *d, bool isdir, const struct cred 
 /* Looks the last component of a walk up, mounts not crossed. */
 int walk_lookup_last(struct walk *w, struct dentry **out) MUST_CHECK;
 
+/* ---- filecaps.c ---- */
+struct vfs_ns_cap_data;
+/* A value for security.capability as c says it, into the one that the file gets: EINVAL, EPERM. */
+int filecaps_enter(const struct inode *in, const void *v, size_t n, const struct cred *c,
+		   struct vfs_ns_cap_data *out, size_t *size) MUST_CHECK;
+/* The file's value, of n bytes, into what c is shown: its size, EOVERFLOW. */
+ssize_t filecaps_leave(const struct inode *in, struct vfs_ns_cap_data *d, size_t n,
+		       const struct cred *c) MUST_CHECK;
+
 /* ---- flock.c ---- */
 void flock_list_free(struct flock_list *l);
 /* All locks that belong to an open file description. */

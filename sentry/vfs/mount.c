@@ -440,3 +440,11 @@ int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), vo
 	free(all);
 	return ret;
 }
+
+bool path_is_in_ns(struct path p, const struct mnt_ns *ns)
+{
+	mutex_lock(&mount_lock, &lc_mount);
+	bool in = p.mnt->ns == ns;
+	mutex_unlock(&mount_lock, &lc_mount);
+	return in;
+}

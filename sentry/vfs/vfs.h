@@ -361,6 +361,8 @@ int mnt_ns_for_each(struct mnt_ns *ns, int (*fn)(struct mount *m, void *arg), vo
 /* Crosses mounts on top of p (a walk that ends in "." does not); consumes and returns references.
  * -EXDEV */
 int path_cross_mounts(struct path *p, unsigned flags) MUST_CHECK;
+/* Is p on a mount of ns? */
+bool path_is_in_ns(struct path p, const struct mnt_ns *ns);
 /* The root of the namespace's root mount, with references. */
 struct path mnt_ns_root(struct mnt_ns *ns);
 
@@ -476,6 +478,9 @@ int inode_truncate(struct inode *in, uint64_t size, const struct cred *c) MUST_C
 bool inode_capable(const struct inode *in, const struct cred *c, int cap);
 /* Clears set-user-ID and set-group-ID bits before a write by c, as Linux does. */
 int inode_remove_privs(struct inode *in, const struct cred *c) MUST_CHECK;
+/* What executing the file gives to c (by set-id bits and file capabilities), where the mount and
+ * the user namespaces let it. */
+void path_exec_grant(struct path p, const struct cred *c, struct exec_grant *g);
 /* Notes a read access (relatime). */
 void path_accessed(struct path p, int file_flags);
 /* Extended attributes, with the checks of xattr(7).  Sizes and errors as getxattr(2). */

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
+#include <linux/xattr.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
@@ -133,6 +134,8 @@ int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
 			want.valid |= ATTR_MODE;
 	}
 	err = change(in, &want);
+	if (!err && want.valid & (ATTR_UID | ATTR_GID) && S_ISREG(in->mode) && in->ops->removexattr)
+		(void)!in->ops->removexattr(in, XATTR_NAME_CAPS); /* most have none */
 	if (!err && want.valid & ATTR_MODE)
 		err = chmod_acl(in, want.mode);
 	if (!err)

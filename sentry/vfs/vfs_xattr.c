@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <linux/xattr.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
@@ -42,8 +43,10 @@ static int xattr_permission(struct path p, const char *name, int mask, const str
 	if (has_prefix(name, "security.")) {
 		if (!(mask & MAY_WRITE))
 			return 0;
-		int cap = !strcmp(name, "security.capability") ? CAP_SETFCAP : CAP_SYS_ADMIN;
-		return cred_capable(c, cap) ? 0 : -EPERM;
+		bool may = !strcmp(name, XATTR_NAME_CAPS)
+				   ? inode_capable(in, c, CAP_SETFCAP)
+				   : cred_ns_capable(c, in->sb->user_ns, CAP_SYS_ADMIN);
+		return may ? 0 : -EPERM;
 	}
 	if (has_prefix(name, "system."))
 		return !(mask & MAY_WRITE) || inode_owner_or_capable(in, c) ? 0 : -EPERM;
@@ -55,6 +58,31 @@ static int xattr_permission(struct path p, const char *name, int mask, const str
 	return inode_permission(in, mask, c);
 }
 
+static ssize_t get_filecaps(struct inode *in, void *buf, size_t size, const struct cred *c)
+{
+	struct vfs_ns_cap_data d = {0};
+	ssize_t n = in->ops->getxattr ? in->ops->getxattr(in, XATTR_NAME_CAPS, &d, sizeof(d))
+				      : -EOPNOTSUPP;
+
+	if (n < 0 || (n = filecaps_leave(in, &d, (size_t)n, c)) < 0 || !size)
+		return n;
+	if ((size_t)n > size)
+		return -ERANGE;
+	memcpy(buf, &d, (size_t)n);
+	return n;
+}
+
+static int set_filecaps(struct inode *in, const void *v, size_t n, int flags, const struct cred *c)
+{
+	struct vfs_ns_cap_data d;
+	int err = filecaps_enter(in, v, n, c, &d, &n);
+
+	if (err)
+		return err;
+	return in->ops->setxattr ? in->ops->setxattr(in, XATTR_NAME_CAPS, &d, n, flags)
+				 : -EOPNOTSUPP;
+}
+
 ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size, const struct cred *c)
 {
 	struct inode *in = dentry_inode(p.dentry);
@@ -64,6 +92,8 @@ ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size, co
 		return err;
 	if (S_ISLNK(in->mode) && acl_type_of(name) >= 0)
 		return -EOPNOTSUPP;
+	if (!strcmp(name, XATTR_NAME_CAPS))
+		return get_filecaps(in, buf, size, c);
 	ssize_t got = in->ops->getxattr ? in->ops->getxattr(in, name, buf, size) : -EOPNOTSUPP;
 	if (got > 0 && size && acl_type_of(name) >= 0 && c->user_ns != &user_ns_top)
 		acl_ids_leave(buf, (size_t)got, c->user_ns);
@@ -109,6 +139,8 @@ int vfs_setxattr(struct path p, const char *name, void *v, size_t n, int flags,
 		return err;
 	if (acl >= 0)
 		err = set_acl(p, (enum acl_type)acl, v, n, c);
+	else if (!strcmp(name, XATTR_NAME_CAPS))
+		err = set_filecaps(in, v, n, flags, c);
 	else
 		err = in->ops->setxattr ? in->ops->setxattr(in, name, v, n, flags) : -EOPNOTSUPP;
 	if (!err)

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "compat.h"
 
@@ -550,4 +551,74 @@ TEST(parent_map_of_root_needs_setfcap)
 	EXPECT_OK(syscall(SYS_capset, &h, d));
 	EXPECT_OK(unshare(CLONE_NEWUSER));
 	EXPECT_EQ(put(0, "uid_map", "0 0 1"), EPERM);
+}
+
+static void put_cap(struct vfs_ns_cap_data *d, uint32_t revision, uint32_t root)
+{
+	memset(d, 0, sizeof(*d));
+	d->magic_etc = revision | VFS_CAP_FLAGS_EFFECTIVE;
+	d->data[0].permitted = 1u << CAP_CHOWN;
+	d->rootid = root;
+}
+
+TEST(file_capabilities_have_a_form_and_an_owner)
+{
+	struct vfs_ns_cap_data d;
+
+	test_dir();
+	EXPECT_OK(chmod(".", 0755));
+	close(test_file("f", 1));
+	put_cap(&d, VFS_CAP_REVISION_2, 0);
+	if (setxattr("f", "security.capability", &d, XATTR_CAPS_SZ_2, 0) && errno == EOPNOTSUPP)
+		test_skip("no file capabilities here");
+	EXPECT_ERRNO(setxattr("f", "security.capability", &d, 19, 0), EINVAL);
+	EXPECT_ERRNO(setxattr("f", "security.capability", &d, XATTR_CAPS_SZ_3, 0), EINVAL);
+	EXPECT_ERRNO(setxattr("f", "security.capability", &d, XATTR_CAPS_SZ_1, 0), EINVAL);
+	put_cap(&d, VFS_CAP_REVISION_3, 100000);
+	EXPECT_OK(setxattr("f", "security.capability", &d, XATTR_CAPS_SZ_3, 0));
+	memset(&d, 0, sizeof(d));
+	EXPECT_EQ(getxattr("f", "security.capability", &d, sizeof(d)), XATTR_CAPS_SZ_3);
+	EXPECT_EQ(d.rootid, 100000);
+	EXPECT_ERRNO(getxattr("f", "security.capability", &d, 4), ERANGE);
+	/* A change of owner takes them away. */
+	EXPECT_OK(chown("f", 1000, 1000));
+	EXPECT_ERRNO(getxattr("f", "security.capability", &d, sizeof(d)), ENODATA);
+	become_nobody();
+	EXPECT_ERRNO(setxattr("f", "security.capability", &d, XATTR_CAPS_SZ_3, 0), EPERM);
+}
+
+static void child_caps(void *arg)
+{
+	struct vfs_ns_cap_data d;
+
+	(void)arg;
+	EXPECT_OK(setresgid(0, 0, 0));
+	EXPECT_OK(setresuid(0, 0, 0));
+	put_cap(&d, VFS_CAP_REVISION_2, 0);
+	EXPECT_OK(setxattr("mine", "security.capability", &d, XATTR_CAPS_SZ_2, 0));
+	/* Its own root's look as if there were no namespaces. */
+	EXPECT_EQ(getxattr("mine", "security.capability", &d, sizeof(d)), XATTR_CAPS_SZ_2);
+	EXPECT_ERRNO(setxattr("other", "security.capability", &d, XATTR_CAPS_SZ_2, 0), EPERM);
+}
+
+TEST(file_capabilities_of_a_namespace_name_its_root)
+{
+	struct vfs_ns_cap_data d;
+
+	if (!user_namespaces_work())
+		test_skip("no user namespaces");
+	test_dir();
+	EXPECT_OK(chmod(".", 0777));
+	close(test_file("mine", 1));
+	close(test_file("other", 1));
+	EXPECT_OK(chown("mine", 100000, 200000));
+	put_cap(&d, VFS_CAP_REVISION_2, 0);
+	if (setxattr("other", "security.capability", &d, XATTR_CAPS_SZ_2, 0))
+		test_skip("no file capabilities here");
+	struct held h = hold(CLONE_NEWUSER, child_caps, NULL);
+	EXPECT_EQ(put(h.pid, "uid_map", "0 100000 100"), 0);
+	EXPECT_EQ(put(h.pid, "gid_map", "0 200000 100"), 0);
+	release(h);
+	EXPECT_EQ(getxattr("mine", "security.capability", &d, sizeof(d)), XATTR_CAPS_SZ_3);
+	EXPECT_EQ(d.rootid, 100000);
 }

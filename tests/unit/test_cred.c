@@ -1,3 +1,4 @@
+#include <errno.h>
 /* The rules of capabilities(7), one by one. */
 #include "sentry/auth/cred.h"
 
@@ -153,6 +154,59 @@ START_TEST(fsuid_moves_the_file_capabilities)
 }
 END_TEST
 
+static void exec_plain(struct cred *new, const struct cred *old, unsigned unsafe)
+{
+	const struct exec_grant plain = {false};
+	bool secure;
+
+	ck_assert_int_eq(cred_exec(new, old, &plain, unsafe, &secure), 0);
+}
+
+START_TEST(exec_of_a_set_id_program_changes_effective_and_saved_ids)
+{
+	const struct exec_grant g = {.set_uid = true, .uid = 0, .set_gid = true, .gid = 7};
+	struct cred *old = user(1000), *new = cred_dup(old);
+	bool secure;
+
+	ck_assert_int_eq(cred_exec(new, old, &g, 0, &secure), 0);
+	ck_assert(secure);
+	ck_assert_uint_eq(new->uid, 1000);
+	ck_assert_uint_eq(new->euid, 0);
+	ck_assert_uint_eq(new->suid, 0);
+	ck_assert_uint_eq(new->fsgid, 7);
+	ck_assert_uint_eq(new->cap_effective, CAP_FULL);
+	cred_put(new);
+	new = cred_dup(old);
+	ck_assert_int_eq(cred_exec(new, old, &g, EXEC_WATCHED, &secure), 0);
+	ck_assert_uint_eq(new->euid, 1000);
+	ck_assert_uint_eq(new->cap_permitted, 0);
+	cred_put(new);
+	cred_put(old);
+}
+END_TEST
+
+START_TEST(exec_gets_a_files_capabilities_within_the_bounding_set)
+{
+	struct exec_grant g = {.has_caps = true, .caps_permitted = SOME};
+	struct cred *old = user(1000), *new = cred_dup(old);
+	bool secure;
+
+	old->cap_bounding = new->cap_bounding = CAP_BIT(CAP_KILL) | CAP_BIT(CAP_CHOWN);
+	ck_assert_int_eq(cred_exec(new, old, &g, 0, &secure), 0);
+	ck_assert(secure);
+	ck_assert_uint_eq(new->cap_permitted, SOME & old->cap_bounding);
+	ck_assert_uint_eq(new->cap_effective, 0);
+	cred_put(new);
+	/* One that would not notice what it lacks is not run. */
+	g.caps_effective = true;
+	g.caps_permitted = CAP_FULL;
+	new = cred_dup(old);
+	ck_assert_int_eq(cred_exec(new, old, &g, 0, &secure), -EPERM);
+	cred_put(new);
+	cred_put(old);
+}
+END_TEST
+
 START_TEST(exec_by_a_user_drops_all_but_ambient)
 {
 	struct cred *old = user(1000);
@@ -161,7 +215,7 @@ START_TEST(exec_by_a_user_drops_all_but_ambient)
 	old->securebits = SECBIT_KEEP_CAPS;
 	struct cred *new = cred_dup(old);
 
-	cred_fix_caps_for_exec(new, old);
+	exec_plain(new, old, 0);
 	ck_assert_uint_eq(new->cap_permitted, CAP_BIT(CAP_KILL));
 	ck_assert_uint_eq(new->cap_effective, CAP_BIT(CAP_KILL));
 	ck_assert_uint_eq(new->cap_inheritable, SOME);
@@ -179,7 +233,7 @@ START_TEST(exec_by_root_gets_bounding_and_inheritable)
 	old->cap_inheritable = CAP_BIT(CAP_SYS_TIME);
 	struct cred *new = cred_dup(old);
 
-	cred_fix_caps_for_exec(new, old);
+	exec_plain(new, old, 0);
 	ck_assert_uint_eq(new->cap_permitted, SOME | CAP_BIT(CAP_SYS_TIME));
 	ck_assert_uint_eq(new->cap_effective, SOME | CAP_BIT(CAP_SYS_TIME));
 	cred_put(old);
@@ -193,7 +247,7 @@ START_TEST(exec_with_real_root_only_is_permitted_not_effective)
 	old->uid = 0;
 	struct cred *new = cred_dup(old);
 
-	cred_fix_caps_for_exec(new, old);
+	exec_plain(new, old, 0);
 	ck_assert_uint_eq(new->cap_permitted, CAP_FULL);
 	ck_assert_uint_eq(new->cap_effective, 0);
 	ck_assert_uint_eq(new->suid, 1000);
@@ -208,7 +262,7 @@ START_TEST(exec_with_noroot_gives_root_nothing)
 	old->securebits = SECBIT_NOROOT;
 	struct cred *new = cred_dup(old);
 
-	cred_fix_caps_for_exec(new, old);
+	exec_plain(new, old, 0);
 	ck_assert_uint_eq(new->cap_permitted, 0);
 	ck_assert_uint_eq(new->cap_effective, 0);
 	cred_put(old);
@@ -222,9 +276,7 @@ START_TEST(exec_under_no_new_privs_gains_nothing)
 	old->cap_permitted = old->cap_effective = SOME;
 	struct cred *new = cred_dup(old);
 
-	cred_fix_caps_for_exec(new, old);
-	ck_assert_uint_eq(new->cap_permitted, CAP_FULL);
-	cred_limit_exec_gain(new, old);
+	exec_plain(new, old, EXEC_NO_NEW_PRIVS);
 	ck_assert_uint_eq(new->cap_permitted, SOME);
 	ck_assert_uint_eq(new->cap_effective, SOME);
 	cred_put(old);
@@ -245,6 +297,8 @@ int main(void)
 	tcase_add_test(tc, effective_follows_the_effective_uid);
 	tcase_add_test(tc, no_setuid_fixup_changes_nothing);
 	tcase_add_test(tc, fsuid_moves_the_file_capabilities);
+	tcase_add_test(tc, exec_of_a_set_id_program_changes_effective_and_saved_ids);
+	tcase_add_test(tc, exec_gets_a_files_capabilities_within_the_bounding_set);
 	tcase_add_test(tc, exec_by_a_user_drops_all_but_ambient);
 	tcase_add_test(tc, exec_by_root_gets_bounding_and_inheritable);
 	tcase_add_test(tc, exec_with_real_root_only_is_permitted_not_effective);
