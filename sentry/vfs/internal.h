@@ -114,6 +114,7 @@ void mount_umount_tree(struct mount *m, struct list_head *gone) REQUIRES(lc_moun
 enum copy_kind {
 	COPY_SAME,  /* propagation is the original's */
 	COPY_ALL,   /* of a namespace: the same, unbindable mounts too, names of namespaces not */
+	COPY_BELOW, /* of a namespace, for a less privileged one: slaves, and locked together */
 	COPY_SLAVE, /* all are slaves of the originals */
 };
 /*
@@ -123,8 +124,11 @@ enum copy_kind {
 int mount_copy_tree(struct path from, bool recursive, enum copy_kind kind, struct mount **out)
 	REQUIRES(lc_mount) REQUIRES(lc_dcache) MUST_CHECK;
 
-/* May somebody in ns have a copy of what is there? */
-bool mount_may_copy(const struct mnt_ns *ns, struct path from) REQUIRES(lc_mount);
+/* May somebody in ns have a copy of what is there?  Not without what hides a part of it. */
+bool mount_may_copy(const struct mnt_ns *ns, struct path from, bool recursive) REQUIRES(lc_mount)
+	REQUIRES(lc_dcache);
+/* Who gets the tree cannot take it apart, nor change what its flags forbid. */
+void mount_lock_tree(struct mount *top) REQUIRES(lc_mount);
 
 /* ---- locks of directories ---- */
 enum dir_lock_kind { DIR_FIRST, DIR_SECOND, DIR_VICTIM };

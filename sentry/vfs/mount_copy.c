@@ -29,11 +29,13 @@ static struct mount *copy_one(struct mount *src, struct dentry *root, bool top, 
 	src->copy = m;
 	if (!m)
 		return NULL;
-	if (kind == COPY_SLAVE)
+	if (kind == COPY_SLAVE || (kind == COPY_BELOW && src->group))
 		mount_enslave(m, src);
 	else
 		mount_share_as(m, src);
 	m->unbindable = src->unbindable;
+	m->locked = src->locked && !top;
+	m->locked_flags = src->locked_flags;
 	if (!top) {
 		mount_link_locked(m, src->parent->copy, src->mountpoint);
 		mount_put(m); /* the tree's is left */
@@ -52,7 +54,8 @@ int mount_copy_tree(struct path from, bool recursive, enum copy_kind kind, struc
 		bool seen = m->parent == top ? dentry_is_ancestor(from.dentry, m->mountpoint)
 					     : m->parent->copy != NULL;
 		m->copy = NULL;
-		if (!seen || (kind == COPY_ALL ? named_mnt_ns(m->root) != NULL : m->unbindable))
+		bool whole = kind == COPY_ALL || kind == COPY_BELOW;
+		if (!seen || (whole ? named_mnt_ns(m->root) != NULL : m->unbindable))
 			continue;
 		if (!mount_room(1))
 			return -ENOSPC;
@@ -74,11 +77,32 @@ static void follow_copy(struct path *p, const struct mnt_ns *ns, struct mount **
 }
 
 /* Files of nsfs are bound to keep what they name, and are in nobody's tree before. */
-bool mount_may_copy(const struct mnt_ns *ns, struct path from)
+void mount_lock_tree(struct mount *top)
+{
+	const unsigned forbid = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	const unsigned atime = MS_NOATIME | MS_NODIRATIME | MS_RELATIME;
+
+	for (struct mount *m = top; m; m = mount_next(m, top)) {
+		m->locked_flags |= (m->flags & forbid) | atime;
+		m->locked = m != top;
+	}
+}
+
+static bool hides_something(struct path from) REQUIRES(lc_mount) REQUIRES(lc_dcache)
+{
+	struct mount *m;
+
+	list_for_each (m, &from.mnt->children, siblings)
+		if (m->locked && dentry_is_ancestor(from.dentry, m->mountpoint))
+			return true;
+	return false;
+}
+
+bool mount_may_copy(const struct mnt_ns *ns, struct path from, bool recursive)
 {
 	const struct ns *named = named_mnt_ns(from.dentry);
 
-	if (named && named->ino <= ns->ns.ino)
+	if ((named && named->ino <= ns->ns.ino) || (!recursive && hides_something(from)))
 		return false;
 	return !from.mnt->unbindable &&
 	       (from.mnt->ns == ns || (from.mnt->ns && from.mnt->ns->anonymous) ||
@@ -99,8 +123,12 @@ int mnt_ns_copy(struct mnt_ns *ns, const struct ns_maker *maker, struct path *ro
 	}
 	mount_tree_lock();
 	err = mount_room(1) ? 0 : -ENOSPC;
+	bool below = maker->owner != ns->ns.owner;
 	if (!err)
-		err = mount_copy_tree((struct path){ns->root, ns->root->root}, true, COPY_ALL, &m);
+		err = mount_copy_tree((struct path){ns->root, ns->root->root}, true,
+				      below ? COPY_BELOW : COPY_ALL, &m);
+	if (!err && below)
+		mount_lock_tree(m);
 	if (!err) {
 		follow_copy(root, ns, &old[0]);
 		follow_copy(cwd, ns, &old[1]);
@@ -170,7 +198,7 @@ int mount_tree_clone(struct mnt_ns *ns, struct path from, bool recursive, struct
 	struct mount *m = NULL;
 
 	mount_tree_lock();
-	int err = mount_may_copy(ns, from) ? 0 : -EINVAL;
+	int err = mount_may_copy(ns, from, recursive) ? 0 : -EINVAL;
 	if (!err && !mount_room(1))
 		err = -ENOSPC;
 	if (!err)

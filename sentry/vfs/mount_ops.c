@@ -118,7 +118,7 @@ int mount_bind(struct mnt_ns *ns, struct path from, struct path where, bool recu
 
 	mount_tree_lock();
 	int err = check_place(ns, &where, from.dentry);
-	if (!err && !mount_may_copy(ns, from))
+	if (!err && !mount_may_copy(ns, from, recursive))
 		err = -EINVAL;
 	if (!err && !mount_room(1))
 		err = -ENOSPC;
@@ -159,7 +159,7 @@ static int check_move(struct mnt_ns *ns, struct path from, struct path *where) R
 	int err = check_place(ns, where, m->root);
 	if (!is_mount_root(from) || where->mnt->ns != ns || err == -ENOTDIR)
 		return -EINVAL;
-	if (m->ns == ns ? !m->parent : !is_anonymous(m) || m->parent)
+	if (m->locked || (m->ns == ns ? !m->parent : !is_anonymous(m) || m->parent))
 		return -EINVAL;
 	if (err)
 		return err;
@@ -296,8 +296,11 @@ int mount_change(struct mnt_ns *ns, struct path p, const struct mount_change *c)
 		err = -EINVAL;
 	/* What can fail comes first; flags are then as they were. */
 	for (m = top; !err && m; m = c->recursive ? mount_next(m, top) : NULL) {
+		unsigned flags = (m->flags & ~c->clear) | c->set;
 		m->flags_before = m->flags;
-		if (!try_flags(m, (m->flags & ~c->clear) | c->set))
+		if ((flags ^ m->flags) & m->locked_flags)
+			err = -EPERM;
+		else if (!try_flags(m, flags))
 			err = -EBUSY;
 		else if (c->propagation == MS_SHARED)
 			err = mount_make_shared(m);
@@ -329,8 +332,8 @@ int mount_umount(struct mnt_ns *ns, struct path p, int flags)
 	int err = is_mount_root(p) && m->ns == ns ? 0 : -EINVAL;
 	if (!err && flags & MNT_EXPIRE)
 		err = expire(m);
-	if (!err && !m->parent)
-		err = -EINVAL; /* the root stays */
+	if (!err && (!m->parent || m->locked))
+		err = -EINVAL; /* the root stays, as does what belongs together */
 	if (!err && !(flags & MNT_DETACH) && mount_is_busy(m))
 		err = -EBUSY;
 	if (!err)
@@ -347,7 +350,7 @@ static int check_pivot(struct mnt_ns *ns, struct path root, struct path new, str
 		return -EINVAL;
 	if (new.mnt == root.mnt || put_old.mnt == root.mnt)
 		return -EBUSY;
-	if (!is_mount_root(root) || !is_mount_root(new) || !new.mnt->parent)
+	if (!is_mount_root(root) || !is_mount_root(new) || !new.mnt->parent || new.mnt->locked)
 		return -EINVAL;
 	if (new.mnt->parent->group || put_old.mnt->group ||
 	    (root.mnt->parent && root.mnt->parent->group))
@@ -384,6 +387,8 @@ int mount_pivot(struct mnt_ns *ns, struct path root, struct path new, struct pat
 		root.mnt->mountpoint = NULL;
 		mount_link_locked(root.mnt, put_old.mnt, put_old.dentry);
 		root.mnt->ns = ns;
+		new.mnt->locked = root.mnt->locked;
+		root.mnt->locked = false;
 		mnt_ns_touch(ns);
 	}
 	mount_tree_unlock();

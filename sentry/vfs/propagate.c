@@ -255,6 +255,8 @@ int mount_spread_prepare(struct mount *src, struct path where, struct list_head 
 		if (c) {
 			c->into = m;
 			list_add_tail(&c->work, made);
+			if (m->ns->ns.owner != where.mnt->ns->ns.owner)
+				mount_lock_tree(c);
 		}
 	}
 	if (err) {

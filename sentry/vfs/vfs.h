@@ -258,6 +258,10 @@ struct mount {
 	struct peer_group *group, *master;
 	struct list_head peer, slave; /* in group->members, in master->slaves */
 	bool unbindable;
+	/* What a less privileged namespace got with a tree (mount_namespaces(7)): a mount that goes
+	 * only with the one it is on, and flags that stay as they are. */
+	bool locked;
+	unsigned locked_flags;
 	bool new_group;	       /* while a mount spreads: its group was made for that */
 	uint8_t doomed;	       /* while a tree is unmounted (propagate.c) */
 	struct list_head doom; /* all that go with it */

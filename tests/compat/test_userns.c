@@ -622,3 +622,50 @@ TEST(file_capabilities_of_a_namespace_name_its_root)
 	EXPECT_EQ(getxattr("mine", "security.capability", &d, sizeof(d)), XATTR_CAPS_SZ_3);
 	EXPECT_EQ(d.rootid, 100000);
 }
+
+/* ---- mounts that come from above ---- */
+
+TEST(mounts_from_above_are_locked_together)
+{
+	char base[] = "/tmp/nsXXXXXX", in[64], other[64];
+
+	if (!user_namespaces_work())
+		test_skip("no user namespaces");
+	EXPECT(mkdtemp(base) != NULL);
+	EXPECT_OK(unshare(CLONE_NEWNS));
+	EXPECT_OK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
+	EXPECT_OK(mount("none", base, "tmpfs", MS_NOSUID, NULL));
+	snprintf(in, sizeof(in), "%s/in", base);
+	snprintf(other, sizeof(other), "%s/other", base);
+	EXPECT_OK(mkdir(in, 0755));
+	EXPECT_OK(mkdir(other, 0755));
+	EXPECT_OK(mount("none", in, "tmpfs", MS_RDONLY, NULL));
+	int st;
+	pid_t pid = fork();
+	if (!pid) {
+		EXPECT_OK(unshare(CLONE_NEWUSER | CLONE_NEWNS));
+		EXPECT_EQ(put(0, "uid_map", "0 0 1"), 0);
+		EXPECT_ERRNO(umount2(in, 0), EINVAL);
+		EXPECT_ERRNO(umount2(in, MNT_DETACH), EINVAL);
+		EXPECT_ERRNO(mount(in, other, NULL, MS_MOVE, NULL), EINVAL);
+		/* What is below a mount is not to be seen without it. */
+		EXPECT_ERRNO(mount(base, other, NULL, MS_BIND, NULL), EINVAL);
+		EXPECT_OK(mount(base, other, NULL, MS_BIND | MS_REC, NULL));
+		EXPECT_OK(umount2(other, MNT_DETACH));
+		EXPECT_ERRNO(mount(NULL, in, NULL, MS_REMOUNT | MS_BIND, NULL), EPERM);
+		EXPECT_ERRNO(mount(NULL, base, NULL, MS_REMOUNT | MS_BIND | MS_NODEV, NULL), EPERM);
+		EXPECT_OK(
+			mount(NULL, base, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, NULL));
+		EXPECT_OK(mount(NULL, base, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID, NULL));
+		/* Its own mounts are its own. */
+		EXPECT_OK(mount("none", in, "tmpfs", 0, NULL));
+		EXPECT_OK(umount(in));
+		EXPECT_ERRNO(umount(in), EINVAL);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &st, 0), pid);
+	EXPECT_EQ(st, 0);
+	EXPECT_OK(umount(in));
+	EXPECT_OK(umount(base));
+	rmdir(base);
+}

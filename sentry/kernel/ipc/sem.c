@@ -191,12 +191,12 @@ static void undo_apply(struct sem_undo *u, int pid)
 
 void sem_undo_exit(struct task *t)
 {
-	struct ipc_ns *ns = task_ipc(t);
 	struct sem_undo_list *l = t->sem_undo;
 	struct sem_undo *u, *tmp;
 
 	if (!l)
-		return;
+		return; /* the only case of a task whose making failed before it had namespaces */
+	struct ipc_ns *ns = task_ipc(t);
 	t->sem_undo = NULL;
 	mutex_lock(&ns->lock, &lc_ipc);
 	if (--l->refs)
