@@ -16,6 +16,16 @@
 
 /* ---- one buffer ---- */
 
+/* The file's own position goes back over n bytes that were not used after all. */
+static void pos_back(struct task *t, struct file *f, int64_t n)
+{
+	if (!n || task_sleep_lock(t, &f->pos_busy))
+		return;
+	if (f->pos >= n)
+		f->pos -= n;
+	sleep_lock_release(&f->pos_busy);
+}
+
 /*
  * The bytes that the call before was to move, it turns out, could not be (p_event.retry), and it is
  * performed again: from where it was.  The file is only compared with, and others may have moved
@@ -23,11 +33,8 @@
  */
 static void take_back(struct task *t, struct file *f)
 {
-	if (t->lent_file != f || task_sleep_lock(t, &f->pos_busy))
-		return;
-	if (f->pos >= t->lent)
-		f->pos -= t->lent;
-	sleep_lock_release(&f->pos_busy);
+	if (t->lent_file == f)
+		pos_back(t, f, t->lent);
 	t->lent_file = NULL;
 }
 
@@ -188,12 +195,22 @@ long sys_lseek(struct task *t, int fd, int64_t offset, int whence)
 
 struct copy {
 	struct file *in, *out;
-	int64_t *in_off, *out_off; /* out_off NULL: the output's own position */
+	int64_t *in_off, *out_off; /* NULL: the file's own position */
 };
 
+/* What the output did not take is not counted as read. */
+static void copy_read_back(struct task *t, const struct copy *c, int64_t n)
+{
+	if (c->in_off)
+		*c->in_off -= n;
+	else
+		pos_back(t, c->in, n);
+}
+
 /*
- * Moves up to count bytes through a buffer of ours.  What the output does not take is not counted
- * as read.  Bytes or -errno, which is only returned when nothing was moved.
+ * Moves up to count bytes through a buffer of ours.  Positions change as by read(2) and write(2) of
+ * each piece: a copy that waits for its output does not hold up the readers of its input.  Bytes or
+ * -errno, which is only returned when nothing was moved.
  */
 static ssize_t copy_files(struct task *t, const struct copy *c, uint64_t count)
 {
@@ -205,17 +222,17 @@ static ssize_t copy_files(struct task *t, const struct copy *c, uint64_t count)
 	while (count) {
 		struct uio_seg seg;
 		struct uio io;
-		int64_t at = *c->in_off;
 
 		uio_init_kernel(&io, &seg, buf, MIN(count, (uint64_t)COPY_CHUNK));
-		ssize_t n = io_read(t, c->in, &io, &at, 0);
+		ssize_t n = io_read(t, c->in, &io, c->in_off, 0);
 		if (n <= 0)
 			return total ? total : n;
 		uio_init_kernel(&io, &seg, buf, (uint64_t)n);
 		ssize_t m = io_write(t, c->out, &io, c->out_off, 0);
+		if (m < n)
+			copy_read_back(t, c, n - MAX(m, 0));
 		if (m < 0)
 			return total ? total : m;
-		*c->in_off += m;
 		total += m;
 		count -= (uint64_t)m;
 		if (m < n || signal_pending(t))
@@ -235,30 +252,23 @@ long sys_sendfile(struct task *t, int out_fd, int in_fd, uaddr_t offset, uint64_
 {
 	CLEANUP_FILE struct file *in = fdtable_file(t->fds, in_fd);
 	CLEANUP_FILE struct file *out = fdtable_file(t->fds, out_fd);
-	int64_t off;
+	bool own = uaddr_is_null(offset);
+	int64_t off = 0;
 	int err;
 
 	if (!in || !out || !file_readable(in) || !file_writable(out))
 		return -EBADF;
-	if (!uaddr_is_null(offset)) {
-		if ((err = copy_in_off(t, offset, &off)))
-			return err;
-		if (!file_has_pos(in))
-			return -ESPIPE;
-	} else {
-		off = in->pos;
-	}
+	if (!own && (err = copy_in_off(t, offset, &off)))
+		return err;
+	if (!own && !file_has_pos(in))
+		return -ESPIPE;
 	if (!file_has_pos(in) || out->flags & O_APPEND)
 		return -EINVAL;
 	if (inode_is_dir(in->inode))
 		return -EINVAL;
-	struct copy c = {in, out, &off, NULL};
+	struct copy c = {in, out, own ? NULL : &off, NULL};
 	ssize_t n = copy_files(t, &c, MIN(count, MAX_RW_COUNT));
-	if (n < 0)
-		return n;
-	if (uaddr_is_null(offset))
-		in->pos = off;
-	else if (copy_out_val(&t->um, offset, &off))
+	if (n >= 0 && !own && copy_out_val(&t->um, offset, &off))
 		return -EFAULT;
 	return n;
 }
@@ -299,17 +309,13 @@ long sys_copy_file_range(struct task *t, int in_fd, uaddr_t in_off, int out_fd, 
 		return -EOVERFLOW;
 	if (in->inode == out->inode && from < to + (int64_t)len && to < from + (int64_t)len)
 		return -EINVAL;
-	struct copy c = {in, out, &from, &to};
+	struct copy c = {in, out, uaddr_is_null(in_off) ? NULL : &from,
+			 uaddr_is_null(out_off) ? NULL : &to};
 	ssize_t n = copy_files(t, &c, len);
 	if (n < 0)
 		return n;
-	if (uaddr_is_null(in_off))
-		in->pos = from;
-	else if (copy_out_val(&t->um, in_off, &from))
-		return -EFAULT;
-	if (uaddr_is_null(out_off))
-		out->pos = to;
-	else if (copy_out_val(&t->um, out_off, &to))
+	if ((c.in_off && copy_out_val(&t->um, in_off, &from)) ||
+	    (c.out_off && copy_out_val(&t->um, out_off, &to)))
 		return -EFAULT;
 	return n;
 }

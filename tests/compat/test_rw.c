@@ -3,6 +3,7 @@
 
 #include <limits.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -415,4 +416,68 @@ TEST(splice_and_tee_move_through_pipes)
 	close(p[1]);
 	EXPECT_EQ(splice(p[0], NULL, out, NULL, 10, 0), 0);
 	EXPECT_ERRNO(tee(in, q[1], 1, 0), EINVAL);
+}
+
+static int copy_in_fd, copy_out_fds[4];
+
+/* Every byte goes to exactly one of the outputs. */
+static void *send_share(void *arg)
+{
+	long n, all = 0;
+
+	while ((n = (long)sendfile(*(int *)arg, copy_in_fd, NULL, 5000)) > 0)
+		all += n;
+	return (void *)all;
+}
+
+TEST(sendfile_by_threads_sends_every_byte)
+{
+	pthread_t t[4];
+	void *n;
+	long all = 0;
+
+	copy_in_fd = test_file("in", 1 << 20);
+	for (int i = 0; i < 4; i++) {
+		char name[8];
+		snprintf(name, sizeof(name), "out%d", i);
+		copy_out_fds[i] = test_file(name, 0);
+		EXPECT(!pthread_create(&t[i], NULL, send_share, &copy_out_fds[i]));
+	}
+	for (int i = 0; i < 4; i++) {
+		pthread_join(t[i], &n);
+		struct stat st;
+		EXPECT_OK(fstat(copy_out_fds[i], &st));
+		EXPECT_EQ(st.st_size, (long)n);
+		all += (long)n;
+	}
+	/* Linux takes the position without a lock: a piece may be sent twice, none is left out. */
+	EXPECT(all >= 1 << 20);
+	EXPECT(lseek(copy_in_fd, 0, SEEK_CUR) <= 1 << 20);
+}
+
+TEST(copies_that_end_early_leave_the_positions_there)
+{
+	int in = test_file("in", 100000), p[2];
+	int64_t off = 10;
+
+	EXPECT_OK(pipe2(p, O_NONBLOCK));
+	int room = (int)EXPECT_OK(fcntl(p[1], F_GETPIPE_SZ));
+	EXPECT_OK(lseek(in, 0, SEEK_SET));
+	long n = EXPECT_OK(sendfile(p[1], in, NULL, 100000));
+	EXPECT(n > 0 && n <= room);
+	EXPECT_EQ(lseek(in, 0, SEEK_CUR), n);
+	EXPECT_ERRNO(sendfile(p[1], in, NULL, 100000), EAGAIN);
+	EXPECT_EQ(lseek(in, 0, SEEK_CUR), n);
+	EXPECT_ERRNO(sendfile(p[1], in, &off, 100000), EAGAIN);
+	EXPECT_EQ(off, 10);
+	int out = test_file("out", 0);
+	EXPECT_OK(lseek(in, 99990, SEEK_SET));
+	EXPECT_EQ(copy_file_range(in, NULL, out, NULL, 100, 0), 10);
+	EXPECT_EQ(lseek(in, 0, SEEK_CUR), 100000);
+	EXPECT_EQ(lseek(out, 0, SEEK_CUR), 10);
+	off = 5;
+	EXPECT_EQ(copy_file_range(in, &off, out, NULL, 100, 0), 100);
+	EXPECT_EQ(off, 105);
+	EXPECT_EQ(lseek(in, 0, SEEK_CUR), 100000);
+	EXPECT_EQ(lseek(out, 0, SEEK_CUR), 110);
 }
