@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 
 #define COPY_CHUNK (1UL << 20)
-#define COPY_BY_STUB_MAX (64UL << 10)
+#define COPY_BY_STUB_MAX (16UL << 10)
 
 /* Offsets in the XSAVE area, standard format (Intel SDM vol. 1, 13.4). */
 #define XS_FCW 0

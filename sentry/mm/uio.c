@@ -104,7 +104,8 @@ ssize_t uio_get(struct uio *io, void *dst, size_t n)
 
 ssize_t uio_zero(struct uio *io, size_t n)
 {
-	static const char zeros[PAGE_SIZE];
+	/* Never written: all of it is the host's zero page. */
+	static char zeros[16 * PAGE_SIZE];
 	size_t done = 0;
 
 	while (done < n && io->left) {
