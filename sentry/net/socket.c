@@ -9,12 +9,14 @@
 
 #include "sentry/net/inet/inet.h"
 #include "sentry/net/interface.h"
+#include "sentry/net/netlink/netlink.h"
 #include "sentry/net/unix/unix.h"
 #include "sentry/time/ktimer.h"
 
 #define BUF_DEFAULT 212992u /* net.core.wmem_default */
 
-static const struct net_family *const families[] = {&unix_family, &inet_family, &inet6_family};
+static const struct net_family *const families[] = {&unix_family, &inet_family, &inet6_family,
+						    &netlink_family};
 static const struct file_ops socket_file_ops;
 
 int socket_create(int family, int type, int protocol, struct socket **out)
