@@ -150,9 +150,13 @@ $(B)/tests/unit/platform_test: tests/unit/platform_test.c tests/unit/platform_te
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter %.c %.S,$^) $(B)/librunsc.a $(LDLIBS)
 
 # Guest programs: built as users build theirs, not with our flags.
-$(B)/tests/compat: $(COMPAT) tests/compat/compat.h
+$(B)/tests/compat: $(COMPAT:%.c=$(B)/guest/%.o)
 	$(Q)mkdir -p $(@D)
-	$(Q)gcc $(TCFLAGS) -o $@ $(COMPAT) -lrt
+	$(Q)gcc -pthread -o $@ $^ -lrt
+
+$(B)/guest/%.o: %.c tests/compat/compat.h
+	$(Q)mkdir -p $(@D)
+	$(Q)gcc $(TCFLAGS) -c -o $@ $<
 
 $(B)/tests/escape: tests/escape/escape.c tests/compat/main.c tests/compat/compat.h
 	$(Q)mkdir -p $(@D)
