@@ -22,11 +22,6 @@ bool event_claim(struct p_thread *th, uint32_t st, bool *interrupted)
 	return true;
 }
 
-bool event_posted(const struct p_thread *th)
-{
-	return __atomic_load_n(&th->ps->turn, __ATOMIC_ACQUIRE) == ST_TURN_SENTRY;
-}
-
 void event_set(struct p_thread *th, enum p_event_kind kind, int signo)
 {
 	th->event = (struct p_event){.kind = kind, .signo = signo};
@@ -203,8 +198,7 @@ bool event_take(struct p_thread *th, bool interrupted)
 	struct st_event ev;
 	uint32_t kind = __atomic_load_n(&ps->kind, __ATOMIC_RELAXED);
 
-	__atomic_store_n(&ps->taken, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&ps->intr, 0, __ATOMIC_RELAXED);
+	st_put(ps->intr, 0);
 	memcpy(&ev, &ps->ev, sizeof(ev));
 	__asm__ volatile("" ::: "memory"); /* the copy is the only fetch */
 

@@ -158,10 +158,11 @@ struct p_thread {
 	size_t late_used; /* bytes of data[] */
 	bool late_failed;
 	struct window *window; /* that the answer goes through */
-	uint64_t fpstate;      /* the frame's XSAVE area; 0: none known */
-	bool parked;	       /* its task waited before it answered; see thread_parks */
-	uint64_t stub_spins;   /* ticks that its stub was told to spin for an answer … */
-	uint64_t spins_since;  /* … and began to at this time */
+	uint64_t fpstate;     /* the frame's XSAVE area; 0: none known */
+	uint32_t vain, skip;  /* spins of its stub that began with the doorbell: spin_of_stub */
+	bool parked;	      /* its task waited before it answered; see thread_parks */
+	uint64_t stub_spins;  /* ticks that its stub was told to spin for an answer … */
+	uint64_t spins_since; /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
@@ -250,7 +251,10 @@ static inline struct systrap *systrap_of(struct platform *pf)
 
 /* util.c */
 int64_t st_now(void);
-uint64_t st_tsc(void);
+static inline uint64_t st_tsc(void)
+{
+	return __builtin_ia32_rdtsc();
+}
 void st_futex_wait(void *word, uint32_t val, int64_t timeout_ns); /* shared; < 0: none */
 void st_futex_wake(void *word, int n);
 
@@ -282,7 +286,10 @@ static inline uint64_t thread_id(const struct p_thread *th)
 {
 	return (uint64_t)th->generation << 32 | (th->index + 1);
 }
-bool event_posted(const struct p_thread *th);
+static inline bool event_posted(const struct p_thread *th)
+{
+	return __atomic_load_n(&th->ps->turn, __ATOMIC_ACQUIRE) == ST_TURN_SENTRY;
+}
 /* RUNNING → STOPPED for a thread that posted, as seen with state st; *interrupted: p_interrupt()
  * had been called.  False: somebody else was faster. */
 bool event_claim(struct p_thread *th, uint32_t st, bool *interrupted);

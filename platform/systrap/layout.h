@@ -213,7 +213,7 @@ struct st_pageset {
 	uint32_t cmd_seq;
 	uint32_t sentry_sleeps; /* on `turn`, for a reply */
 	uint32_t polled;	/* a worker looks at `turn`: the doorbell can wait */
-	uint32_t taken;		/* the posted event has been taken */
+	uint32_t taken;		/* the posted event has been taken, though the answer is not near */
 	uint32_t intr;		/* an interrupt is wanted; only the sentry clears it */
 	uint32_t direct;	/* calls may be passed straight to the host */
 	uint32_t fsgsbase;	/* rdfsbase and its kin may be used */
@@ -264,6 +264,14 @@ struct st_pageset {
 		uint8_t data[4096];   /* what travels with a call, then with its answer */
 	};
 };
+
+/* Writes what differs: a line that nobody writes stays in the caches of both CPUs. */
+#define st_put(word, v)                                                  \
+	do {                                                             \
+		__typeof__(word) v_ = (v);                               \
+		if (__atomic_load_n(&(word), __ATOMIC_RELAXED) != v_)    \
+			__atomic_store_n(&(word), v_, __ATOMIC_RELAXED); \
+	} while (0)
 
 _Static_assert(sizeof(struct st_pageset) <= ST_SET_SIZE, "a page set fits its place");
 _Static_assert(sizeof(struct st_op) == 64, "ops keep their size");

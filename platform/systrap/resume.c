@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define VAIN_MAX 6u
+
 static void make_ready(struct p_thread *th)
 {
 	struct systrap *pf = th->as->pf;
@@ -115,6 +117,30 @@ static bool may_go_anywhere(const struct p_thread *th)
 	return th->regs.rip < ST_TASK_SIZE && !(th->regs.eflags & ARCH_EFLAGS_TF);
 }
 
+/*
+ * How long the stub is to spin for its next answer.  When it has to ring the doorbell first, the
+ * worker that this wakes may need the very CPU that it spins on.  So after a spin of that kind that
+ * was in vain - the stub sleeps by now, and nobody has told it that it might - some are left out,
+ * twice as many after each further one.
+ */
+static uint64_t spin_of_stub(struct p_thread *th, uint64_t spin, bool poll)
+{
+	const bool slept = __atomic_load_n(&th->ps->stub_sleeps, __ATOMIC_RELAXED);
+
+	if (th->as->pf->opt.spin_us >= 0)
+		return spin;
+	if (th->stub_spins && !__atomic_load_n(&th->ps->polled, __ATOMIC_RELAXED)) {
+		th->vain = slept ? MIN(th->vain + 1, VAIN_MAX) : 0;
+		th->skip = (1u << th->vain) - 1;
+	}
+	if (th->handle_ticks >= spin)
+		return 0;
+	if (poll || !th->skip)
+		return spin;
+	th->skip--;
+	return 0;
+}
+
 /* Gives the turn; the stub may sleep on it, in which case it is to be woken. */
 static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool poll)
 {
@@ -124,17 +150,18 @@ static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool p
 		write_answer(th);
 	else
 		write_regs(th);
-	ps->cmd = cmd;
-	ps->owes = th->owed_given = th->owed;
+	th->stub_spins = spin;
+	st_put(ps->cmd, cmd);
+	th->owed_given = th->owed;
+	st_put(ps->owes, th->owed);
 	th->owed = false;
-	ps->redo_deadline = redo_deadline(th, cmd);
-	ps->direct = atomic_load_explicit(&th->direct, memory_order_relaxed);
-	ps->spin = th->stub_spins = spin;
-	/* Looked at or written by other sentry threads as well: atomic, in no order. */
-	__atomic_store_n(&ps->polled, poll, __ATOMIC_RELAXED);
-	__atomic_store_n(&ps->parked, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&ps->taken, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&ps->intr, 0, __ATOMIC_RELAXED);
+	st_put(ps->redo_deadline, redo_deadline(th, cmd));
+	st_put(ps->direct, atomic_load_explicit(&th->direct, memory_order_relaxed));
+	st_put(ps->spin, spin);
+	st_put(ps->polled, poll);
+	st_put(ps->parked, 0);
+	st_put(ps->taken, 0);
+	st_put(ps->intr, 0);
 	th->resumed_tsc = st_tsc();
 	if (!th->parked)
 		th->handle_ticks = th->resumed_tsc - th->taken_tsc;
@@ -257,6 +284,7 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 		uint64_t spin = worker_spin(pf);
 		bool poll = spin && (pf->opt.spin_us > 0 || th->guest_ticks < 2 * spin) &&
 			    worker_watch(th);
+		uint64_t stub_spin = spin_of_stub(th, spin, poll);
 		if (fast)
 			th->fast = false;
 		if (cmd == ST_CMD_RUN_LATE)
@@ -264,11 +292,11 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 		uint32_t *turn = &th->ps->turn;
 		uint32_t cpu = __atomic_load_n(&th->ps->cpu, __ATOMIC_RELAXED);
 		pid_t tid = th->tid;
-		bool wake = give_run(th, cmd, th->handle_ticks < spin ? spin : 0, poll);
+		bool wake = give_run(th, cmd, stub_spin, poll);
 		enum published how = publish(th);
 		/* Only now: it may run at once, and find its event claimed by nobody.  Whatever is
 		 * mapped there by then, a wake-up too many does no harm. */
-		if (wake && cpu == st_cpu() && spin && pf->opt.spin_us < 0 && !cpus_left(pf))
+		if (wake && poll && cpu == st_cpu() && pf->opt.spin_us < 0 && !cpus_left(pf))
 			wake_elsewhere(pf, th, tid, turn);
 		else if (wake)
 			st_futex_wake(turn, 1);
@@ -304,10 +332,11 @@ void thread_parks(struct p_thread *th)
 	struct systrap *pf = th->as->pf;
 
 	th->parked = true;
+	st_put(th->ps->taken, 1);
 	if (!th->stub_spins || pf->opt.spin_us >= 0 || cpus_left(pf))
 		return;
 	th->stub_spins = 0;
-	__atomic_store_n(&th->ps->parked, 1, __ATOMIC_RELAXED);
+	st_put(th->ps->parked, 1);
 }
 
 void thread_interrupt(struct p_thread *th)

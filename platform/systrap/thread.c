@@ -91,6 +91,9 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->intr_since = 0;
 	th->resumed_tsc = th->taken_tsc = st_tsc();
 	th->guest_ticks = th->handle_ticks = 0;
+	th->vain = th->skip = 0;
+	th->parked = false;
+	th->stub_spins = 0;
 	atomic_store(&th->direct, true);
 	memset(&th->regs, 0, sizeof(th->regs));
 	memset(&th->event, 0, sizeof(th->event));

@@ -4,7 +4,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include <x86intrin.h>
 
 int64_t st_now(void)
 {
@@ -12,11 +11,6 @@ int64_t st_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000 * NS_PER_MS + t.tv_nsec;
-}
-
-uint64_t st_tsc(void)
-{
-	return __rdtsc();
 }
 
 void st_futex_wait(void *word, uint32_t val, int64_t timeout_ns)

@@ -30,10 +30,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SCAN_MAX 64	  /* processes; with more than that every CPU counts as busy */
-#define SAMPLE_US 2000UL  /* how often their CPU time is looked at */
-#define GAP_US 20UL	  /* a spin that is interrupted for longer was preempted */
-#define SHORT_SPIN_US 5UL /* a sleep and a wake-up on the same CPU */
+#define SCAN_MAX 64	   /* processes; with more than that every CPU counts as busy */
+#define SAMPLE_US 2000UL   /* how often their CPU time is looked at */
+#define GAP_US 500UL	   /* a spin that is interrupted for longer has lost its CPU to somebody */
+#define SHORT_SPIN_US 10UL /* a sleep and a wake-up on the same CPU, and some handler */
+#define AWAY_US 3UL	   /* … has left it for a moment */
 #define QUIET_MIN_US 1000UL
 #define QUIET_MAX_US 64000UL
 
@@ -100,9 +101,10 @@ struct spin spin_begin(uint64_t budget)
 }
 
 /*
- * A gap between two looks says that the CPU was taken from us: somebody outside the sandbox wants
- * it.  So spins are short for a while, for longer each time that this is found again; a long spin
- * that went undisturbed starts over.
+ * A gap between two looks says that the CPU was taken from us.  A short one is the guests' doing:
+ * we wait for them, and the time was not wasted.  A long one means that somebody computes, here or
+ * outside the sandbox.  So spins are short for a while, for longer each time that this is found
+ * again; a long spin that went undisturbed starts over.
  */
 bool spin_on(struct systrap *pf, struct spin *s)
 {
@@ -117,6 +119,8 @@ bool spin_on(struct systrap *pf, struct spin *s)
 		atomic_store_explicit(&pf->quiet_until, now + quiet, memory_order_relaxed);
 		return false;
 	}
+	if (gap > AWAY_US * pf->tsc_per_us)
+		s->begin += gap;
 	if (now - s->begin >= s->budget) {
 		if (s->budget >= pf->spin_ticks)
 			atomic_store_explicit(&pf->quiet_ticks, 0, memory_order_relaxed);

@@ -164,10 +164,20 @@ int kernel_start_workers(void)
 	return 0;
 }
 
+static void hint_parked(struct task *t)
+{
+	void (*parks)(struct p_thread *) = t->k->pf->ops->parks;
+
+	if (parks && t->pt)
+		parks(t->pt);
+}
+
 void worker_host_block_begin(void)
 {
 	if (!is_worker)
 		return;
+	if (running)
+		hint_parked(running);
 	int away = atomic_fetch_add(&blocked, 1) + 1;
 	int all = atomic_load(&workers);
 	if (all - away < (int)kernel->ncpus && all < WORKERS_MAX && worker_spawn())
@@ -194,11 +204,9 @@ static void park_after(void *arg)
 {
 	struct task *t = arg;
 	uint32_t none = PARK_NONE;
-	void (*parks)(struct p_thread *) = t->k->pf->ops->parks;
 
 	/* Once it can be woken, its platform thread is somebody else's. */
-	if (parks && t->pt)
-		parks(t->pt);
+	hint_parked(t);
 	if (!atomic_compare_exchange_strong(&t->park, &none, PARK_ASLEEP))
 		task_make_runnable(t); /* the token came while the fiber was leaving */
 }

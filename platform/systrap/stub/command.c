@@ -41,7 +41,7 @@ static void ring_doorbell(struct st_pageset *ps)
  */
 void stub_post_event(struct st_pageset *ps)
 {
-	ps->kind = ST_KIND_EVENT;
+	st_put(ps->kind, ST_KIND_EVENT);
 	give_turn(ps);
 	if (!__atomic_load_n(&ps->polled, __ATOMIC_RELAXED))
 		ring_doorbell(ps);
@@ -354,14 +354,12 @@ int stub_fast_main(struct st_pageset *ps)
 	}
 	if (stub_answer(ps, (uint32_t)ev->regs.rax, a, &ev->regs.rax))
 		return 0;
-	ev->signo = SIGSYS;
-	ev->code = 1; /* SYS_SECCOMP */
-	ev->arch = AUDIT_ARCH_X86_64;
-	ev->flags = ST_EV_FAST;
-	if (ps->direct)
-		stub_bring(ps);
-	ev->fpstate = 0;
-	ev->regs.gs_base = ps->self;
+	st_put(ev->signo, SIGSYS);
+	st_put(ev->code, 1); /* SYS_SECCOMP */
+	st_put(ev->arch, AUDIT_ARCH_X86_64);
+	st_put(ev->flags, ps->direct ? ST_EV_FAST | stub_bring(ps) : ST_EV_FAST);
+	st_put(ev->fpstate, 0);
+	st_put(ev->regs.gs_base, ps->self);
 	stub_post_event(ps);
 	for (;;) {
 		wait_turn(ps);

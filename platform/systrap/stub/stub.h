@@ -91,7 +91,7 @@ HIDDEN void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc);
 /* A fast call, its registers saved by entry.S: 0 when it may return, 1 when it needs a frame. */
 HIDDEN int stub_fast_main(struct st_pageset *ps);
 /* marshal.c: what a fast call brings along, what its answer does. */
-HIDDEN void stub_bring(struct st_pageset *ps);
+HIDDEN uint32_t stub_bring(struct st_pageset *ps);
 /* 0, or -EFAULT: the call has not taken place. */
 HIDDEN long stub_copy_late(struct st_pageset *ps);
 /* The frame becomes that of the code whose registers the page set holds. */
