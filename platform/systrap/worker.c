@@ -16,9 +16,9 @@
  *
  * Spinning: guest_ticks says how long a thread ran before its last event.  If that is within reach
  * of the spin, polling it again will pay; else the worker sleeps at once.  While a CPU is free a
- * spin may take long: to wake an idle CPU takes longer.  While none is - as many guest threads run
- * as there are CPUs, or somebody outside the sandbox took a spinning worker's - it may take about
- * as long as the sleep and the wake-up that it saves.  Nothing at all happens when nothing does.
+ * spin outlasts the wake-up of an idle CPU.  While none is - guests use them all, by their CPU
+ * clocks, or somebody outside the sandbox took a spinning worker's - it may take about as long as
+ * the sleep and the wake-up that it saves.  Nothing at all happens when nothing does.
  */
 #include "platform/systrap/internal.h"
 

@@ -855,3 +855,46 @@ TEST(pdeathsig_comes_when_the_parent_dies)
 	EXPECT_EQ(read(p[0], &c, 1), 1);
 	EXPECT_EQ(c, 'd');
 }
+
+static volatile uint64_t frame_xmm, frame_carry;
+
+static void note_frame(int signo, siginfo_t *info, void *p)
+{
+	ucontext_t *uc = p;
+
+	(void)signo;
+	(void)info;
+	hits++;
+	frame_xmm = uc->uc_mcontext.fpregs->_xmm[5].element[0];
+	frame_carry = uc->uc_mcontext.gregs[REG_EFL] & 1;
+	__asm__ volatile("pxor %%xmm5, %%xmm5" ::: "xmm5");
+}
+
+/* Often enough for a platform to take its fastest way into the handler. */
+TEST(hot_call_is_interrupted_with_all_its_registers)
+{
+	struct sigaction sa = {.sa_sigaction = note_frame, .sa_flags = SA_SIGINFO};
+	const long pid = getpid(), tid = gettid();
+
+	hits = 0;
+	EXPECT_OK(sigaction(SIGUSR1, &sa, NULL));
+	for (uint64_t i = 1; i <= 3000; i++) {
+		register uint64_t r8 __asm__("r8") = i;
+		uint64_t rbx;
+		uint32_t xmm5;
+		uint8_t carry;
+		long rax = SYS_tgkill;
+		__asm__ volatile("mov %%r8, %%rbx\n\tmovd %%r8d, %%xmm5\n\tstc\n\tsyscall\n\t"
+				 "setc %2\n\tmov %%rbx, %0\n\tmovd %%xmm5, %1"
+				 : "=m"(rbx), "=m"(xmm5), "=m"(carry), "+r"(r8), "+a"(rax)
+				 : "D"(pid), "S"(tid), "d"((long)SIGUSR1)
+				 : "rbx", "rcx", "r11", "xmm5", "memory", "cc");
+		EXPECT_EQ(rbx, i);
+		EXPECT_EQ(r8, i);
+		EXPECT_EQ(xmm5, i);
+		EXPECT_EQ(carry, 1);
+		EXPECT_EQ(frame_xmm, i);
+		EXPECT_EQ(frame_carry, 1);
+		EXPECT_EQ(hits, (int)i);
+	}
+}

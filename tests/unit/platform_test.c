@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/mount.h>

@@ -81,12 +81,12 @@ static void still_healthy(void)
 
 static void calls_beyond_the_list_end_the_process(void)
 {
-	static const int allowed[] = {SYS_futex,	  SYS_write,	  SYS_rt_sigreturn,
-				      SYS_rt_sigprocmask, SYS_mmap,	  SYS_munmap,
-				      SYS_mprotect,	  SYS_madvise,	  SYS_mremap,
-				      SYS_recvmsg,	  SYS_close,	  SYS_clone,
-				      SYS_exit,		  SYS_rseq,	  SYS_membarrier,
-				      SYS_sched_yield,	  SYS_arch_prctl, SYS_clock_gettime};
+	static const int allowed[] = {
+		SYS_futex,	SYS_write,	   SYS_rt_sigreturn, SYS_rt_sigprocmask,
+		SYS_mmap,	SYS_munmap,	   SYS_mprotect,     SYS_madvise,
+		SYS_mremap,	SYS_recvmsg,	   SYS_close,	     SYS_clone,
+		SYS_exit,	SYS_rseq,	   SYS_membarrier,   SYS_sched_yield,
+		SYS_arch_prctl, SYS_clock_gettime, SYS_getrusage};
 	static const struct {
 		long nr;
 		uint64_t a[6];
@@ -109,6 +109,7 @@ static void calls_beyond_the_list_end_the_process(void)
 		{SYS_clone, {ST_CLONE_PROCESS | CLONE_NEWUSER}},
 		{SYS_arch_prctl, {0x3001}},
 		{SYS_clock_gettime, {0, DATA}},
+		{SYS_getrusage, {(uint64_t)RUSAGE_CHILDREN, DATA}},
 		{SYS_membarrier, {1}},
 		{0x40000000L + SYS_close, {0}},
 	};
