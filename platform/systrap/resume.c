@@ -268,7 +268,7 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 	}
 	if (th->fast && cmd == ST_CMD_RUN && only_rax_changed(th))
 		cmd = th->nlate ? ST_CMD_RUN_LATE : ST_CMD_RUN_FAST;
-	else if (th->fast && cmd == ST_CMD_RUN && may_go_anywhere(th)) {
+	else if (th->fast && cmd == ST_CMD_RUN && !th->owed && may_go_anywhere(th)) {
 		marshal_flush(th);
 		cmd = ST_CMD_RUN_FULL;
 	} else {

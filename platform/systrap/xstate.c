@@ -204,6 +204,7 @@ static int save_fast(struct p_thread *th, void *buf, size_t want)
 	struct st_pageset *ps = th->ps;
 
 	_Static_assert(ST_XSAVE_HEADER == XS_HEADER && ST_XSAVE_HEADER_LEN == XS_HEADER_LEN, "SDM");
+	owed_run(th); /* it lies where the state is going to */
 	memset((char *)ps->ops + ARCH_XSTATE_SW_BYTES, 0, XS_HEADER - ARCH_XSTATE_SW_BYTES);
 	ps->arg[0] = th->as->pf->limits.xstate_mask;
 	if (command_run(th, ST_CMD_XSAVE))
