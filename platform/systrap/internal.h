@@ -158,11 +158,11 @@ struct p_thread {
 	size_t late_used; /* bytes of data[] */
 	bool late_failed;
 	struct window *window; /* that the answer goes through */
-	uint64_t fpstate;     /* the frame's XSAVE area; 0: none known */
-	uint32_t vain, skip;  /* spins of its stub that began with the doorbell: spin_of_stub */
-	bool parked;	      /* its task waited before it answered; see thread_parks */
-	uint64_t stub_spins;  /* ticks that its stub was told to spin for an answer … */
-	uint64_t spins_since; /* … and began to at this time */
+	uint64_t fpstate;      /* the frame's XSAVE area; 0: none known */
+	uint32_t vain, skip;   /* spins of its stub that began with the doorbell: spin_of_stub */
+	bool parked;	       /* its task waited before it answered; see thread_parks */
+	uint64_t stub_spins;   /* ticks that its stub was told to spin for an answer … */
+	uint64_t spins_since;  /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
