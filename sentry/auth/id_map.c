@@ -72,21 +72,11 @@ uint32_t id_leave(const struct user_ns *u, enum id_kind kind, uint32_t id)
 	return e ? e->first + (id - e->lower) : ID_NONE;
 }
 
-static uint32_t show(const struct user_ns *u, enum id_kind kind, uint32_t id)
+uint32_t id_show(const struct user_ns *u, enum id_kind kind, uint32_t id)
 {
 	uint32_t known = id_leave(u, kind, id);
 
 	return known == ID_NONE ? ID_OVERFLOW : known;
-}
-
-uint32_t uid_show(const struct user_ns *u, uint32_t uid)
-{
-	return show(u, ID_UID, uid);
-}
-
-uint32_t gid_show(const struct user_ns *u, uint32_t gid)
-{
-	return show(u, ID_GID, gid);
 }
 
 unsigned user_ns_read_map(const struct user_ns *u, enum id_kind kind, const struct user_ns *reader,
@@ -282,11 +272,6 @@ int user_ns_write_map(struct user_ns *u, enum id_kind kind, const char *text,
 	mutex_unlock(&map_lock, &lc_leaf);
 	free(e);
 	return err;
-}
-
-bool user_ns_is_mapped(const struct user_ns *u)
-{
-	return u == &user_ns_top || (atomic_load(&u->map[ID_UID]) && atomic_load(&u->map[ID_GID]));
 }
 
 bool user_ns_may_setgroups(const struct user_ns *u)

@@ -80,14 +80,24 @@ static inline bool gid_mapped(const struct user_ns *u, uint32_t gid)
 	return (u == &user_ns_top ? gid : id_leave(u, ID_GID, gid)) != ID_NONE;
 }
 /* For showing: what has no mapping is the overflow id. */
-uint32_t uid_show(const struct user_ns *u, uint32_t uid);
-uint32_t gid_show(const struct user_ns *u, uint32_t gid);
+uint32_t id_show(const struct user_ns *u, enum id_kind kind, uint32_t id);
+static inline uint32_t uid_show(const struct user_ns *u, uint32_t uid)
+{
+	return u == &user_ns_top && uid != ID_NONE ? uid : id_show(u, ID_UID, uid);
+}
+static inline uint32_t gid_show(const struct user_ns *u, uint32_t gid)
+{
+	return u == &user_ns_top && gid != ID_NONE ? gid : id_show(u, ID_GID, gid);
+}
 
 /* May tasks of u call setgroups(2)?  Only once groups are mapped, and unless that was denied. */
 bool user_ns_may_setgroups(const struct user_ns *u);
 
 /* Are users and groups mapped?  Then that does not change any more. */
-bool user_ns_is_mapped(const struct user_ns *u);
+static inline bool user_ns_is_mapped(const struct user_ns *u)
+{
+	return u == &user_ns_top || (atomic_load(&u->map[ID_UID]) && atomic_load(&u->map[ID_GID]));
+}
 
 /* Who writes to a file of /proc/PID. */
 struct map_writer {
