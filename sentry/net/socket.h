@@ -154,6 +154,8 @@ static inline ssize_t socket_recvmsg(struct socket *s, struct sock_msg *m)
 }
 /* Puts the files of a message. */
 void sock_msg_fini(struct sock_msg *m);
+/* Has c the capability over the network namespace of the socket? */
+bool socket_net_capable(const struct socket *s, const struct cred *c, int cap);
 /* It belongs to that namespace, not to the caller's: of sockets that a listener makes. */
 void socket_set_net(struct socket *s, struct ns *net);
 /* The network namespace of the calling task, borrowed; NULL: nobody calls.  Defined by

@@ -52,9 +52,9 @@ static int set_linger(struct socket *s, const void *v, uint32_t len)
 	return 0;
 }
 
-static bool net_admin(const struct socket *s, const struct cred *c)
+bool socket_net_capable(const struct socket *s, const struct cred *c, int cap)
 {
-	return cred_ns_capable(c, s->net ? s->net->owner : &user_ns_top, CAP_NET_ADMIN);
+	return cred_ns_capable(c, s->net ? s->net->owner : &user_ns_top, cap);
 }
 
 static int set_int_option(struct socket *s, int name, int v, const struct cred *c)
@@ -92,23 +92,23 @@ static int set_int_option(struct socket *s, int name, int v, const struct cred *
 	case SO_RCVBUF:
 		return set_buffer(&s->rcvbuf, v, BUF_MAX, RCVBUF_MIN);
 	case SO_SNDBUFFORCE:
-		if (!net_admin(s, c))
+		if (!socket_net_capable(s, c, CAP_NET_ADMIN))
 			return -EPERM;
 		return set_buffer(&s->sndbuf, v, BUF_FORCE_MAX, SNDBUF_MIN);
 	case SO_RCVBUFFORCE:
-		if (!net_admin(s, c))
+		if (!socket_net_capable(s, c, CAP_NET_ADMIN))
 			return -EPERM;
 		return set_buffer(&s->rcvbuf, v, BUF_FORCE_MAX, RCVBUF_MIN);
 	case SO_RCVLOWAT:
 		s->rcvlowat = v < 0 ? INT32_MAX : v ? v : 1;
 		return 0;
 	case SO_PRIORITY:
-		if ((v < 0 || v > 6) && !net_admin(s, c))
+		if ((v < 0 || v > 6) && !socket_net_capable(s, c, CAP_NET_ADMIN))
 			return -EPERM;
 		s->priority = v;
 		return 0;
 	case SO_MARK:
-		if (!net_admin(s, c))
+		if (!socket_net_capable(s, c, CAP_NET_ADMIN))
 			return -EPERM;
 		s->mark = v;
 		return 0;

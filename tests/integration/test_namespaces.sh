@@ -40,9 +40,9 @@ same "ids mapped by another" "unshare -U sleep 1 & sleep 0.3
 	echo '0 100000 10' >/proc/\$!/uid_map; cat /proc/\$!/uid_map; wait"
 
 if command -v bwrap >/dev/null; then
-	same "bwrap" "bwrap --unshare-all --share-net --ro-bind / / --proc /proc --dev /dev \
+	same "bwrap" "bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev \
 		sh -c 'id -u; ps -e | wc -l; ls /dev; touch /x; echo >/dev/null'"
-	same "bwrap as another user" "bwrap --unshare-all --share-net --ro-bind / / --proc /proc \
+	same "bwrap as another user" "bwrap --unshare-all --ro-bind / / --proc /proc \
 		--dev /dev --tmpfs /tmp --uid 1000 --gid 1000 --hostname box sh -c 'id -u; hostname'"
 	same "a nobody's bwrap" "$nobody bwrap --unshare-user --unshare-pid --unshare-uts \
 		--ro-bind / / --proc /proc --dev /dev sh -c 'id -u; cat /proc/self/uid_map'"

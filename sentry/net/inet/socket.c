@@ -99,7 +99,7 @@ int inet_bind(struct socket *s, const struct sock_addr *a, const struct sock_cal
 	if (!inet_is_any(&at) && !inet_is_local(&at))
 		return -EADDRNOTAVAIL;
 	if (at.port && at.port < PORT_PRIVILEGED &&
-	    !cred_ns_capable(c->cred, s->net ? s->net->owner : &user_ns_top, CAP_NET_BIND_SERVICE))
+	    !socket_net_capable(s, c->cred, CAP_NET_BIND_SERVICE))
 		return -EACCES;
 	if (i->state != INET_CLOSED)
 		return -EINVAL;

@@ -38,12 +38,12 @@ static struct nl_sock *nl_of(struct socket *s)
 
 /* ---- ports ---- */
 
-static bool port_used(uint32_t port)
+static bool port_used(const struct nl_sock *n, uint32_t port)
 {
 	const struct nl_sock *other;
 
 	list_for_each (other, &ports, node)
-		if (other->port == port)
+		if (other->port == port && other->s.net == n->s.net)
 			return true;
 	return false;
 }
@@ -57,10 +57,10 @@ static int take_port(struct nl_sock *n, uint32_t port, int pid)
 	if (n->port) {
 		err = port && port != n->port ? -EINVAL : 0;
 	} else if (port) {
-		err = port_used(port) ? -EADDRINUSE : 0;
+		err = port_used(n, port) ? -EADDRINUSE : 0;
 	} else {
 		port = (uint32_t)pid;
-		for (uint32_t other = UINT32_MAX - 4096; port_used(port) || !port; other--)
+		for (uint32_t other = UINT32_MAX - 4096; port_used(n, port) || !port; other--)
 			port = other;
 	}
 	if (!err && !n->port) {
@@ -204,7 +204,7 @@ static ssize_t nl_sendmsg(struct socket *s, struct sock_msg *m, const struct soc
 	if (!data)
 		return -ENOBUFS;
 	ssize_t got = len ? uio_get(m->io, data, len) : 0;
-	bool admin = c && cred_capable(c->cred, CAP_NET_ADMIN);
+	bool admin = c && socket_net_capable(s, c->cred, CAP_NET_ADMIN);
 	if (got != (ssize_t)len)
 		err = -EFAULT;
 	else
