@@ -365,7 +365,9 @@ START_TEST(xattrs_pass_if_they_are_the_users)
 		ck_assert_int_eq(ops->removexattr(in, "user.a"), 0);
 		ck_assert_int_eq(ops->getxattr(in, "user.a", buf, 64), -ENODATA);
 	}
-	ck_assert_int_eq(ops->getxattr(in, "security.capability", buf, 64), -EOPNOTSUPP);
+	ck_assert_int_eq(ops->getxattr(in, "security.capability", buf, 64), -ENODATA);
+	ck_assert_int_eq(ops->setxattr(in, "security.capability", "v", 1, 0), -EOPNOTSUPP);
+	ck_assert_int_eq(ops->getxattr(in, "security.selinux", buf, 64), -EOPNOTSUPP);
 	path_put(p);
 }
 END_TEST
