@@ -7,10 +7,12 @@
 
 #include "platform/systrap/internal.h"
 
-/* A copy costs as much as some hundred traps.  Each one more of the same file wants as many traps
- * again as all before it. */
+/* A copy costs as much as some hundred traps.  Each of the first ones more of the same file wants
+ * as many traps again as all before it; then they cost what they want.  A program that lives long
+ * comes upon new sites again and again. */
 #define BUILD_TRAPS 64
-#define BUILDS_MAX 8
+#define BUILDS_CHEAP 4
+#define BUILDS_MAX 64
 #define CALL_TRAPS 2 /* … and a place in it so many */
 #define CALL_PROBES 8
 #define SETTLED_S 1 /* a file that was written to so lately may be about to change again */
@@ -138,7 +140,8 @@ bool text_learn(struct text_file *f, uint32_t at)
 	if (!f->calls && !(f->calls = calloc(TEXT_CALLS, sizeof(*f->calls))))
 		return false;
 	count_call(f, at);
-	if (++f->pending < (uint64_t)BUILD_TRAPS << f->builds || f->building)
+	if (++f->pending < (uint64_t)BUILD_TRAPS << MIN(f->builds, (uint32_t)BUILDS_CHEAP) ||
+	    f->building)
 		return false;
 	f->building = true;
 	f->mappings++;
