@@ -154,6 +154,8 @@ static inline ssize_t socket_recvmsg(struct socket *s, struct sock_msg *m)
 }
 /* Puts the files of a message. */
 void sock_msg_fini(struct sock_msg *m);
+/* Stores an option's value of n bytes as far as there is room.  0. */
+int socket_option_give(void *v, uint32_t *len, const void *src, uint32_t n);
 /* Has c the capability over the network namespace of the socket? */
 bool socket_net_capable(const struct socket *s, const struct cred *c, int cap);
 /* It belongs to that namespace, not to the caller's: of sockets that a listener makes. */

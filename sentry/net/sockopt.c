@@ -144,7 +144,7 @@ int socket_setsockopt(struct socket *s, int level, int name, const void *v, uint
 
 /* ---- reading ---- */
 
-static int give(void *v, uint32_t *len, const void *src, uint32_t n)
+int socket_option_give(void *v, uint32_t *len, const void *src, uint32_t n)
 {
 	*len = MIN(*len, n);
 	memcpy(v, src, *len);
@@ -159,7 +159,7 @@ static int give_timeout(void *v, uint32_t *len, int64_t ns)
 		tv.tv_sec = ns / NSEC_PER_SEC;
 		tv.tv_usec = ns % NSEC_PER_SEC / 1000;
 	}
-	return give(v, len, &tv, sizeof(tv));
+	return socket_option_give(v, len, &tv, sizeof(tv));
 }
 
 static int give_peercred(struct socket *s, const struct user_ns *u, void *v, uint32_t *len)
@@ -171,7 +171,7 @@ static int give_peercred(struct socket *s, const struct user_ns *u, void *v, uin
 		peer.uid = uid_show(u, s->peer_cred->euid);
 		peer.gid = gid_show(u, s->peer_cred->egid);
 	}
-	return give(v, len, &peer, sizeof(peer));
+	return socket_option_give(v, len, &peer, sizeof(peer));
 }
 
 static int give_peergroups(struct socket *s, const struct user_ns *u, void *v, uint32_t *len)
@@ -274,7 +274,7 @@ int socket_getsockopt(struct socket *s, int level, int name, const struct user_n
 	case SO_LINGER: {
 		int64_t secs = s->linger;
 		struct linger l = {.l_onoff = secs >= 0, .l_linger = secs >= 0 ? (int)secs : 0};
-		return give(v, len, &l, sizeof(l));
+		return socket_option_give(v, len, &l, sizeof(l));
 	}
 	case SO_PEERCRED:
 		return give_peercred(s, u, v, len);
@@ -283,7 +283,7 @@ int socket_getsockopt(struct socket *s, int level, int name, const struct user_n
 	default: {
 		int value;
 		int err = int_option(s, name, &value);
-		return err ? err : give(v, len, &value, sizeof(value));
+		return err ? err : socket_option_give(v, len, &value, sizeof(value));
 	}
 	}
 }

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "sentry/net/inet/inet_sock.h"
+#include "sentry/net/interface.h"
 
-#define LO_MTU 65536
 #define MSS_DEFAULT 536
 
 enum option_flag {
@@ -33,7 +33,7 @@ static const struct option {
 	{IPPROTO_IP, IP_TOS, 0, 0, 255, OPT_BYTE},
 	{IPPROTO_IP, IP_TTL, 64, -1, 255, OPT_BYTE},
 	{IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_WANT, 0, 5, OPT_BYTE},
-	{IPPROTO_IP, IP_MTU, LO_MTU, 0, 0, OPT_READ_ONLY},
+	{IPPROTO_IP, IP_MTU, LOOPBACK_MTU, 0, 0, OPT_READ_ONLY},
 	{IPPROTO_IP, IP_FREEBIND, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
 	{IPPROTO_IP, IP_TRANSPARENT, 0, INT_MIN, INT_MAX, OPT_READ_ONLY},
 	{IPPROTO_IP, IP_RECVTOS, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
@@ -45,7 +45,7 @@ static const struct option {
 	{IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 1, -1, 255, 0},
 	{IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 1, 0, 1, 0},
 	{IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_WANT, 0, 5, 0},
-	{IPPROTO_IPV6, IPV6_MTU, LO_MTU, 0, 0, OPT_READ_ONLY},
+	{IPPROTO_IPV6, IPV6_MTU, LOOPBACK_MTU, 0, 0, OPT_READ_ONLY},
 	{IPPROTO_IPV6, IPV6_RECVERR, 0, INT_MIN, INT_MAX, OPT_BOOL},
 	{IPPROTO_IPV6, IPV6_RECVTCLASS, 0, INT_MIN, INT_MAX, OPT_BOOL},
 	{IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 0, INT_MIN, INT_MAX, OPT_BOOL},
@@ -143,13 +143,6 @@ int inet_setsockopt(struct socket *s, int level, int name, const void *v, uint32
 	return 0;
 }
 
-static int give(void *v, uint32_t *len, const void *from, uint32_t n)
-{
-	*len = MIN(*len, n);
-	memcpy(v, from, *len);
-	return 0;
-}
-
 static int give_info(struct inet_sock *i, void *v, uint32_t *len)
 {
 	static const uint8_t states[] = {
@@ -162,7 +155,7 @@ static int give_info(struct inet_sock *i, void *v, uint32_t *len)
 		.tcpi_rto = 200000,
 		.tcpi_snd_mss = 32768,
 		.tcpi_rcv_mss = MSS_DEFAULT,
-		.tcpi_pmtu = LO_MTU,
+		.tcpi_pmtu = LOOPBACK_MTU,
 		.tcpi_snd_cwnd = 10,
 		.tcpi_advmss = 65483,
 	};
@@ -171,7 +164,7 @@ static int give_info(struct inet_sock *i, void *v, uint32_t *len)
 		info.tcpi_state = i->s.shut & SOCK_SHUT_WR ? TCP_TIME_WAIT : TCP_CLOSE_WAIT;
 	else if (i->state == INET_CONNECTED && i->s.shut & SOCK_SHUT_WR)
 		info.tcpi_state = TCP_FIN_WAIT2;
-	return give(v, len, &info, sizeof(info));
+	return socket_option_give(v, len, &info, sizeof(info));
 }
 
 int inet_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *len)
@@ -182,14 +175,14 @@ int inet_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *le
 	if (level == IPPROTO_TCP && inet_is_tcp(i) && name == TCP_INFO)
 		return give_info(i, v, len);
 	if (level == IPPROTO_TCP && inet_is_tcp(i) && name == TCP_CONGESTION)
-		return give(v, len, "cubic\0\0\0\0\0\0\0\0\0\0", 16);
+		return socket_option_give(v, len, "cubic\0\0\0\0\0\0\0\0\0\0", 16);
 	if (!o)
 		return applies(i, level) ? -ENOPROTOOPT : -EOPNOTSUPP;
 	int value = i->options[o - table];
 	if (o->level == IPPROTO_IP && *len > 0 && *len < sizeof(int) && value >= 0 &&
 	    value <= 255) {
 		uint8_t byte = (uint8_t)value;
-		return give(v, len, &byte, 1);
+		return socket_option_give(v, len, &byte, 1);
 	}
-	return give(v, len, &value, sizeof(value));
+	return socket_option_give(v, len, &value, sizeof(value));
 }
