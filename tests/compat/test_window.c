@@ -260,6 +260,7 @@ TEST(window_memfd_can_be_sealed)
 
 TEST(window_read_of_a_hole_leaves_it_one)
 {
+	test_dir();
 	int fd = EXPECT_OK(open("f", O_RDWR | O_CREAT, 0600));
 	char buf[4096];
 	struct stat before, after;
