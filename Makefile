@@ -155,7 +155,7 @@ $(B)/tests/compat: $(COMPAT:%.c=$(B)/guest/%.o)
 	$(Q)mkdir -p $(@D)
 	$(Q)gcc -pthread -o $@ $^ -lrt
 
-$(B)/guest/%.o: %.c tests/compat/compat.h
+$(B)/guest/%.o: %.c $(wildcard tests/compat/*.h)
 	$(Q)mkdir -p $(@D)
 	$(Q)gcc $(TCFLAGS) -c -o $@ $<
 

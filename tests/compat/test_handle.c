@@ -1,34 +1,13 @@
 /* name_to_handle_at(2), open_by_handle_at(2). */
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 
-#include "compat.h"
-
-static char base[] = "/tmp/compat-handle-XXXXXX";
+#include "play.h"
 
 struct handle {
 	uint32_t bytes;
 	int32_t type;
 	unsigned char data[128];
 };
-
-static void enter(void)
-{
-	if (unshare(CLONE_NEWNS))
-		test_skip("no CAP_SYS_ADMIN");
-	EXPECT(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	EXPECT(mkdtemp(base));
-	EXPECT(!mount("play", base, "tmpfs", 0, "size=1m,mode=755"));
-	EXPECT(!chdir(base));
-}
-
-static void leave(void)
-{
-	EXPECT(!chdir("/"));
-	EXPECT(!umount2(base, MNT_DETACH));
-	EXPECT(!rmdir(base));
-}
 
 static void make_file(const char *name)
 {
@@ -53,7 +32,7 @@ TEST(handle_hostile_arguments)
 	struct handle h = {.bytes = 128};
 	int id;
 
-	enter();
+	enter_empty();
 	make_file("f");
 	EXPECT_ERRNO(to_handle(AT_FDCWD, "f", &h, &id, 0x40000), EINVAL);
 	EXPECT_ERRNO(to_handle(AT_FDCWD, "none", &h, &id, 0), ENOENT);
@@ -83,7 +62,7 @@ TEST(handle_opens_the_file_under_its_new_name)
 	char text[10] = "";
 	int id, id2;
 
-	enter();
+	enter_empty();
 	make_file("first");
 	EXPECT(!to_handle(AT_FDCWD, "first", &h, &id, 0));
 	EXPECT(!rename("first", "second"));
@@ -106,7 +85,7 @@ TEST(handle_of_directories_and_links)
 	struct stat st;
 	int id;
 
-	enter();
+	enter_empty();
 	EXPECT(!mkdir("d", 0755) && !symlink("d", "l"));
 	make_file("d/in");
 	EXPECT(!to_handle(AT_FDCWD, "l", &h, &id, AT_SYMLINK_FOLLOW));
@@ -131,7 +110,7 @@ TEST(handle_belongs_to_its_file_system)
 	int id, n;
 	bool found = false;
 
-	enter();
+	enter_empty();
 	make_file("f");
 	EXPECT(!to_handle(AT_FDCWD, "f", &h, &id, 0));
 	FILE *f = fopen("/proc/self/mountinfo", "r");
@@ -154,7 +133,7 @@ TEST(handle_needs_the_capability)
 	struct handle h = {.bytes = 128};
 	int id;
 
-	enter();
+	enter_empty();
 	make_file("f");
 	EXPECT(!to_handle(AT_FDCWD, "f", &h, &id, 0));
 	pid_t pid = fork();

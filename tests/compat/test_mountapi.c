@@ -6,7 +6,7 @@
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
-#include "compat.h"
+#include "play.h"
 
 #ifndef MOVE_MOUNT_BENEATH
 #define MOVE_MOUNT_BENEATH 0x200
@@ -19,26 +19,6 @@
 #define ST_RDONLY_ 1
 #define ST_NOSUID_ 2
 #define ST_NODEV_ 4
-
-static char base[] = "/tmp/compat-mapi-XXXXXX";
-
-static void enter(void)
-{
-	if (unshare(CLONE_NEWNS))
-		test_skip("no CAP_SYS_ADMIN");
-	EXPECT(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	EXPECT(mkdtemp(base));
-	EXPECT(!mount("play", base, "tmpfs", 0, "size=1m,mode=755"));
-	EXPECT(!chdir(base));
-	EXPECT(!mkdir("a", 0755) && !mkdir("b", 0755) && !mkdir("c", 0755));
-}
-
-static void leave(void)
-{
-	EXPECT(!chdir("/"));
-	EXPECT(!umount2(base, MNT_DETACH));
-	EXPECT(!rmdir(base));
-}
 
 static void make_file(const char *name)
 {
@@ -66,11 +46,6 @@ static const char *get_text(const char *name)
 	text[n] = 0;
 	close(fd);
 	return text;
-}
-
-static bool exists(const char *name)
-{
-	return access(name, F_OK) == 0;
 }
 
 static void mount_tmpfs(const char *where)

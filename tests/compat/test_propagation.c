@@ -1,43 +1,15 @@
 /* Shared subtrees, flags of mounts, MNT_EXPIRE, /proc/PID/mountinfo: mount_namespaces(7).  Each
  * test works in a namespace of its own. */
 #include <poll.h>
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/statvfs.h>
 
-#include "compat.h"
-
-static char base[] = "/tmp/compat-prop-XXXXXX";
-
-/* A private namespace with an empty private tmpfs, which is the working directory. */
-static void enter(void)
-{
-	if (unshare(CLONE_NEWNS))
-		test_skip("no CAP_SYS_ADMIN");
-	EXPECT(!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
-	EXPECT(mkdtemp(base));
-	EXPECT(!mount("play", base, "tmpfs", 0, "size=1m,mode=755"));
-	EXPECT(!chdir(base));
-	EXPECT(!mkdir("a", 0755) && !mkdir("b", 0755) && !mkdir("c", 0755));
-}
-
-static void leave(void)
-{
-	EXPECT(!chdir("/"));
-	EXPECT(!umount2(base, MNT_DETACH));
-	EXPECT(!rmdir(base));
-}
+#include "play.h"
 
 static void make_file(const char *name)
 {
 	int fd = open(name, O_CREAT | O_WRONLY, 0644);
 	EXPECT(fd >= 0);
 	close(fd);
-}
-
-static bool exists(const char *name)
-{
-	return access(name, F_OK) == 0;
 }
 
 static void mount_tmpfs(const char *where)
