@@ -60,6 +60,99 @@ long sys_getresgid(struct task *t, uaddr_t rgid, uaddr_t egid, uaddr_t sgid)
 
 /* ---- setting user ids ---- */
 
+/* The rules for user and for group ids are the same: they are written once, over the three of them.
+ */
+struct ids {
+	uint32_t real, effective, saved;
+};
+
+static bool is_one_of(const struct ids *i, uint32_t id)
+{
+	return id == i->real || id == i->effective || id == i->saved;
+}
+
+static long set_one(struct ids *i, uint32_t id, bool privileged)
+{
+	if (!privileged && id != i->real && id != i->saved)
+		return -EPERM;
+	if (privileged)
+		i->real = i->saved = id;
+	i->effective = id;
+	return 0;
+}
+
+/* NO_ID leaves an id as it is. */
+static long set_two(struct ids *i, uint32_t real, uint32_t effective, bool privileged)
+{
+	const struct ids old = *i;
+
+	if (!privileged && real != NO_ID && real != old.real && real != old.effective)
+		return -EPERM;
+	if (!privileged && effective != NO_ID && !is_one_of(&old, effective))
+		return -EPERM;
+	if (real != NO_ID)
+		i->real = real;
+	if (effective != NO_ID)
+		i->effective = effective;
+	if (real != NO_ID || (effective != NO_ID && effective != old.real))
+		i->saved = i->effective;
+	return 0;
+}
+
+static long set_three(struct ids *i, const struct ids *want, bool privileged)
+{
+	const struct ids old = *i;
+	const uint32_t from[] = {want->real, want->effective, want->saved};
+	uint32_t *const to[] = {&i->real, &i->effective, &i->saved};
+
+	for (int k = 0; k < 3; k++) {
+		if (from[k] == NO_ID)
+			continue;
+		if (!privileged && !is_one_of(&old, from[k]))
+			return -EPERM;
+		*to[k] = from[k];
+	}
+	return 0;
+}
+
+static struct ids uids_of(const struct cred *c)
+{
+	return (struct ids){c->uid, c->euid, c->suid};
+}
+
+static struct ids gids_of(const struct cred *c)
+{
+	return (struct ids){c->gid, c->egid, c->sgid};
+}
+
+/* err: what the rules said; nothing changes unless it is 0. */
+static long commit_uids(struct task *t, const struct ids *i, long err)
+{
+	struct cred *new = err ? NULL : cred_dup(t->cred);
+
+	if (!new)
+		return err ? err : -ENOMEM;
+	new->uid = i->real;
+	new->euid = new->fsuid = i->effective;
+	new->suid = i->saved;
+	cred_fix_caps_after_setuid(new, t->cred);
+	task_set_cred(t, new);
+	return 0;
+}
+
+static long commit_gids(struct task *t, const struct ids *i, long err)
+{
+	struct cred *new = err ? NULL : cred_dup(t->cred);
+
+	if (!new)
+		return err ? err : -ENOMEM;
+	new->gid = i->real;
+	new->egid = new->fsgid = i->effective;
+	new->sgid = i->saved;
+	task_set_cred(t, new);
+	return 0;
+}
+
 /* The inner form of an argument, where -1 says "no change"; false: it has no mapping. */
 static bool enter_uid(const struct task *t, unsigned *uid)
 {
@@ -77,153 +170,64 @@ static bool enter_gid(const struct task *t, unsigned *gid)
 	return *gid != NO_ID;
 }
 
-static long commit_uids(struct task *t, struct cred *new)
-{
-	new->fsuid = new->euid;
-	cred_fix_caps_after_setuid(new, t->cred);
-	task_set_cred(t, new);
-	return 0;
-}
-
-static long commit_gids(struct task *t, struct cred *new)
-{
-	new->fsgid = new->egid;
-	task_set_cred(t, new);
-	return 0;
-}
-
 long sys_setuid(struct task *t, unsigned uid)
 {
-	const struct cred *old = t->cred;
+	struct ids ids = uids_of(t->cred);
 
-	uid = uid_enter(old->user_ns, uid);
+	uid = uid_enter(t->cred->user_ns, uid);
 	if (uid == NO_ID)
 		return -EINVAL;
-	bool privileged = task_own_capable(t, CAP_SETUID);
-	if (!privileged && uid != old->uid && uid != old->suid)
-		return -EPERM;
-	struct cred *new = cred_dup(old);
-	if (!new)
-		return -ENOMEM;
-	if (privileged)
-		new->uid = new->suid = uid;
-	new->euid = uid;
-	return commit_uids(t, new);
+	return commit_uids(t, &ids, set_one(&ids, uid, task_own_capable(t, CAP_SETUID)));
 }
 
 long sys_setgid(struct task *t, unsigned gid)
 {
-	const struct cred *old = t->cred;
+	struct ids ids = gids_of(t->cred);
 
-	gid = gid_enter(old->user_ns, gid);
+	gid = gid_enter(t->cred->user_ns, gid);
 	if (gid == NO_ID)
 		return -EINVAL;
-	bool privileged = task_own_capable(t, CAP_SETGID);
-	if (!privileged && gid != old->gid && gid != old->sgid)
-		return -EPERM;
-	struct cred *new = cred_dup(old);
-	if (!new)
-		return -ENOMEM;
-	if (privileged)
-		new->gid = new->sgid = gid;
-	new->egid = gid;
-	return commit_gids(t, new);
+	return commit_gids(t, &ids, set_one(&ids, gid, task_own_capable(t, CAP_SETGID)));
 }
 
 long sys_setreuid(struct task *t, unsigned ruid, unsigned euid)
 {
-	const struct cred *old = t->cred;
+	struct ids ids = uids_of(t->cred);
 
 	if (!enter_uid(t, &ruid) || !enter_uid(t, &euid))
 		return -EINVAL;
-	if (!task_own_capable(t, CAP_SETUID)) {
-		if (ruid != NO_ID && ruid != old->uid && ruid != old->euid)
-			return -EPERM;
-		if (euid != NO_ID && euid != old->uid && euid != old->euid && euid != old->suid)
-			return -EPERM;
-	}
-	struct cred *new = cred_dup(old);
-	if (!new)
-		return -ENOMEM;
-	if (ruid != NO_ID)
-		new->uid = ruid;
-	if (euid != NO_ID)
-		new->euid = euid;
-	if (ruid != NO_ID || (euid != NO_ID && euid != old->uid))
-		new->suid = new->euid;
-	return commit_uids(t, new);
+	return commit_uids(t, &ids, set_two(&ids, ruid, euid, task_own_capable(t, CAP_SETUID)));
 }
 
 long sys_setregid(struct task *t, unsigned rgid, unsigned egid)
 {
-	const struct cred *old = t->cred;
+	struct ids ids = gids_of(t->cred);
 
 	if (!enter_gid(t, &rgid) || !enter_gid(t, &egid))
 		return -EINVAL;
-	if (!task_own_capable(t, CAP_SETGID)) {
-		if (rgid != NO_ID && rgid != old->gid && rgid != old->egid)
-			return -EPERM;
-		if (egid != NO_ID && egid != old->gid && egid != old->egid && egid != old->sgid)
-			return -EPERM;
-	}
-	struct cred *new = cred_dup(old);
-	if (!new)
-		return -ENOMEM;
-	if (rgid != NO_ID)
-		new->gid = rgid;
-	if (egid != NO_ID)
-		new->egid = egid;
-	if (rgid != NO_ID || (egid != NO_ID && egid != old->gid))
-		new->sgid = new->egid;
-	return commit_gids(t, new);
+	return commit_gids(t, &ids, set_two(&ids, rgid, egid, task_own_capable(t, CAP_SETGID)));
 }
 
 long sys_setresuid(struct task *t, unsigned ruid, unsigned euid, unsigned suid)
 {
-	const struct cred *old = t->cred;
+	struct ids ids = uids_of(t->cred);
 
 	if (!enter_uid(t, &ruid) || !enter_uid(t, &euid) || !enter_uid(t, &suid))
 		return -EINVAL;
-	const uint32_t want[3] = {ruid, euid, suid};
+	const struct ids want = {ruid, euid, suid};
 
-	for (int i = 0; i < 3; i++)
-		if (want[i] != NO_ID && want[i] != old->uid && want[i] != old->euid &&
-		    want[i] != old->suid && !task_own_capable(t, CAP_SETUID))
-			return -EPERM;
-	struct cred *new = cred_dup(old);
-	if (!new)
-		return -ENOMEM;
-	if (ruid != NO_ID)
-		new->uid = ruid;
-	if (euid != NO_ID)
-		new->euid = euid;
-	if (suid != NO_ID)
-		new->suid = suid;
-	return commit_uids(t, new);
+	return commit_uids(t, &ids, set_three(&ids, &want, task_own_capable(t, CAP_SETUID)));
 }
 
 long sys_setresgid(struct task *t, unsigned rgid, unsigned egid, unsigned sgid)
 {
-	const struct cred *old = t->cred;
+	struct ids ids = gids_of(t->cred);
 
 	if (!enter_gid(t, &rgid) || !enter_gid(t, &egid) || !enter_gid(t, &sgid))
 		return -EINVAL;
-	const uint32_t want[3] = {rgid, egid, sgid};
+	const struct ids want = {rgid, egid, sgid};
 
-	for (int i = 0; i < 3; i++)
-		if (want[i] != NO_ID && want[i] != old->gid && want[i] != old->egid &&
-		    want[i] != old->sgid && !task_own_capable(t, CAP_SETGID))
-			return -EPERM;
-	struct cred *new = cred_dup(old);
-	if (!new)
-		return -ENOMEM;
-	if (rgid != NO_ID)
-		new->gid = rgid;
-	if (egid != NO_ID)
-		new->egid = egid;
-	if (sgid != NO_ID)
-		new->sgid = sgid;
-	return commit_gids(t, new);
+	return commit_gids(t, &ids, set_three(&ids, &want, task_own_capable(t, CAP_SETGID)));
 }
 
 /* setfsuid(2) cannot report errors: it returns the old value, changed or not. */
