@@ -37,3 +37,22 @@ static inline bool exists(const char *name)
 {
 	return access(name, F_OK) == 0;
 }
+
+/* A file that holds its name. */
+static inline void make_file(const char *name)
+{
+	int fd = open(name, O_CREAT | O_WRONLY, 0644);
+	EXPECT(fd >= 0);
+	EXPECT_EQ(write(fd, name, strlen(name)), (long)strlen(name));
+	close(fd);
+}
+
+/* A small tmpfs there, with a file "in" in it. */
+static inline void mount_tmpfs(const char *where)
+{
+	char file[200];
+
+	EXPECT(!mount("t", where, "tmpfs", 0, "size=64k"));
+	snprintf(file, sizeof(file), "%s/in", where);
+	make_file(file);
+}

@@ -9,14 +9,6 @@ struct handle {
 	unsigned char data[128];
 };
 
-static void make_file(const char *name)
-{
-	int fd = open(name, O_CREAT | O_WRONLY, 0644);
-	EXPECT(fd >= 0);
-	EXPECT_EQ(write(fd, name, strlen(name)), (long)strlen(name));
-	close(fd);
-}
-
 static long to_handle(int fd, const char *name, struct handle *h, int *id, int flags)
 {
 	return syscall(SYS_name_to_handle_at, fd, name, h, id, flags);

@@ -4,13 +4,6 @@
 
 #include "play.h"
 
-static void make_file(const char *name)
-{
-	int fd = open(name, O_CREAT | O_WRONLY, 0644);
-	EXPECT(fd >= 0);
-	close(fd);
-}
-
 TEST(mount_hostile_arguments)
 {
 	enter();

@@ -20,13 +20,6 @@
 #define ST_NOSUID_ 2
 #define ST_NODEV_ 4
 
-static void make_file(const char *name)
-{
-	int fd = open(name, O_CREAT | O_WRONLY, 0644);
-	EXPECT(fd >= 0);
-	close(fd);
-}
-
 static void put_text(const char *name, const char *text)
 {
 	int fd = open(name, O_CREAT | O_WRONLY | O_TRUNC, 0644);
@@ -46,15 +39,6 @@ static const char *get_text(const char *name)
 	text[n] = 0;
 	close(fd);
 	return text;
-}
-
-static void mount_tmpfs(const char *where)
-{
-	char file[200];
-
-	EXPECT(!mount("t", where, "tmpfs", 0, "size=64k"));
-	snprintf(file, sizeof(file), "%s/in", where);
-	make_file(file);
 }
 
 static long open_tree_(int fd, const char *name, unsigned flags)

@@ -5,22 +5,6 @@
 
 #include "play.h"
 
-static void make_file(const char *name)
-{
-	int fd = open(name, O_CREAT | O_WRONLY, 0644);
-	EXPECT(fd >= 0);
-	close(fd);
-}
-
-static void mount_tmpfs(const char *where)
-{
-	char file[200];
-
-	EXPECT(!mount("t", where, "tmpfs", 0, "size=64k"));
-	snprintf(file, sizeof(file), "%s/in", where);
-	make_file(file);
-}
-
 static void set(const char *where, unsigned long type)
 {
 	EXPECT(!mount(NULL, where, NULL, type, NULL));
