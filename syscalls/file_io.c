@@ -1,4 +1,5 @@
 #include "syscalls/file_io.h"
+#include "sentry/vfs/notify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,6 +92,11 @@ int io_open_wait(struct task *t, struct file *f)
 
 /* ---- reading ---- */
 
+int file_ask_access(struct file *f)
+{
+	return f->noted ? notify_ask(&f->path, NOTIFY_ACCESS_PERM) : 0;
+}
+
 static ssize_t read_once(struct task *t, struct file *f, struct uio *io, int64_t *off)
 {
 	if (off || !file_has_pos(f))
@@ -106,8 +112,10 @@ static ssize_t read_once(struct task *t, struct file *f, struct uio *io, int64_t
 ssize_t io_read(struct task *t, struct file *f, struct uio *io, int64_t *off, int flags)
 {
 	struct io_wait w = {.queued = false};
-	ssize_t n;
+	ssize_t n = file_ask_access(f);
 
+	if (n)
+		return n;
 	while ((n = read_once(t, f, io, off)) == -EAGAIN && may_block(f, flags)) {
 		int err = io_wait_more(&w, t, f, false);
 		if (err) {

@@ -23,6 +23,8 @@ enum {
 	IO_SYNC = 4,	 /* RWF_SYNC, RWF_DSYNC */
 	IO_NOAPPEND = 8, /* RWF_NOAPPEND: at the offset, O_APPEND or not */
 };
+/* Asks those who want to be asked whether the file may be read: notify.h. */
+int file_ask_access(struct file *f) MUST_CHECK;
 /*
  * read(2) and write(2) once the arguments are decoded: waits as the file and its flags say, and
  * takes care of positions, SIGPIPE, SIGXFSZ.  off NULL: the file's own position.

@@ -108,7 +108,7 @@ long sys_ftruncate(struct task *t, int fd, int64_t length)
 		return -EINVAL;
 	int err = check_new_size(t, (uint64_t)length);
 	if (!err && !(err = inode_truncate(f->inode, (uint64_t)length, t->cred)))
-		notify_file(f, IN_MODIFY);
+		notify_dentry(f->path.dentry, IN_MODIFY);
 	return err;
 }
 
@@ -272,8 +272,8 @@ static long do_getdents(struct task *t, int fd, uaddr_t buf, unsigned n, bool ol
 	CLEANUP_FREE char *mem = d.buf = malloc(d.size + 1);
 	if (!mem)
 		return -ENOMEM;
-	long ret = task_sleep_lock(t, &f->pos_busy);
-	if (ret)
+	long ret = file_ask_access(f);
+	if (ret || (ret = task_sleep_lock(t, &f->pos_busy)))
 		return ret;
 	ret = list_into(t, f, &d, buf);
 	sleep_lock_release(&f->pos_busy);

@@ -442,6 +442,24 @@ int dentry_lookup(struct dentry *dir, const char *name, size_t len, struct dentr
 	return dentry_lookup_ahead(dir, name, len, NULL, out);
 }
 
+struct dentry *dcache_find_inode(struct super_block *sb, uint64_t ino)
+{
+	struct dentry *d, *found = NULL;
+
+	mutex_lock(&dcache_lock, &lc_dcache);
+	if (sb->root && sb->root->inode->ino == ino)
+		found = dentry_get_locked(sb->root);
+	for (size_t i = 0; !found && i < ARRAY_SIZE(buckets); i++) {
+		if (!buckets[i].next)
+			continue;
+		list_for_each (d, &buckets[i], hash)
+			if (!found && d->sb == sb && d->inode && d->inode->ino == ino)
+				found = dentry_get_locked(d);
+	}
+	mutex_unlock(&dcache_lock, &lc_dcache);
+	return found;
+}
+
 /* ---- shrinking ---- */
 
 void dcache_shrink(size_t keep)

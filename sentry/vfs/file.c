@@ -46,6 +46,7 @@ void file_put(struct file *f)
 		flock_release_file(f);
 	if (f->ops->release)
 		f->ops->release(f);
+	file_uncount(f);
 	if (f->writer)
 		mount_writer_put(f->path.mnt);
 	path_put(f->path);

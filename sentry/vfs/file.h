@@ -78,6 +78,7 @@ struct file {
 	struct async *async;			     /* O_ASYNC: kernel/async_io.c; pos_busy */
 	bool noted;		 /* its opening was reported (notify.h), so its closing will be */
 	bool writer;		 /* the mount counts it among its writers */
+	bool counted;		 /* the inode counts it among its readers or writers */
 	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */
 	void *priv;
 };
@@ -100,6 +101,8 @@ extern void (*vfs_async_free)(struct file *f);
 struct file *file_new(struct path p, int flags);
 /* Opens an existing path (no name walk, no permission check): O_PATH aware, runs inode open. */
 int file_open_path(struct path p, int flags, struct file **out) MUST_CHECK;
+/* The same, of which, and of what is done with the file, nobody is told (notify.h). */
+int file_open_quiet(struct path p, int flags, struct file **out) MUST_CHECK;
 /*
  * A file without a name (pipe:[…], anon_inode:[eventfd], socket:[…], memfd).  The inode's
  * reference is consumed; `name` is what /proc/PID/fd shows ("pipe:[%lu]" is formatted with ino).

@@ -68,7 +68,8 @@ int handle_find(struct mount *m, const struct vfs_handle *h, struct path *out)
 		if (is_file_of(table[i], m->sb, ino))
 			d = dentry_get(table[i]);
 	mutex_unlock(&lock, &lc_leaf);
-	if (!d)
+	/* One of an event (fanotify(7)): nobody asked for it, and it may still be known. */
+	if (!d && !(d = dcache_find_inode(m->sb, ino)))
 		return -ESTALE;
 	if (h->generation || (!d->hashed && d->parent != d)) {
 		dentry_put(d);

@@ -26,6 +26,8 @@ struct dentry *dentry_get_locked(struct dentry *d) REQUIRES(lc_dcache);
 /* Borrowed; NULL: not cached. */
 struct dentry *dcache_find(struct dentry *dir, const char *name, size_t len, uint32_t hash)
 	REQUIRES(lc_dcache);
+/* A dentry of the inode with that number, a reference; NULL: none is cached.  Looks at all. */
+struct dentry *dcache_find_inode(struct super_block *sb, uint64_t ino);
 void dentry_unhash_locked(struct dentry *d) REQUIRES(lc_dcache);
 /* Moves d to where `target` is (name and parent), and unhashes target; or swaps the two. */
 void dentry_move(struct dentry *d, struct dentry *target, bool exchange);
@@ -181,6 +183,10 @@ static inline bool walk_last_is_dot(const struct walk *w)
 {
 	return w->last[0] == '.' && (w->last_len == 1 || (w->last_len == 2 && w->last[1] == '.'));
 }
+
+/* ---- open.c ---- */
+/* The inode counts it no more among those who have it open. */
+void file_uncount(struct file *f);
 
 /* ---- vfs_create.c ---- */
 /* What a new file gets: mode bits from umask or the directory's default list, and lists. */

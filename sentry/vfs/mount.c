@@ -69,6 +69,7 @@ static void put(struct mount *m)
 {
 	if (!ref_put(&m->ref))
 		return;
+	notify_mount_gone(m);
 	dentry_put(m->root);
 	super_put(m->sb);
 	free(m->source);

@@ -7,24 +7,31 @@
 #include "sentry/vfs/internal.h"
 
 struct mutex notify_lock = MUTEX_INIT; /* lc_notify */
-_Atomic unsigned notify_nmarks;
+_Atomic unsigned notify_nmarks, notify_nasking;
+int (*notify_asker)(const struct path *p, uint32_t mask);
 static struct list_head all_marks = LIST_HEAD_INIT(all_marks);
 
-void notify_mark_attach(struct notify_mark *m, struct inode *in)
+void notify_mark_attach_to(struct notify_mark *m, struct notify_mark *_Atomic *first)
 {
-	m->inode = inode_get(in);
-	m->next = in->marks;
-	in->marks = m;
+	m->first = first;
+	m->next = *first;
+	*first = m;
 	list_add(&m->all, &all_marks);
 	notify_nmarks++;
 }
 
+void notify_mark_attach(struct notify_mark *m, struct inode *in)
+{
+	m->inode = inode_get(in);
+	notify_mark_attach_to(m, &in->marks);
+}
+
 void notify_mark_detach(struct notify_mark *m, struct notify_mark **dead)
 {
-	struct notify_mark *p = m->inode->marks;
+	struct notify_mark *p = *m->first;
 
 	if (p == m) {
-		m->inode->marks = m->next;
+		*m->first = m->next;
 	} else {
 		while (p->next != m)
 			p = p->next;
@@ -47,16 +54,52 @@ void notify_reap(struct notify_mark *dead)
 	}
 }
 
-static void tell(struct inode *in, const struct notify_event *e, struct notify_mark **dead)
+/* An event on its way to the marks. */
+struct telling {
+	const struct notify_event *e;
+	void (*finish)(const struct notify_event *e); /* of a mark that heard of it */
+	struct notify_mark *dead;
+};
+
+static void tell(struct telling *t, struct notify_mark *m, enum notify_role role)
 	REQUIRES(lc_notify)
 {
-	struct notify_mark *m = in->marks, *next;
+	struct notify_mark *next;
 
 	for (; m; m = next) {
 		next = m->next;
-		if (!m->ops->event(m, e))
-			notify_mark_detach(m, dead);
+		if (m->ops->finish)
+			t->finish = m->ops->finish;
+		if (!m->ops->event(m, t->e, role))
+			notify_mark_detach(m, &t->dead);
 	}
+}
+
+static bool is_entry_event(const struct notify_event *e)
+{
+	return e->mask & (IN_CREATE | IN_DELETE | IN_MOVE | NOTIFY_RENAME);
+}
+
+/* Directories first, then the inode, as one. */
+static void tell_all(const struct notify_event *e)
+{
+	struct telling t = {.e = e};
+	bool entry = is_entry_event(e);
+
+	mutex_lock(&notify_lock, &lc_notify);
+	if (e->dir)
+		tell(&t, e->dir->marks, entry ? NOTIFY_ENTRY : NOTIFY_CHILD);
+	if (e->new_dir)
+		tell(&t, e->new_dir->marks, NOTIFY_NEW_ENTRY);
+	if (!entry)
+		tell(&t, e->inode->marks, NOTIFY_SELF);
+	if (e->path)
+		tell(&t, e->path->mnt->marks, NOTIFY_ON_MOUNT);
+	tell(&t, e->inode->sb->marks, NOTIFY_ON_SUPER);
+	if (t.finish)
+		t.finish(e);
+	mutex_unlock(&notify_lock, &lc_notify);
+	notify_reap(t.dead);
 }
 
 static uint32_t isdir(const struct inode *in)
@@ -64,79 +107,91 @@ static uint32_t isdir(const struct inode *in)
 	return inode_is_dir(in) ? IN_ISDIR : 0;
 }
 
-/* Tells the directory (by name), the inode, or both, in this order, as one. */
-static void tell_both(struct inode *dir, struct inode *in, struct notify_event *e)
-{
-	struct notify_mark *dead = NULL;
-
-	mutex_lock(&notify_lock, &lc_notify);
-	if (dir)
-		tell(dir, e, &dead);
-	if (in) {
-		e->name = NULL;
-		tell(in, e, &dead);
-	}
-	mutex_unlock(&notify_lock, &lc_notify);
-	notify_reap(dead);
-}
-
 void notify_name(struct inode *dir, uint32_t mask, const char *name, size_t len,
-		 const struct inode *subject, uint32_t cookie)
+		 struct inode *subject, uint32_t cookie)
 {
-	struct notify_event e = {.name = name, .name_len = len, .cookie = cookie};
+	struct notify_event e = {
+		.dir = dir, .name = name, .name_len = len, .cookie = cookie, .inode = subject};
 
-	if (!notify_active() || !dir->marks)
+	if (!notify_active() || (!dir->marks && !dir->sb->marks))
 		return;
 	e.mask = mask | isdir(subject);
-	tell_both(dir, NULL, &e);
+	tell_all(&e);
+}
+
+void notify_renamed(const struct notify_event *e)
+{
+	struct notify_event own = *e;
+
+	if (!notify_active() || (!e->dir->marks && !e->new_dir->marks && !e->dir->sb->marks))
+		return;
+	own.mask = NOTIFY_RENAME | isdir(e->inode);
+	tell_all(&own);
 }
 
 void notify_inode(struct inode *in, uint32_t mask)
 {
-	struct notify_event e = {.mask = mask | isdir(in)};
+	struct notify_event e = {.mask = mask | isdir(in), .inode = in};
 
-	if (notify_active() && in->marks)
-		tell_both(NULL, in, &e);
+	if (notify_active() && (in->marks || in->sb->marks))
+		tell_all(&e);
 }
 
-/* The directory that d is in, if somebody watches it: a reference, and d's name. */
-static struct inode *watched_parent(struct dentry *d, char name[VFS_NAME_MAX + 1],
-				    struct notify_event *e)
+/*
+ * Does anybody look at that file?  Then e gets the directory that d is in, if it is in any, with a
+ * reference, and d's name.
+ */
+static bool is_watched(struct dentry *d, const struct mount *m, char name[VFS_NAME_MAX + 1],
+		       struct notify_event *e)
 {
-	struct inode *dir = NULL;
+	const struct inode *in = e->inode;
+	bool any = in->marks || in->sb->marks || (m && m->marks);
 
 	mutex_lock(&dcache_lock, &lc_dcache);
-	if (d->parent != d && d->parent->inode && d->parent->inode->marks) {
-		dir = inode_get(d->parent->inode);
+	struct inode *dir = d->parent != d ? d->parent->inode : NULL;
+	if (dir && (any || dir->marks)) {
+		any = true;
+		e->dir = inode_get(dir);
 		memcpy(name, d->name, (size_t)d->name_len + 1);
 		e->name = name;
 		e->name_len = d->name_len;
 		e->unlinked = !d->hashed;
 	}
 	mutex_unlock(&dcache_lock, &lc_dcache);
-	return dir;
+	return any;
+}
+
+static void tell_of(struct dentry *d, struct notify_event *e)
+{
+	char name[VFS_NAME_MAX + 1];
+
+	e->inode = dentry_inode(d);
+	if (!e->inode || !is_watched(d, e->path ? e->path->mnt : NULL, name, e))
+		return;
+	e->mask |= isdir(e->inode);
+	tell_all(e);
+	inode_put(e->dir);
 }
 
 void notify_dentry(struct dentry *d, uint32_t mask)
 {
-	struct inode *in = dentry_inode(d);
-	char name[VFS_NAME_MAX + 1];
 	struct notify_event e = {.mask = mask};
 
-	if (!notify_active() || !in)
-		return;
-	struct inode *dir = watched_parent(d, name, &e);
-	if (!dir && !in->marks)
-		return;
-	e.mask |= isdir(in);
-	tell_both(dir, in->marks ? in : NULL, &e);
-	inode_put(dir);
+	if (notify_active())
+		tell_of(d, &e);
 }
 
 void notify_file(struct file *f, uint32_t mask)
 {
+	struct notify_event e = {.mask = mask, .path = &f->path};
+
 	if (notify_active() && f->noted)
-		notify_dentry(f->path.dentry, mask);
+		tell_of(f->path.dentry, &e);
+}
+
+void notify_question(struct notify_event *e)
+{
+	tell_of(e->path->dentry, e);
 }
 
 uint32_t notify_new_cookie(void)
@@ -145,25 +200,31 @@ uint32_t notify_new_cookie(void)
 	return atomic_fetch_add(&last, 1) + 1;
 }
 
-/* The last event of a mark. */
+/* ---- ends ---- */
+
+/* The last event of a mark on an inode. */
 static void tell_last(struct notify_mark *m, uint32_t mask, struct notify_mark **dead)
 	REQUIRES(lc_notify)
 {
-	struct notify_event e = {.mask = mask | isdir(m->inode)};
+	struct notify_event e = {.mask = mask | isdir(m->inode), .inode = m->inode};
 
-	m->ops->event(m, &e);
+	m->ops->event(m, &e, NOTIFY_SELF);
+	if (m->ops->finish)
+		m->ops->finish(&e);
 	notify_mark_detach(m, dead);
 }
 
 void notify_inode_removed(struct inode *in)
 {
+	struct notify_event e = {.mask = IN_DELETE_SELF | isdir(in), .inode = in};
 	struct notify_mark *dead = NULL;
 
-	if (!notify_active() || !in->marks)
+	if (!notify_active() || (!in->marks && !in->sb->marks))
 		return;
+	tell_all(&e);
 	mutex_lock(&notify_lock, &lc_notify);
 	while (in->marks)
-		tell_last(in->marks, IN_DELETE_SELF, &dead);
+		notify_mark_detach(in->marks, &dead);
 	mutex_unlock(&notify_lock, &lc_notify);
 	notify_reap(dead);
 }
@@ -176,8 +237,23 @@ void notify_super_gone(struct super_block *sb)
 		return;
 	mutex_lock(&notify_lock, &lc_notify);
 	list_for_each_safe (m, tmp, &all_marks, all)
-		if (m->inode->sb == sb)
+		if (m->inode && m->inode->sb == sb)
 			tell_last(m, IN_UNMOUNT, &dead);
+	while (sb->marks)
+		notify_mark_detach(sb->marks, &dead);
+	mutex_unlock(&notify_lock, &lc_notify);
+	notify_reap(dead);
+}
+
+void notify_mount_gone(struct mount *m)
+{
+	struct notify_mark *dead = NULL;
+
+	if (!m->marks)
+		return;
+	mutex_lock(&notify_lock, &lc_notify);
+	while (m->marks)
+		notify_mark_detach(m->marks, &dead);
 	mutex_unlock(&notify_lock, &lc_notify);
 	notify_reap(dead);
 }

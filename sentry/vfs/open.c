@@ -39,7 +39,26 @@ static int inode_open(struct inode *in, struct file *f)
 	return in->ops->open ? in->ops->open(in, f->path.dentry, f) : -ENXIO;
 }
 
-int file_open_path(struct path p, int flags, struct file **out)
+/* Which of the inode's counts it is in. */
+static _Atomic int *count_of(const struct file *f)
+{
+	return file_writable(f) ? &f->inode->writers : &f->inode->readers;
+}
+
+static void file_count(struct file *f)
+{
+	f->counted = S_ISREG(f->inode->mode);
+	if (f->counted)
+		atomic_fetch_add(count_of(f), 1);
+}
+
+void file_uncount(struct file *f)
+{
+	if (f->counted)
+		atomic_fetch_sub(count_of(f), 1);
+}
+
+int file_open_quiet(struct path p, int flags, struct file **out)
 {
 	struct file *f = file_new(p, flags & ~TMPFILE_BIT);
 
@@ -61,10 +80,33 @@ int file_open_path(struct path p, int flags, struct file **out)
 		return err;
 	}
 	f->flags &= ~OPEN_ONLY_FLAGS;
-	f->noted = true;
-	notify_file(f, IN_OPEN);
+	file_count(f);
 	*out = f;
 	return 0;
+}
+
+static void note_open(struct file *f, uint32_t mask)
+{
+	if (f->flags & O_PATH)
+		return;
+	f->noted = true;
+	notify_file(f, mask);
+}
+
+int file_open_path(struct path p, int flags, struct file **out)
+{
+	int err = file_open_quiet(p, flags, out);
+
+	if (!err)
+		note_open(*out, IN_OPEN);
+	return err;
+}
+
+/* As file_open_path, for a guest: those who want to be asked are. */
+static int open_asking(struct path p, int flags, struct file **out)
+{
+	int err = notify_ask(&p, NOTIFY_OPEN_PERM);
+	return err ? err : file_open_path(p, flags, out);
 }
 
 static int access_mask(int flags)
@@ -118,7 +160,7 @@ static int open_found(struct path p, int flags, const struct cred *c, struct fil
 	int err = may_open(p, &flags, c);
 	if (err)
 		return err;
-	if ((err = file_open_path(p, flags, &f)))
+	if ((err = open_asking(p, flags, &f)))
 		return err;
 	if (flags & O_TRUNC && (err = inode_truncate(in, 0, c))) {
 		file_put(f);
@@ -160,7 +202,7 @@ static int open_tmpfile(const struct walk_env *env, const char *name, int flags,
 		d->inode->linkable = !(flags & O_EXCL);
 		d->name_len = (uint16_t)snprintf(d->inline_name, sizeof(d->inline_name), "#%lu",
 						 (unsigned long)d->inode->ino);
-		err = file_open_path((struct path){dir.mnt, d}, flags, out);
+		err = open_asking((struct path){dir.mnt, d}, flags, out);
 	}
 	dentry_put(d);
 	return err;
@@ -195,7 +237,7 @@ static int open_last(struct walk *w, int flags, uint32_t mode, struct file **out
 			return err;
 		notify_name(dentry_inode(w->cur.dentry), IN_CREATE, w->last, w->last_len,
 			    dentry_inode(d), 0);
-		return file_open_path(p, flags & ~O_TRUNC, out);
+		return open_asking(p, flags & ~O_TRUNC, out);
 	}
 	if (flags & O_EXCL)
 		return -EEXIST;
@@ -275,5 +317,9 @@ int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_fl
 		return -EACCES;
 	if ((err = inode_permission(in, MAY_EXEC, env->cred)))
 		return err;
-	return file_open_path(p, O_RDONLY, out);
+	if ((err = notify_ask(&p, NOTIFY_OPEN_EXEC_PERM)) ||
+	    (err = notify_ask(&p, NOTIFY_OPEN_PERM)) || (err = file_open_quiet(p, O_RDONLY, out)))
+		return err;
+	note_open(*out, IN_OPEN | NOTIFY_OPEN_EXEC);
+	return 0;
 }

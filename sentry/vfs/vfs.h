@@ -157,11 +157,13 @@ struct inode {
 	struct notify_mark *_Atomic marks; /* first of a list; lc_notify */
 	char *_Atomic link; /* the vfs: target of a symlink once read; lives with the inode */
 	bool linkable;	    /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
-	_Atomic bool dead;  /* a removed directory: nothing can be made in it; set under dir_lock */
-	bool own_open;	    /* ops->open opens it whatever its type is; immutable */
-	void *fifo;	    /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
-	void *socket;	    /* sentry/net/unix: the socket bound to this name; lc_net */
-	void *priv;	    /* the file system's */
+	/* How many files have it open, for reading only and for writing; regular files. */
+	_Atomic int readers, writers;
+	_Atomic bool dead; /* a removed directory: nothing can be made in it; set under dir_lock */
+	bool own_open;	   /* ops->open opens it whatever its type is; immutable */
+	void *fifo;	   /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
+	void *socket;	   /* sentry/net/unix: the socket bound to this name; lc_net */
+	void *priv;	   /* the file system's */
 };
 
 struct super_ops {
@@ -203,6 +205,7 @@ struct super_block {
 	_Atomic int writers; /* files open for writing */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	       /* statfs f_type */
+	struct notify_mark *_Atomic marks; /* as an inode's */
 	struct user_ns
 		*user_ns; /* reference: of who mounted it; devices work in the top one only */
 	void *priv;
@@ -262,14 +265,15 @@ struct mount {
 	 * only with the one it is on, and flags that stay as they are. */
 	bool locked;
 	unsigned locked_flags;
-	bool new_group;	       /* while a mount spreads: its group was made for that */
-	uint8_t doomed;	       /* while a tree is unmounted (propagate.c) */
-	struct list_head doom; /* all that go with it */
-	_Atomic bool expiring; /* nobody used it since the last umount2(MNT_EXPIRE) */
-	_Atomic int writers;   /* files open for writing through it */
-	struct list_head work; /* on a list of the change under way */
-	struct mount *copy;    /* while a tree is copied: its counterpart */
-	struct mount *into;    /* while a copy spreads: what it will be mounted in */
+	bool new_group;			   /* while a mount spreads: its group was made for that */
+	uint8_t doomed;			   /* while a tree is unmounted (propagate.c) */
+	struct list_head doom;		   /* all that go with it */
+	_Atomic bool expiring;		   /* nobody used it since the last umount2(MNT_EXPIRE) */
+	_Atomic int writers;		   /* files open for writing through it */
+	struct notify_mark *_Atomic marks; /* as an inode's */
+	struct list_head work;		   /* on a list of the change under way */
+	struct mount *copy;		   /* while a tree is copied: its counterpart */
+	struct mount *into;		   /* while a copy spreads: what it will be mounted in */
 };
 
 struct mnt_ns {

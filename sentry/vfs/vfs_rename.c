@@ -141,6 +141,15 @@ static void notify_moved(const struct walk *from, const struct walk *to, struct 
 {
 	uint32_t cookie = notify_new_cookie();
 
+	notify_renamed(&(struct notify_event){
+		.dir = dentry_inode(from->cur.dentry),
+		.name = from->last,
+		.name_len = from->last_len,
+		.new_dir = dentry_inode(to->cur.dentry),
+		.new_name = to->last,
+		.new_name_len = to->last_len,
+		.inode = what,
+	});
 	notify_name(dentry_inode(from->cur.dentry), IN_MOVED_FROM, from->last, from->last_len, what,
 		    cookie);
 	notify_name(dentry_inode(to->cur.dentry), IN_MOVED_TO, to->last, to->last_len, what,

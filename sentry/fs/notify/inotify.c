@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 
+#include "sentry/fs/notify/user.h"
 #include "sentry/lib/rbtree.h"
 #include "sentry/mm/uaccess.h"
 #include "sentry/vfs/file.h"
@@ -21,14 +22,6 @@ _Atomic int inotify_max_queued_events = 16384, inotify_max_user_instances = 128,
 	    inotify_max_user_watches = 65536;
 
 /* Everything below is guarded by lc_notify. */
-
-/* What a user has in use. */
-struct notify_user {
-	struct list_head node;
-	uint32_t uid;
-	int instances, watches;
-};
-static struct list_head users = LIST_HEAD_INIT(users);
 
 struct queued {
 	struct list_head node;
@@ -61,31 +54,6 @@ static const struct notify_mark_ops watch_ops;
 static struct watch *watch_of(struct notify_mark *m)
 {
 	return container_of(m, struct watch, mark);
-}
-
-/* ---- users ---- */
-
-static struct notify_user *user_get(uint32_t uid) REQUIRES(lc_notify)
-{
-	struct notify_user *u;
-
-	list_for_each (u, &users, node)
-		if (u->uid == uid)
-			return u;
-	u = calloc(1, sizeof(*u));
-	if (u) {
-		u->uid = uid;
-		list_add(&u->node, &users);
-	}
-	return u;
-}
-
-static void user_put(struct notify_user *u) REQUIRES(lc_notify)
-{
-	if (!u->instances && !u->watches) {
-		list_del(&u->node);
-		free(u);
-	}
 }
 
 /* ---- the queue ---- */
@@ -159,17 +127,19 @@ static void queue_event(struct inotify *n, int wd, uint32_t mask, const struct n
 
 /* ---- marks ---- */
 
-static bool watch_event(struct notify_mark *m, const struct notify_event *e) REQUIRES(lc_notify)
+static bool watch_event(struct notify_mark *m, const struct notify_event *e, enum notify_role role)
+	REQUIRES(lc_notify)
 {
 	struct watch *w = watch_of(m);
 	struct notify_event own = *e;
-	uint32_t mask = e->mask;
+	uint32_t mask = e->mask & (USER_MASK | IN_ISDIR);
 
-	if (!(mask & w->mask & USER_MASK) || (e->unlinked && e->name && w->excl_unlink))
+	if (!(mask & w->mask & USER_MASK) ||
+	    (e->unlinked && role == NOTIFY_CHILD && w->excl_unlink))
 		return true;
 	if (mask & (IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT))
 		mask &= ~(uint32_t)IN_ISDIR;
-	if (!e->name)
+	if (role == NOTIFY_SELF)
 		own.name_len = 0;
 	queue_event(w->owner, w->wd, mask, &own);
 	return !w->once;
@@ -182,7 +152,7 @@ static void watch_gone(struct notify_mark *m) REQUIRES(lc_notify)
 
 	queue_event(w->owner, w->wd, IN_IGNORED, &nothing);
 	rb_erase(&w->owner->watches, &w->node);
-	w->owner->user->watches--;
+	w->owner->user->used[USE_INOTIFY_WATCHES]--;
 }
 
 static void watch_free(struct notify_mark *m)
@@ -240,16 +210,17 @@ static void watch_set(struct watch *w, uint32_t arg, bool add) REQUIRES(lc_notif
 
 static int watch_add(struct inotify *n, struct inode *in, uint32_t arg) REQUIRES(lc_notify)
 {
-	if (n->user->watches >= inotify_max_user_watches)
+	if (!notify_use(n->user, USE_INOTIFY_WATCHES, inotify_max_user_watches))
 		return -ENOSPC;
 	struct watch *w = calloc(1, sizeof(*w));
-	if (!w)
+	if (!w) {
+		n->user->used[USE_INOTIFY_WATCHES]--;
 		return -ENOMEM;
+	}
 	w->mark.ops = &watch_ops;
 	w->owner = n;
 	watch_set(w, arg, false);
 	watch_insert(n, w);
-	n->user->watches++;
 	notify_mark_attach(&w->mark, in);
 	return w->wd;
 }
@@ -390,8 +361,8 @@ static void inotify_destroy(struct inotify *n)
 		notify_mark_detach(&rb_entry(p, struct watch, node)->mark, &dead);
 	while (!list_empty(&n->queue))
 		free(queue_take(n));
-	n->user->instances--;
-	user_put(n->user);
+	n->user->used[USE_INOTIFY_INSTANCES]--;
+	notify_user_put(n->user);
 	mutex_unlock(&notify_lock, &lc_notify);
 	notify_reap(dead);
 	free(n);
@@ -418,25 +389,6 @@ bool file_is_inotify(const struct file *f)
 	return f->ops == &inotify_ops;
 }
 
-/* Counts a new instance of the user. */
-static int user_charge(struct inotify *n, uint32_t uid)
-{
-	int err = 0;
-
-	mutex_lock(&notify_lock, &lc_notify);
-	n->user = user_get(uid);
-	if (!n->user)
-		err = -ENOMEM;
-	else if (n->user->instances >= inotify_max_user_instances)
-		err = -EMFILE;
-	else
-		n->user->instances++;
-	if (err && n->user)
-		user_put(n->user);
-	mutex_unlock(&notify_lock, &lc_notify);
-	return err;
-}
-
 int inotify_create_file(int flags, uint32_t uid, struct file **out)
 {
 	struct inotify *n = calloc(1, sizeof(*n));
@@ -445,7 +397,7 @@ int inotify_create_file(int flags, uint32_t uid, struct file **out)
 		return -ENOMEM;
 	waitq_init(&n->wq);
 	list_init(&n->queue);
-	int err = user_charge(n, uid);
+	int err = notify_user_get(uid, USE_INOTIFY_INSTANCES, inotify_max_user_instances, &n->user);
 	if (err) {
 		free(n);
 		return err;

@@ -84,9 +84,9 @@ static int copy_data(struct ovl_super *os, const struct ovl_lower *from, struct 
 		return 0;
 	CLEANUP_FILE struct file *src = NULL, *dst = NULL;
 	struct path lower = {os->lower_mnt[from->layer], from->d}, upper = {os->upper_mnt, to};
-	int err = file_open_path(lower, O_RDONLY | O_NOATIME, &src);
+	int err = file_open_quiet(lower, O_RDONLY | O_NOATIME, &src);
 	if (!err)
-		err = file_open_path(upper, O_WRONLY, &dst);
+		err = file_open_quiet(upper, O_WRONLY, &dst);
 	if (err)
 		return err;
 	CLEANUP_FREE char *buf = malloc(MIN(size, COPY_CHUNK));

@@ -34,7 +34,7 @@ static int real_file(struct file *f, struct file **out)
 	if (!upper)
 		p = (struct path){os->lower_mnt[oi->lower[0].layer], oi->lower[0].d};
 	struct file *fresh;
-	int err = file_open_path(p, (f->flags & REAL_FLAGS) | O_NOATIME, &fresh);
+	int err = file_open_quiet(p, (f->flags & REAL_FLAGS) | O_NOATIME, &fresh);
 	if (err)
 		return err;
 	if (atomic_compare_exchange_strong(slot, &have, fresh)) {

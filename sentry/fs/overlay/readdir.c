@@ -136,7 +136,7 @@ static bool layer_emit(struct dir_context *ctx, const char *name, size_t len, in
 static int list_layer(struct mount *mnt, struct dentry *dir, struct dir_context *ctx)
 {
 	struct file *f;
-	int err = file_open_path((struct path){mnt, dir}, O_RDONLY | O_DIRECTORY | O_NOATIME, &f);
+	int err = file_open_quiet((struct path){mnt, dir}, O_RDONLY | O_DIRECTORY | O_NOATIME, &f);
 	if (err)
 		return err;
 	int64_t off = 0, before;
@@ -342,7 +342,7 @@ static int begin(struct file *f)
 			layer = oi->lower[0].layer + 1;
 			p = (struct path){os->lower_mnt[layer - 1], oi->lower[0].d};
 		}
-		int err = file_open_path(p, O_RDONLY | O_DIRECTORY | O_NOATIME, &real);
+		int err = file_open_quiet(p, O_RDONLY | O_DIRECTORY | O_NOATIME, &real);
 		if (err)
 			return err;
 	}

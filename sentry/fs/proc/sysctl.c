@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "sentry/fs/notify/fanotify.h"
 #include "sentry/fs/notify/inotify.h"
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/keys/keys.h"
@@ -303,6 +304,12 @@ int proc_add_sys(struct inode *root)
 		{"max_user_watches", 0644, &limit_ops, &inotify_max_user_watches},
 		{NULL, 0, NULL, NULL},
 	};
+	const struct synth_table fanotify[] = {
+		{"max_queued_events", 0644, &limit_ops, &fanotify_max_queued_events},
+		{"max_user_groups", 0644, &limit_ops, &fanotify_max_user_groups},
+		{"max_user_marks", 0644, &limit_ops, &fanotify_max_user_marks},
+		{NULL, 0, NULL, NULL},
+	};
 	const struct synth_table keys[] = {
 		{"maxbytes", 0644, &limit_ops, &key_max_bytes},
 		{"maxkeys", 0644, &limit_ops, &key_max_keys},
@@ -324,6 +331,8 @@ int proc_add_sys(struct inode *root)
 	    (err = synth_add_dir(kern, "keys", 0555, &dir)) || (err = synth_add_table(dir, keys)) ||
 	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
 	    (err = synth_add_table(dir, inotify)) ||
+	    (err = synth_add_dir(fs, "fanotify", 0555, &dir)) ||
+	    (err = synth_add_table(dir, fanotify)) ||
 	    (err = synth_add_dir(sys, "user", 0555, &dir)) ||
 	    (err = synth_add_table(dir, proc_ns_maxima)) ||
 	    (err = add_values(sys, "vm", vm_values, &dir)) ||
