@@ -4,6 +4,10 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include <linux/capability.h>
+
+#include "sentry/fs/notify/dnotify.h"
+#include "sentry/vfs/lease.h"
 #include "syscalls/file_io.h"
 #include "sentry/kernel/async_io.h"
 #include "sentry/kernel/pid.h"
@@ -254,6 +258,20 @@ static long owner_cmd(struct task *t, struct file *f, unsigned cmd, uint64_t arg
 	}
 }
 
+/* ---- leases ---- */
+
+static long set_lease(struct task *t, struct file *f, int fd, int type)
+{
+	if (f->inode->uid != t->cred->fsuid && !inode_capable(f->inode, t->cred, CAP_LEASE))
+		return -EACCES;
+	if (!S_ISREG(f->inode->mode))
+		return -EINVAL;
+	int err = lease_set(f, type, fd);
+	if (!err && type != F_UNLCK)
+		async_io_own(f, t);
+	return err;
+}
+
 /* ---- dispatch ---- */
 
 /* The commands that O_PATH descriptors know.  -ENOSYS: none of them. */
@@ -310,7 +328,11 @@ long sys_fcntl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 	case F_GETSIG:
 		return owner_cmd(t, f, cmd, arg);
 	case F_GETLEASE:
-		return F_UNLCK;
+		return lease_get(f);
+	case F_SETLEASE:
+		return set_lease(t, f, fd, (int)arg);
+	case F_NOTIFY:
+		return dnotify_watch(f, t, fd, (uint32_t)arg);
 	}
 	if (f->ops->fcntl)
 		return f->ops->fcntl(f, t, cmd, arg);

@@ -10,6 +10,7 @@
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/pipe/pipe.h"
+#include "sentry/fs/notify/dnotify.h"
 #include "sentry/fs/notify/fanotify.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sysfs.h"
@@ -96,7 +97,9 @@ int join_parts(void)
 	ipc_mqueue_instance = mqueue_instance;
 	vfs_open_fifo = fifo_open;
 	async_io_init();
+	lease_break_init();
 	fanotify_enable();
+	dnotify_enable();
 	dev_tty_open = open_tty;
 	dev_console_open = open_console;
 	return err;

@@ -152,6 +152,25 @@ static void send_notice(const struct notice *n)
 		send_reason(n, POLL_OUT, POLLOUT | POLLWRNORM | POLLWRBAND);
 }
 
+void async_io_tell(struct file *f, int fd)
+{
+	const struct notice n = {f->owner_kind, f->owner_id, f->owner_sig, fd, f->owner_uid,
+				 f->owner_euid, 0,	     false};
+
+	if (n.id)
+		send_reason(&n, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG);
+}
+
+void async_io_own(struct file *f, struct task *t)
+{
+	if (f->owner_id)
+		return;
+	f->owner_kind = F_OWNER_PID;
+	f->owner_id = t->tg->tgid;
+	f->owner_uid = t->cred->uid;
+	f->owner_euid = t->cred->euid;
+}
+
 void async_io_send(void)
 {
 	struct notice n;

@@ -17,6 +17,11 @@ void async_io_init(void);
 /* Turns it on or off; fd is what signals name (si_fd).  Kinds of files that tell nobody: 0, no
  * effect.  -ENOMEM */
 int async_io_set(struct file *f, bool on, int fd) MUST_CHECK;
+/* At once: what leases and directories have to say to f's owner (POLL_MSG), naming fd. */
+void async_io_tell(struct file *f, int fd);
+/* Who is the owner, where nobody has said so: t's process. */
+void async_io_own(struct file *f, struct task *t);
+void lease_break_init(void); /* lease_break.c */
 /* Sends the signals that are due. */
 extern _Atomic bool async_io_due;
 void async_io_send(void);

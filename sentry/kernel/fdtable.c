@@ -3,6 +3,7 @@
  * sees it) or holds a reference to a file.  A bitmap of slots in use finds the lowest free number.
  */
 #include "sentry/kernel/fdtable.h"
+#include "sentry/vfs/notify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,6 +98,7 @@ static int close_file(struct fdtable *t, struct file *f)
 	if (!(f->flags & O_PATH)) {
 		if (f->ops->flush)
 			err = f->ops->flush(f);
+		notify_closed(f, t);
 		flock_release_owner(f, t);
 	}
 	file_put(f);

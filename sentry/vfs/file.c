@@ -39,6 +39,7 @@ void file_put(struct file *f)
 	if (!f || !ref_put(&f->ref))
 		return;
 	notify_file(f, file_writable(f) ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
+	notify_closed(f, NULL);
 	epoll_file_gone(f);
 	if (f->async)
 		vfs_async_free(f);

@@ -28,25 +28,18 @@ struct whole_lock {
 	bool exclusive;
 };
 
-struct flock_list {
-	struct list_head all; /* lists that may hold something */
-	const struct inode *in;
-	struct list_head ranges, wholes;
-	struct waitq wq;
-};
-
 /* A sleeping POSIX request. */
 struct lock_wait {
 	struct list_head node;
 	const void *owner, *blocker;
 };
 
-static struct mutex flock_lock = MUTEX_INIT; /* lc_flock */
+struct mutex flock_lock = MUTEX_INIT; /* lc_flock */
 static struct list_head all_lists = LIST_HEAD_INIT(all_lists);
 static struct list_head lock_waits = LIST_HEAD_INIT(lock_waits);
 
 /* The list of an inode, made on first use.  NULL: no memory. */
-static struct flock_list *list_of(struct inode *in)
+struct flock_list *flock_list_of(struct inode *in)
 {
 	struct flock_list *l = in->flocks, *none = NULL;
 
@@ -57,6 +50,7 @@ static struct flock_list *list_of(struct inode *in)
 		return NULL;
 	list_init(&l->ranges);
 	list_init(&l->wholes);
+	list_init(&l->leases);
 	waitq_init(&l->wq);
 	list_init(&l->all);
 	l->in = in;
@@ -89,7 +83,7 @@ void flock_list_free(struct flock_list *l)
 
 struct waitq *flock_waitq(struct file *f)
 {
-	struct flock_list *l = list_of(f->inode);
+	struct flock_list *l = flock_list_of(f->inode);
 	return l ? &l->wq : NULL;
 }
 
@@ -167,7 +161,7 @@ int flock_posix_set(struct file *f, const struct flock_owner *o, short type, int
 {
 	if (type == F_UNLCK && !f->inode->flocks)
 		return 0;
-	struct flock_list *l = list_of(f->inode);
+	struct flock_list *l = flock_list_of(f->inode);
 	/* At most one lock is added, and one split. */
 	struct range_lock *n = malloc(sizeof(*n)), *spare = malloc(sizeof(*spare));
 	int err = l && n && spare ? 0 : -ENOLCK;
@@ -229,7 +223,7 @@ static const void *waits_for(const void *owner) REQUIRES(lc_flock)
 int flock_posix_wait_begin(struct file *f, const struct flock_owner *o, short type, int64_t start,
 			   int64_t end)
 {
-	struct flock_list *l = list_of(f->inode);
+	struct flock_list *l = flock_list_of(f->inode);
 	struct lock_wait *w = malloc(sizeof(*w));
 	int err = 0;
 
@@ -323,7 +317,7 @@ int flock_bsd_set(struct file *f, int op, int pid)
 {
 	if (op == LOCK_UN && !f->inode->flocks)
 		return 0;
-	struct flock_list *l = list_of(f->inode);
+	struct flock_list *l = flock_list_of(f->inode);
 	struct whole_lock *n = malloc(sizeof(*n));
 	int err = l && n ? 0 : -ENOLCK;
 
@@ -356,6 +350,7 @@ void flock_release_file(struct file *f)
 		return;
 	mutex_lock(&flock_lock, &lc_flock);
 	whole_drop(l, f);
+	lease_release_file(l, f);
 	mutex_unlock(&flock_lock, &lc_flock);
 }
 

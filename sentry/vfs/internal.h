@@ -218,7 +218,17 @@ int filecaps_enter(const struct inode *in, const void *v, size_t n, const struct
 ssize_t filecaps_leave(const struct inode *in, struct vfs_ns_cap_data *d, size_t n,
 		       const struct cred *c) MUST_CHECK;
 
-/* ---- flock.c ---- */
+/* ---- flock.c, lease.c ---- */
+struct flock_list {
+	struct list_head all; /* lists that may hold something */
+	const struct inode *in;
+	struct list_head ranges, wholes, leases;
+	struct waitq wq;
+};
+extern struct mutex flock_lock; /* lc_flock */
+/* The list of an inode, made on first use.  NULL: no memory. */
+struct flock_list *flock_list_of(struct inode *in);
+void lease_release_file(struct flock_list *l, struct file *f) REQUIRES(lc_flock);
 void flock_list_free(struct flock_list *l);
 /* All locks that belong to an open file description. */
 void flock_release_file(struct file *f);

@@ -8,6 +8,7 @@
 
 struct mutex notify_lock = MUTEX_INIT; /* lc_notify */
 _Atomic unsigned notify_nmarks, notify_nasking;
+void (*notify_forgetter)(struct file *f, const void *owner);
 int (*notify_asker)(const struct path *p, uint32_t mask);
 static struct list_head all_marks = LIST_HEAD_INIT(all_marks);
 
@@ -192,6 +193,12 @@ void notify_file(struct file *f, uint32_t mask)
 void notify_question(struct notify_event *e)
 {
 	tell_of(e->path->dentry, e);
+}
+
+void notify_closed(struct file *f, const void *owner)
+{
+	if (notify_active() && f->inode->marks && notify_forgetter)
+		notify_forgetter(f, owner);
 }
 
 uint32_t notify_new_cookie(void)

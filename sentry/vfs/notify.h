@@ -124,6 +124,11 @@ void notify_inode_removed(struct inode *in);
 void notify_super_gone(struct super_block *sb);
 void notify_mount_gone(struct mount *m);
 
+/* owner (NULL: all) closes a descriptor of the file f: what he was to be told by it is no more.
+ * Filled by sentry/fs/notify; NULL: nothing is. */
+extern void (*notify_forgetter)(struct file *f, const void *owner);
+void notify_closed(struct file *f, const void *owner);
+
 /* ---- questions ---- */
 /*
  * Waits, as the calling task, until all who asked to be asked have allowed it: 0, or -EPERM (or

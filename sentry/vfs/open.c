@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/lease.h"
 
 int (*vfs_open_device)(struct inode *in, struct file *f);
 int (*vfs_open_fifo)(struct inode *in, struct file *f);
@@ -102,11 +103,30 @@ int file_open_path(struct path p, int flags, struct file **out)
 	return err;
 }
 
-/* As file_open_path, for a guest: those who want to be asked are. */
+/* Before anybody hears of it: the file is counted already, so that no new lease comes between. */
+static int open_end(struct file *f, int flags, uint32_t event, struct file **out)
+{
+	bool write = (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
+	int err = lease_break(f->inode, write, flags & O_NONBLOCK);
+
+	if (err) {
+		file_put(f);
+		return err;
+	}
+	note_open(f, event);
+	*out = f;
+	return 0;
+}
+
+/* As file_open_path, for a guest: who wants to be asked is, and leases that are in the way end. */
 static int open_asking(struct path p, int flags, struct file **out)
 {
+	struct file *f;
 	int err = notify_ask(&p, NOTIFY_OPEN_PERM);
-	return err ? err : file_open_path(p, flags, out);
+
+	if (err || (err = file_open_quiet(p, flags, &f)))
+		return err;
+	return open_end(f, flags, IN_OPEN, out);
 }
 
 static int access_mask(int flags)
@@ -306,6 +326,7 @@ int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_fl
 		  struct file **out)
 {
 	CLEANUP_PATH struct path p = {NULL, NULL};
+	struct file *f;
 	int err = path_walk(env, name, walk_flags | WALK_OPEN, &p);
 
 	if (err)
@@ -318,8 +339,7 @@ int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_fl
 	if ((err = inode_permission(in, MAY_EXEC, env->cred)))
 		return err;
 	if ((err = notify_ask(&p, NOTIFY_OPEN_EXEC_PERM)) ||
-	    (err = notify_ask(&p, NOTIFY_OPEN_PERM)) || (err = file_open_quiet(p, O_RDONLY, out)))
+	    (err = notify_ask(&p, NOTIFY_OPEN_PERM)) || (err = file_open_quiet(p, O_RDONLY, &f)))
 		return err;
-	note_open(*out, IN_OPEN | NOTIFY_OPEN_EXEC);
-	return 0;
+	return open_end(f, O_RDONLY, IN_OPEN | NOTIFY_OPEN_EXEC, out);
 }

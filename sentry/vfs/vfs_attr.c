@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/lease.h"
 
 #define LINUX_ST_VALID 0x20
 #define LINUX_ST_NOSYMFOLLOW 0x2000
@@ -177,6 +178,8 @@ int vfs_truncate(struct path p, uint64_t size, const struct cred *c)
 	if (!S_ISREG(in->mode))
 		return -EINVAL;
 	int err = path_permission(p, MAY_WRITE, c);
+	if (!err)
+		err = lease_break(in, true, false);
 	if (!err && !(err = inode_truncate(in, size, c)))
 		notify_dentry(p.dentry, IN_MODIFY);
 	return err;

@@ -8,6 +8,7 @@
 
 #include "sentry/fs/notify/fanotify.h"
 #include "sentry/fs/notify/inotify.h"
+#include "sentry/vfs/lease.h"
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
@@ -310,6 +311,11 @@ int proc_add_sys(struct inode *root)
 		{"max_user_marks", 0644, &limit_ops, &fanotify_max_user_marks},
 		{NULL, 0, NULL, NULL},
 	};
+	const struct synth_table leases[] = {
+		{"lease-break-time", 0644, &limit_ops, &lease_break_time},
+		{"leases-enable", 0644, &limit_ops, &leases_enable},
+		{NULL, 0, NULL, NULL},
+	};
 	const struct synth_table keys[] = {
 		{"maxbytes", 0644, &limit_ops, &key_max_bytes},
 		{"maxkeys", 0644, &limit_ops, &key_max_keys},
@@ -327,6 +333,7 @@ int proc_add_sys(struct inode *root)
 	    (err = synth_add_table(kern, names)) ||
 	    (err = add_values(kern, "random", random_values, &random)) ||
 	    (err = synth_add_table(random, ids)) || (err = add_values(sys, "fs", fs_values, &fs)) ||
+	    (err = synth_add_table(fs, leases)) ||
 	    (err = add_values(fs, "mqueue", mqueue_values, &dir)) ||
 	    (err = synth_add_dir(kern, "keys", 0555, &dir)) || (err = synth_add_table(dir, keys)) ||
 	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
