@@ -45,6 +45,21 @@ static long compare_files(struct task *a, struct task *b, uint64_t fd_a, uint64_
 	return fa && fb ? compare(KCMP_FILE, fa, fb) : -EBADF;
 }
 
+/* A file of a with what an epoll of b watches. */
+static long compare_watched(struct task *t, struct task *a, struct task *b, uint64_t fd,
+			    uaddr_t uslot)
+{
+	struct kcmp_epoll_slot slot;
+	const struct file *target;
+
+	if (copy_in_val(&t->um, &slot, uslot))
+		return -EFAULT;
+	CLEANUP_FILE struct file *f = file_of(a, fd);
+	CLEANUP_FILE struct file *ep = f ? file_of(b, slot.efd) : NULL;
+	int err = ep ? epoll_target(ep, (int)slot.tfd, slot.toff, &target) : -EBADF;
+	return err ? err : compare(KCMP_FILE, f, target);
+}
+
 /* What is compared, for its address only. */
 static const void *object_of(struct task *o, int kind) REQUIRES(lc_tasks)
 {
@@ -73,7 +88,7 @@ static long compare_tasks(struct task *t, struct task *a, struct task *b, int ki
 	if (kind == KCMP_FILE)
 		return compare_files(a, b, idx1, idx2);
 	if (kind == KCMP_EPOLL_TFD)
-		return -EOPNOTSUPP;
+		return compare_watched(t, a, b, idx1, UADDR(idx2));
 	if (kind < 0 || kind >= KCMP_TYPES)
 		return -EINVAL;
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);

@@ -121,8 +121,11 @@ static struct thread_group *new_parent_for_orphans(struct thread_group *tg)
 	return ns->init != tg ? ns->init : NULL;
 }
 
-/* Signals and notifications that the end of a group causes, gathered under lc_tasks, sent after. */
-#define NOTICE_MAX 64
+/*
+ * Signals and notifications that the end of a group causes: gathered under lc_tasks and sent after,
+ * lest those that wake wait for the lock.  When there are very many, the rest go at once.
+ */
+#define NOTICE_MAX 16
 struct notice {
 	struct thread_group *tg; /* reference */
 	ksiginfo info;
@@ -133,29 +136,39 @@ struct notices {
 	struct notice list[NOTICE_MAX];
 };
 
-static void notice_add(struct notices *ns, struct thread_group *tg, const ksiginfo *info,
-		       bool children_changed)
+static void notice_send(const struct notice *n)
 {
-	if (ns->n == NOTICE_MAX)
-		return;
-	struct notice *n = &ns->list[ns->n++];
-	n->tg = thread_group_get(tg);
+	if (n->info.si_signo)
+		(void)!signal_send_group(n->tg, &n->info);
+	if (n->children_changed)
+		waitq_notify(&n->tg->wait_children, POLLIN);
+}
+
+/* info NULL: no signal. */
+static void notice_add(struct notices *ns, struct thread_group *tg, const ksiginfo *info,
+		       bool children_changed) REQUIRES(lc_tasks)
+{
+	struct notice extra, *n = ns->n < NOTICE_MAX ? &ns->list[ns->n] : &extra;
+
+	n->tg = tg;
 	n->children_changed = children_changed;
 	if (info)
 		n->info = *info;
 	else
 		n->info.si_signo = 0;
+	if (n == &extra) {
+		notice_send(n);
+		return;
+	}
+	thread_group_get(tg);
+	ns->n++;
 }
 
 static void notices_send(struct notices *ns)
 {
 	for (int i = 0; i < ns->n; i++) {
-		struct notice *n = &ns->list[i];
-		if (n->info.si_signo)
-			(void)!signal_send_group(n->tg, &n->info);
-		if (n->children_changed)
-			waitq_notify(&n->tg->wait_children, POLLIN);
-		thread_group_put(n->tg);
+		notice_send(&ns->list[i]);
+		thread_group_put(ns->list[i].tg);
 	}
 	ns->n = 0;
 }

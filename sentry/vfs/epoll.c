@@ -485,6 +485,27 @@ int epoll_control(struct file *f, int op, int fd, struct file *target,
 	return err;
 }
 
+int epoll_target(struct file *f, int fd, uint32_t nth, const struct file **out)
+{
+	struct rb_node *n;
+	int err = -ENOENT;
+
+	if (!file_is_epoll(f))
+		return -EINVAL;
+	struct epoll *ep = epoll_of(f);
+	mutex_lock(&ep->lock, &lc_epoll);
+	rb_for_each (n, &ep->items) {
+		const struct item *it = rb_entry(n, struct item, node);
+		if (it->fd != fd || nth-- > 0)
+			continue;
+		*out = it->file;
+		err = 0;
+		break;
+	}
+	mutex_unlock(&ep->lock, &lc_epoll);
+	return err;
+}
+
 /* ---- ends ---- */
 
 void epoll_file_gone(struct file *f) NO_LOCK_ANALYSIS

@@ -211,6 +211,9 @@ bool file_is_epoll(const struct file *f);
  */
 struct waitq *epoll_sleepers(struct file *ep);
 void epoll_pass_on(struct file *ep);
+/* What is watched under that number, the nth of its kind, for its address only: kcmp(2).  -EINVAL:
+ * not an epoll; -ENOENT. */
+int epoll_target(struct file *ep, int fd, uint32_t nth, const struct file **out) MUST_CHECK;
 /* An upper bound of what epoll_collect can return now. */
 int epoll_ready_count(struct file *ep);
 /* vfs calls it from file_put when a watched file goes. */

@@ -3,22 +3,17 @@
 #include "tests/compat/compat.h"
 
 #include <linux/capability.h>
+#include <linux/kcmp.h>
 #include <linux/mempolicy.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/klog.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/timex.h>
 #include <sys/uio.h>
 
-#define KCMP_FILE 0
-#define KCMP_VM 1
-#define KCMP_FILES 2
-#define KCMP_FS 3
-#define KCMP_SIGHAND 4
-#define KCMP_IO 5
-#define KCMP_SYSVSEM 6
 #define MADVISE_COLD 20
 #define NR_mrelease 448
 #define NR_home_node 450
@@ -194,6 +189,39 @@ TEST(kcmp_tells_processes_apart)
 	EXPECT_ERRNO(syscall(SYS_kcmp, me, pid, 8, 0, 0), EINVAL);
 	EXPECT_ERRNO(syscall(SYS_kcmp, me, 0x3fffffff, KCMP_VM, 0, 0), ESRCH);
 	end(pid);
+}
+
+static long kcmp_epoll(int fd, int epfd, int tfd, unsigned nth)
+{
+	struct kcmp_epoll_slot slot = {(uint32_t)epfd, (uint32_t)tfd, nth};
+
+	return syscall(SYS_kcmp, getpid(), getpid(), KCMP_EPOLL_TFD, fd, &slot);
+}
+
+TEST(kcmp_finds_what_an_epoll_watches)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+	int p[2], ep = (int)EXPECT_OK(epoll_create1(0));
+
+	EXPECT_OK(pipe(p));
+	EXPECT_OK(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &ev));
+	int same = (int)EXPECT_OK(dup(p[0]));
+	EXPECT_EQ(kcmp_epoll(p[0], ep, p[0], 0), 0);
+	EXPECT_EQ(kcmp_epoll(same, ep, p[0], 0), 0);
+	EXPECT(kcmp_epoll(p[1], ep, p[0], 0) > 0);
+	EXPECT_ERRNO(kcmp_epoll(same, ep, same, 0), ENOENT);
+	EXPECT_ERRNO(kcmp_epoll(same, ep, p[0], 1), ENOENT);
+	EXPECT_ERRNO(kcmp_epoll(same, p[1], p[0], 0), EINVAL);
+	EXPECT_ERRNO(kcmp_epoll(99, ep, p[0], 0), EBADF);
+	EXPECT_ERRNO(kcmp_epoll(same, 99, p[0], 0), EBADF);
+	EXPECT_ERRNO(syscall(SYS_kcmp, getpid(), getpid(), KCMP_EPOLL_TFD, same, BAD_ADDR), EFAULT);
+	/* Two files under one number. */
+	EXPECT_OK(dup2(p[1], p[0]));
+	EXPECT_OK(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &ev));
+	int zeroth = (int)kcmp_epoll(same, ep, p[0], 0) == 0;
+	EXPECT_EQ(kcmp_epoll(same, ep, p[0], !zeroth), 0);
+	EXPECT_EQ(kcmp_epoll(p[1], ep, p[0], zeroth), 0);
+	EXPECT_ERRNO(kcmp_epoll(p[1], ep, p[0], 2), ENOENT);
 }
 
 /* ---- process_madvise, process_mrelease ---- */

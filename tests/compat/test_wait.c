@@ -316,3 +316,33 @@ TEST(kill_minus_one_spares_the_sender)
 	EXPECT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
 }
+
+static void leave_many_zombies(void)
+{
+	siginfo_t info;
+
+	for (int i = 0; i < 200; i++) {
+		pid_t pid = fork();
+		if (!pid)
+			_exit(0);
+		if (pid < 0 || waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT))
+			_exit(1);
+	}
+	_exit(7);
+}
+
+TEST(parent_hears_of_one_that_leaves_many_zombies)
+{
+	int status;
+
+	EXPECT_OK(prctl(PR_SET_CHILD_SUBREAPER, 1));
+	pid_t pid = fork();
+	if (!pid)
+		leave_many_zombies();
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 7 << 8);
+	int left = 0;
+	while (waitpid(-1, &status, 0) > 0)
+		left++;
+	EXPECT_EQ(left, 200);
+}
