@@ -77,7 +77,7 @@ int host_stat_name(int dir, const char *name, struct gofer_attr *a)
 	struct statx x;
 
 	if (statx(dir, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
-		  STATX_BASIC_STATS | STATX_BTIME, &x))
+		  STATX_BASIC_STATS | STATX_BTIME | STATX_DIOALIGN, &x))
 		return -errno;
 	memset(a, 0, sizeof(*a));
 	a->mode = x.stx_mode;
@@ -94,6 +94,8 @@ int host_stat_name(int dir, const char *name, struct gofer_attr *a)
 	a->blksize = x.stx_blksize;
 	a->attributes = x.stx_attributes;
 	a->attributes_mask = x.stx_attributes_mask;
+	if (x.stx_mask & STATX_DIOALIGN && x.stx_dio_offset_align <= UINT16_MAX)
+		a->dio_align = (uint16_t)x.stx_dio_offset_align;
 	a->atime = time_of(x.stx_atime);
 	a->mtime = time_of(x.stx_mtime);
 	a->ctime = time_of(x.stx_ctime);

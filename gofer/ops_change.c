@@ -43,8 +43,8 @@ HANDLER(op_rename)
 	if (tail->left)
 		return -EPROTO;
 	uint32_t flags = rq->rename.flags;
-	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
-	    flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (flags & ~(uint32_t)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (flags & RENAME_EXCHANGE && flags != RENAME_EXCHANGE))
 		return -EINVAL;
 	if ((err = node_find_dir(s, rq->rename.olddir, true, &olddir)) ||
 	    (err = node_find_dir(s, rq->rename.newdir, true, &newdir)))

@@ -174,8 +174,9 @@ HANDLER(op_mknod)
 		return -EINVAL;
 	if (type == S_IFREG)
 		return create_regular(s, &rq->name, tail, rep, false);
-	if (type != S_IFIFO && type != S_IFSOCK)
-		return -EPERM; /* devices are never made on the host */
+	/* Devices are never made on the host; 0:0 is none, but an overlay's mark of absence. */
+	if (type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR)
+		return -EPERM;
 	int err = new_name_init(s, &rq->name, tail, &nn);
 	if (err)
 		return err;

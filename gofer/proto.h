@@ -48,7 +48,8 @@ enum gofer_op {
 	GOFER_OPEN,   /* gofer_open_req → gofer_open_rep, FDs: read-only first, then read-write */
 	GOFER_CREATE, /* gofer_name_req → gofer_entry, one read-write FD */
 	GOFER_MKDIR,  /* gofer_name_req → gofer_entry */
-	GOFER_MKNOD,  /* gofer_name_req (mode: S_IFREG, S_IFIFO, S_IFSOCK) → gofer_entry */
+	GOFER_MKNOD,  /* gofer_name_req (mode: S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR: 0:0) →
+			 gofer_entry */
 	GOFER_SYMLINK,	   /* gofer_name_req, name, target → gofer_entry */
 	GOFER_LINK,	   /* gofer_link_req, name → gofer_attr of the target */
 	GOFER_UNLINK,	   /* gofer_unlink_req, name → nothing */
@@ -87,7 +88,8 @@ struct gofer_attr {
 		dev_minor; /* of the host file system: one attach point may have several */
 	uint32_t rdev_major, rdev_minor;
 	uint32_t blksize;
-	uint32_t has_btime;
+	uint16_t has_btime;
+	uint16_t dio_align; /* of offsets and sizes of direct I/O; 0: not known, or any will do */
 	uint64_t attributes, attributes_mask;
 	struct gofer_time atime, mtime, ctime, btime;
 };
@@ -180,7 +182,7 @@ struct gofer_unlink_req {
 	uint16_t pad;
 };
 
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT */
 struct gofer_rename_req {
 	uint64_t olddir, newdir;
 	uint32_t flags;

@@ -196,7 +196,7 @@ ssize_t io_write(struct task *t, struct file *f, struct uio *io, int64_t *off, i
 	io_wait_end(&w);
 	t->io.syscw++;
 	t->io.wchar += (uint64_t)total;
-	if (n == -EPIPE)
+	if (n == -EPIPE && !(flags & IO_NOSIGNAL))
 		task_send_own_signal(t, SIGPIPE);
 	if (total > 0 && (flags & IO_SYNC || f->flags & (O_DSYNC | O_SYNC)) && file_has_pos(f)) {
 		int err = file_fsync(f, (f->flags & O_SYNC) != O_SYNC && !(flags & IO_SYNC));

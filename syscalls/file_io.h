@@ -18,10 +18,11 @@
 int task_sleep_lock(struct task *t, struct sleep_lock *l) MUST_CHECK;
 
 enum {
-	IO_NONBLOCK = 1, /* RWF_NOWAIT */
-	IO_APPEND = 2,	 /* RWF_APPEND */
-	IO_SYNC = 4,	 /* RWF_SYNC, RWF_DSYNC */
-	IO_NOAPPEND = 8, /* RWF_NOAPPEND: at the offset, O_APPEND or not */
+	IO_NONBLOCK = 1,  /* RWF_NOWAIT */
+	IO_APPEND = 2,	  /* RWF_APPEND */
+	IO_SYNC = 4,	  /* RWF_SYNC, RWF_DSYNC */
+	IO_NOAPPEND = 8,  /* RWF_NOAPPEND: at the offset, O_APPEND or not */
+	IO_NOSIGNAL = 16, /* RWF_NOSIGNAL: EPIPE comes without SIGPIPE */
 };
 /* Asks those who want to be asked whether the file may be read: notify.h. */
 int file_ask_access(struct file *f) MUST_CHECK;

@@ -14,6 +14,7 @@
 #include "syscalls/syscalls.h"
 
 #define LINUX_F_DUPFD_QUERY 1027
+#define RW_HINT_MAX 5 /* RWH_WRITE_LIFE_EXTREME */
 #define SETTABLE_FLAGS (O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | FASYNC)
 
 _Static_assert(sizeof(struct flock) == 32, "ABI");
@@ -272,6 +273,24 @@ static long set_lease(struct task *t, struct file *f, int fd, int type)
 	return err;
 }
 
+/* ---- how long data will live ---- */
+
+static long rw_hint(struct task *t, struct file *f, unsigned cmd, uaddr_t arg)
+{
+	uint64_t hint = f->inode->rw_hint;
+
+	if (cmd == F_GET_RW_HINT)
+		return copy_out_val(&t->um, arg, &hint);
+	if (!inode_owner_or_capable(f->inode, t->cred))
+		return -EPERM;
+	if (copy_in_val(&t->um, &hint, arg))
+		return -EFAULT;
+	if (hint > RW_HINT_MAX)
+		return -EINVAL;
+	f->inode->rw_hint = (uint8_t)hint;
+	return 0;
+}
+
 /* ---- dispatch ---- */
 
 /* The commands that O_PATH descriptors know.  -ENOSYS: none of them. */
@@ -329,6 +348,9 @@ long sys_fcntl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 		return owner_cmd(t, f, cmd, arg);
 	case F_GETLEASE:
 		return lease_get(f);
+	case F_GET_RW_HINT:
+	case F_SET_RW_HINT:
+		return rw_hint(t, f, cmd, UADDR(arg));
 	case F_SETLEASE:
 		return set_lease(t, f, fd, (int)arg);
 	case F_NOTIFY:

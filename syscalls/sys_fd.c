@@ -1,7 +1,9 @@
 /* Descriptors: dup(2), close_range(2), flock(2), ioctl(2). */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -171,6 +173,12 @@ long sys_ioctl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 	}
 	case FIDEDUPERANGE:
 		return -EOPNOTSUPP;
+	case FS_IOC_FIEMAP:
+		return type == S_IFREG || type == S_IFDIR ? -EOPNOTSUPP : -ENOTTY;
+	case FIBMAP:
+		if (type != S_IFREG)
+			return -ENOTTY;
+		return task_capable(t, CAP_SYS_RAWIO) ? -EINVAL : -EPERM;
 	case FIONREAD:
 		if (type == S_IFREG)
 			return ioctl_fionread(t, f, arg);

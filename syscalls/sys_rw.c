@@ -13,6 +13,8 @@
 #ifndef RWF_NOAPPEND
 #define RWF_NOAPPEND 0x20
 #endif
+#define LINUX_RWF_DONTCACHE 0x80
+#define LINUX_RWF_NOSIGNAL 0x100
 
 /* ---- one buffer ---- */
 
@@ -137,13 +139,15 @@ long sys_pwritev(struct task *t, int fd, uaddr_t iov, uint64_t n, uint64_t pos_l
 /* RWF_* as IO_*; -EOPNOTSUPP for what is not known. */
 static int io_flags(int rwf, bool write)
 {
-	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND))
+	if (rwf & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND |
+		    LINUX_RWF_DONTCACHE | LINUX_RWF_NOSIGNAL))
 		return -EOPNOTSUPP;
 	if ((rwf & (RWF_APPEND | RWF_NOAPPEND)) == (RWF_APPEND | RWF_NOAPPEND))
 		return -EINVAL;
 	return (rwf & RWF_NOWAIT ? IO_NONBLOCK : 0) | (write && rwf & RWF_APPEND ? IO_APPEND : 0) |
 	       (write && rwf & RWF_NOAPPEND ? IO_NOAPPEND : 0) |
-	       (rwf & (RWF_DSYNC | RWF_SYNC) ? IO_SYNC : 0);
+	       (rwf & (RWF_DSYNC | RWF_SYNC) ? IO_SYNC : 0) |
+	       (rwf & LINUX_RWF_NOSIGNAL ? IO_NOSIGNAL : 0);
 }
 
 static long rw_vec2(struct task *t, int fd, uaddr_t iov, uint64_t n, int64_t off, int rwf,
@@ -155,6 +159,11 @@ static long rw_vec2(struct task *t, int fd, uaddr_t iov, uint64_t n, int64_t off
 		return flags;
 	if (off < -1)
 		return -EINVAL;
+	if (rwf & LINUX_RWF_DONTCACHE) {
+		CLEANUP_FILE struct file *f = fdtable_file(t->fds, fd);
+		if (f && !f->ops->uncached)
+			return -EOPNOTSUPP;
+	}
 	/* -1 means the file's own position. */
 	return rw_vec(t, fd, iov, n, off == -1 ? NULL : &off, flags, write);
 }

@@ -28,8 +28,9 @@ struct file_ops {
 	 * -EFAULT only when nothing moved; consuming reads probe first (design rule 14). */
 	ssize_t (*read)(struct file *f, struct uio *io, int64_t *off);
 	ssize_t (*write)(struct file *f, struct uio *io, int64_t *off);
-	bool async;  /* O_ASYNC works, where the type of the file does not say so */
-	bool stream; /* no position: lseek and pread give ESPIPE, off is NULL */
+	bool uncached; /* RWF_DONTCACHE is known, and left to the host */
+	bool async;    /* O_ASYNC works, where the type of the file does not say so */
+	bool stream;   /* no position: lseek and pread give ESPIPE, off is NULL */
 	/* Events ready now; NULL: always POLLIN|POLLOUT. */
 	uint32_t (*poll)(struct file *f);
 	/* Where poll's answer is announced; NULL: never changes. */

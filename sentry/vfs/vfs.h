@@ -160,10 +160,11 @@ struct inode {
 	/* How many files have it open, for reading only and for writing; regular files. */
 	_Atomic int readers, writers;
 	_Atomic bool dead; /* a removed directory: nothing can be made in it; set under dir_lock */
-	bool own_open;	   /* ops->open opens it whatever its type is; immutable */
-	void *fifo;	   /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
-	void *socket;	   /* sentry/net/unix: the socket bound to this name; lc_net */
-	void *priv;	   /* the file system's */
+	_Atomic uint8_t rw_hint; /* F_SET_RW_HINT: kept, of no effect */
+	bool own_open;		 /* ops->open opens it whatever its type is; immutable */
+	void *fifo;		 /* sentry/fs/pipe: the pipe behind a FIFO; lc_pipe */
+	void *socket;		 /* sentry/net/unix: the socket bound to this name; lc_net */
+	void *priv;		 /* the file system's */
 };
 
 struct super_ops {

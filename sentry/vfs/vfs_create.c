@@ -301,6 +301,12 @@ int create_at(struct walk *w, struct dentry *d, uint32_t mode, uint64_t rdev,
 	return err;
 }
 
+/* 0:0 is none: overlays mark with it what is not there. */
+static bool is_device(uint32_t mode, uint64_t rdev)
+{
+	return S_ISBLK(mode) || (S_ISCHR(mode) && rdev);
+}
+
 static int mknod_once(const struct walk_env *env, const char *name, uint32_t mode, uint64_t rdev,
 		      struct path *created)
 {
@@ -309,7 +315,7 @@ static int mknod_once(const struct walk_env *env, const char *name, uint32_t mod
 	int err = find_place(&w, env, name, false, &d);
 
 	if (!err) {
-		if ((S_ISCHR(mode) || S_ISBLK(mode)) && !cred_capable(env->cred, CAP_MKNOD))
+		if (is_device(mode, rdev) && !cred_capable(env->cred, CAP_MKNOD))
 			err = -EPERM;
 		else
 			err = create_at(&w, d, mode, rdev, env);

@@ -233,8 +233,6 @@ int vfs_rename(const struct walk_env *oldenv, const char *oldname, const struct 
 	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
 	    (flags & RENAME_EXCHANGE && flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)))
 		return -EINVAL;
-	if (flags & RENAME_WHITEOUT && !cred_capable(oldenv->cred, CAP_MKNOD))
-		return -EPERM;
 	for (int i = 0; i < NAME_RETRIES && err == -ESTALE; i++) {
 		struct walk from, to;
 		err = walk_start(&from, oldenv, oldname, 0);

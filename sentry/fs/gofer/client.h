@@ -68,7 +68,8 @@ struct gofer_inode {
 	_Atomic bool stale;	     /* attributes have to be asked for again */
 	_Atomic bool written_by_map; /* mapped shared and writable: the host changes its times */
 	_Atomic int64_t checked; /* shared mode: when the attributes were right (monotonic ns) */
-	uint32_t blksize;	 /* in.lock, as the next two */
+	uint16_t dio_align;	 /* a power of two, or 0; in.lock, as the next three */
+	uint32_t blksize;
 	uint64_t attributes, attributes_mask;
 };
 

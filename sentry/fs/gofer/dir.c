@@ -395,8 +395,8 @@ int gofer_mknod(struct inode *dir, struct dentry *d, uint32_t mode, uint64_t rde
 {
 	uint32_t type = mode & S_IFMT;
 
-	(void)rdev;
-	if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK)
+	/* Of devices only whiteouts, which are none. */
+	if (type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && !(type == S_IFCHR && !rdev))
 		return -EPERM;
 	struct make m = {
 		.op = GOFER_MKNOD,
@@ -555,7 +555,7 @@ int gofer_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir
 
 	if (olddir->sb->readonly)
 		return -EROFS;
-	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT))
 		return -EINVAL;
 	int err = prepare_rename(olddir, oldd, newdir, newd, &rq);
 	if (!err)
@@ -566,7 +566,7 @@ int gofer_rename(struct inode *olddir, struct dentry *oldd, struct inode *newdir
 	dir_changed(newdir);
 	gofer_listing_removed(gi_of(olddir), oldd->name, oldd->name_len);
 	gofer_listing_added(gi_of(newdir), newd->name, newd->name_len);
-	if (flags & RENAME_EXCHANGE)
+	if (flags & (RENAME_EXCHANGE | RENAME_WHITEOUT))
 		gofer_listing_added(gi_of(olddir), oldd->name, oldd->name_len);
 	if (oldd->inode)
 		dir_changed(oldd->inode);

@@ -43,11 +43,27 @@ static bool gofer_lend(struct gofer_inode *gi, struct uio *io, int64_t *off)
 	return got == P_LEND_DONE;
 }
 
+/* Direct I/O is buffered here, but asks for what the host would ask for. */
+static bool is_misaligned(const struct file *f, const struct uio *io, int64_t off)
+{
+	const struct gofer_inode *gi = gi_of(f->inode);
+	uint64_t mask = gi->dio_align ? gi->dio_align - 1 : 0;
+
+	if (!(f->flags & O_DIRECT))
+		return false;
+	for (size_t i = io->seg; i < io->nsegs; i++)
+		if (io->segs[i].len & mask)
+			return true;
+	return ((uint64_t)off | io->left) & mask;
+}
+
 static ssize_t gofer_file_read(struct file *f, struct uio *io, int64_t *off)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
 
 	int64_t from = *off;
+	if (is_misaligned(f, io, from))
+		return -EINVAL;
 	if (gofer_lend(gi, io, off))
 		return *off - from;
 	return uio_host_read(io, gofer_io_fd(gi), off);
@@ -106,6 +122,8 @@ static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf
 
 static ssize_t gofer_file_write(struct file *f, struct uio *io, int64_t *off)
 {
+	if (is_misaligned(f, io, *off))
+		return -EINVAL;
 	if (io->left <= SMALL_WRITE) {
 		char small[SMALL_WRITE];
 		return write_all(f, io, off, small, sizeof(small));
@@ -210,6 +228,7 @@ static void gofer_file_release(struct file *f)
 }
 
 static const struct file_ops gofer_file_ops = {
+	.uncached = true,
 	.read = gofer_file_read,
 	.write = gofer_file_write,
 	.llseek = gofer_file_llseek,

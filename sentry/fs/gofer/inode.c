@@ -238,6 +238,7 @@ int gofer_set_attr(struct gofer_inode *gi, const struct gofer_attr *a)
 	in->mtime = time_from(a->mtime);
 	in->ctime = time_from(a->ctime);
 	in->btime = time_from(a->btime);
+	gi->dio_align = a->dio_align & (a->dio_align - 1) ? 0 : a->dio_align;
 	gi->blksize = a->blksize;
 	gi->attributes = a->attributes;
 	gi->attributes_mask = a->attributes_mask;

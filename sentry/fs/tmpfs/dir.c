@@ -448,6 +448,7 @@ static int dir_fsync(struct file *f, bool datasync)
 }
 
 const struct file_ops tmpfs_dir_fops = {
+	.ioctl = tmpfs_ioctl,
 	.readdir = dir_readdir,
 	.fsync = dir_fsync,
 };

@@ -1,6 +1,7 @@
 /* Open regular files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -171,7 +172,37 @@ static long file_fcntl_op(struct file *f, struct task *t, unsigned cmd, uint64_t
 	}
 }
 
+/* Nothing of what these ioctls speak of is kept: there are no flags, and none can be set. */
+long tmpfs_ioctl(struct file *f, struct task *t, unsigned cmd, uint64_t arg)
+{
+	struct fsxattr x = {0};
+	int32_t flags = 0;
+	bool set = cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR;
+
+	switch (cmd) {
+	case FS_IOC_GETFLAGS:
+		return copy_out_val(task_umem(t), UADDR(arg), &flags);
+	case FS_IOC_FSGETXATTR:
+		return copy_out_val(task_umem(t), UADDR(arg), &x);
+	case FS_IOC_SETFLAGS:
+		if (copy_in_val(task_umem(t), &flags, UADDR(arg)))
+			return -EFAULT;
+		break;
+	case FS_IOC_FSSETXATTR:
+		if (copy_in_val(task_umem(t), &x, UADDR(arg)))
+			return -EFAULT;
+		flags = x.fsx_xflags || x.fsx_extsize || x.fsx_projid || x.fsx_cowextsize;
+		break;
+	default:
+		return -ENOTTY;
+	}
+	if (set && f->inode->sb->readonly)
+		return -EROFS;
+	return flags ? -EOPNOTSUPP : 0;
+}
+
 const struct file_ops tmpfs_file_fops = {
+	.ioctl = tmpfs_ioctl,
 	.read = file_read_op,
 	.write = file_write_op,
 	.llseek = file_llseek,

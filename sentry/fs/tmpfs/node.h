@@ -159,6 +159,7 @@ int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals) MUST_CHECK;
 
 /* file.c */
 extern const struct file_ops tmpfs_file_fops;
+long tmpfs_ioctl(struct file *f, struct task *t, unsigned cmd, uint64_t arg);
 
 static inline uint64_t tmpfs_pages_of(uint64_t bytes)
 {
