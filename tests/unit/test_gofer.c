@@ -554,7 +554,7 @@ START_TEST(symlink_link_rename_unlink)
 		.olddir = top, .newdir = node_of(top, "dir"), .old_len = 4, .new_len = 5};
 	ck_assert_int_eq(simple(GOFER_RENAME, &r, sizeof(r), "hardmoved", NULL), 0);
 	ck_assert_int_eq(access(in_root("dir/moved"), F_OK), 0);
-	r.flags = 4;
+	r.flags = 8;
 	ck_assert_int_eq(simple(GOFER_RENAME, &r, sizeof(r), "filemoved", NULL), -EINVAL);
 	r.flags = RENAME_NOREPLACE;
 	ck_assert_int_eq(simple(GOFER_RENAME, &r, sizeof(r), "filemoved", NULL), -EEXIST);
