@@ -63,6 +63,8 @@ int kit_make(struct kit *k)
 	k->sets_fd = sets_create(&k->sets);
 	if (k->sets_fd < 0)
 		return k->sets_fd;
+	/* The first slot's pages, which nearly every process uses; a hint. */
+	madvise(k->sets, ST_SET_SIZE, MADV_POPULATE_WRITE);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0) {
 		int err = -errno;
 		munmap(k->sets, ST_SETS_LEN);
@@ -95,6 +97,23 @@ static int kit_take(struct systrap *pf, struct kit *k)
 	return found ? 0 : kit_make(k);
 }
 
+/* Makes one for the next fork; false: they are no use, or there are enough. */
+static bool kit_restock(struct systrap *pf)
+{
+	struct kit k;
+
+	if (!atomic_load(&pf->forks) || atomic_load(&pf->nkits) >= SYSTRAP_KITS || kit_make(&k))
+		return false;
+	mutex_lock(&pf->lock, &lc_platform);
+	bool room = pf->nkits < SYSTRAP_KITS;
+	if (room)
+		pf->kits[pf->nkits++] = k;
+	mutex_unlock(&pf->lock, &lc_platform);
+	if (!room)
+		kit_free(&k);
+	return room;
+}
+
 /* ---- objects ---- */
 
 int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsigned slot,
@@ -112,6 +131,7 @@ int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsign
 	as->signo = SIGKILL;
 	list_init(&as->threads);
 	list_init(&as->link);
+	list_init(&as->grave);
 	mutex_init(&as->cmd_lock);
 	mutex_init(&as->text_change);
 	b->sets = k->sets;
@@ -119,7 +139,8 @@ int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsign
 	b->used = 1u << slot;
 	as->blocks = b;
 	as->nblocks = 1;
-	as->nonce = pf->nonce_seed + atomic_fetch_add(&pf->nonce_count, 1) * 0x9e3779b97f4a7c15ULL;
+	as->serial = atomic_fetch_add(&pf->serial, 1) + 1;
+	as->nonce = pf->nonce_seed + as->serial * 0x9e3779b97f4a7c15ULL;
 	*th = thread_alloc(as, (struct st_pageset *)(k->sets + slot * ST_SET_SIZE),
 			   ST_BLOCK(block) + ST_SETS_OFF + slot * ST_SET_SIZE, true);
 	if (!*th)
@@ -134,66 +155,15 @@ fail:
 	return -ENOMEM;
 }
 
-static void reap(struct p_aspace *as)
-{
-	siginfo_t info;
-
-	while (as->pid > 0 && waitid(P_PID, (id_t)as->pid, &info, WEXITED) < 0 && errno == EINTR)
-		;
-}
-
-void aspace_free(struct p_aspace *as)
-{
-	struct systrap *pf = as->pf;
-
-	reap(as);
-	mutex_lock(&pf->lock, &lc_platform);
-	if (!list_empty(&as->link)) {
-		list_del(&as->link);
-		pf->naspaces--;
-	}
-	mutex_unlock(&pf->lock, &lc_platform);
-	for (size_t i = 0; i < as->nblocks; i++)
-		munmap(as->blocks[i].sets, ST_SETS_LEN);
-	free(as->blocks);
-	patch_forget(as);
-	close(as->ctl);
-	if (as->pidfd >= 0)
-		close(as->pidfd);
-	free(as);
-}
-
 struct p_aspace *aspace_get(struct p_aspace *as)
 {
 	atomic_fetch_add_explicit(&as->ref, 1, memory_order_relaxed);
 	return as;
 }
 
-void aspace_put(struct p_aspace *as)
-{
-	if (!as || atomic_fetch_sub(&as->ref, 1) != 1)
-		return;
-	aspace_kill(as);
-	mutex_lock(&as->pf->lock, &lc_platform);
-	bool now = as->exited || as->pidfd < 0;
-	as->orphan = !now;
-	mutex_unlock(&as->pf->lock, &lc_platform);
-	if (now)
-		aspace_free(as);
-}
-
-void aspace_kill(struct p_aspace *as)
-{
-	atomic_store(&as->dead, true);
-	/* The pid is ours, alive or a zombie, for as long as the object lives. */
-	if (as->pid > 0)
-		kill(as->pid, SIGKILL);
-}
-
 int aspace_watch(struct p_aspace *as)
 {
 	struct systrap *pf = as->pf;
-	struct epoll_event ev = {.events = EPOLLIN, .data.ptr = as};
 
 	as->pidfd = (int)syscall(SYS_pidfd_open, as->pid, 0);
 	if (as->pidfd < 0)
@@ -202,34 +172,7 @@ int aspace_watch(struct p_aspace *as)
 	list_add_tail(&as->link, &pf->aspaces);
 	pf->naspaces++;
 	mutex_unlock(&pf->lock, &lc_platform);
-	return epoll_ctl(pf->epoll, EPOLL_CTL_ADD, as->pidfd, &ev) < 0 ? -errno : 0;
-}
-
-void aspace_exited(struct p_aspace *as)
-{
-	struct systrap *pf = as->pf;
-	siginfo_t info = {0};
-	struct p_thread *th;
-
-	bool expected = atomic_exchange(&as->dead, true);
-	waitid(P_PID, (id_t)as->pid, &info, WEXITED | WNOWAIT | WNOHANG);
-	epoll_ctl(pf->epoll, EPOLL_CTL_DEL, as->pidfd, NULL);
-	mutex_lock(&pf->lock, &lc_platform);
-	as->exited = true;
-	as->signo = info.si_code == CLD_EXITED ? SIGKILL : info.si_status;
-	bool orphan = as->orphan;
-	list_for_each (th, &as->threads, link) {
-		thread_report_death(th, as->signo);
-		if (atomic_load(&th->cmd_waiting))
-			st_futex_wake(&th->ps->turn, INT32_MAX);
-	}
-	mutex_unlock(&pf->lock, &lc_platform);
-	if (orphan)
-		aspace_free(as);
-	if (!expected && pf->opt.process_lost)
-		pf->opt.process_lost();
-	if (atomic_load(&pf->forks) && atomic_load(&pf->nkits) < SYSTRAP_KITS)
-		kit_add(pf);
+	return overseer_watch(as);
 }
 
 /* ---- cloning ---- */
@@ -313,7 +256,7 @@ static void clone_end(struct systrap *pf, bool stray)
 }
 
 /* Has the parent's stub clone; its answer, in *stray whether a child may be left unaccounted for.
- */
+ * The host needs some time for a clone: that of making a kit, or of a burial. */
 static long clone_ask(struct p_thread *parent, const struct kit *k, bool *stray)
 {
 	struct systrap *pf = parent->as->pf;
@@ -322,8 +265,14 @@ static long clone_ask(struct p_thread *parent, const struct kit *k, bool *stray)
 	mutex_lock(&parent->as->cmd_lock, &lc_aspace);
 	parent->ps->ctl_fd = parent->as->guest_ctl;
 	long r = command_send_fds(parent->as, fds, 2);
-	if (r == 0)
-		r = command_run(parent, ST_CMD_FORK);
+	if (r == 0 && atomic_load(&parent->as->dead))
+		r = -ESRCH;
+	if (r == 0) {
+		command_give(parent, ST_CMD_FORK);
+		while (!command_replied(parent) && (kit_restock(pf) || burial_one(pf)))
+			continue;
+		r = command_wait(parent);
+	}
 	mutex_lock(&pf->lock, &lc_platform);
 	*stray = r < 0 && list_empty(&parent->pending);
 	list_del(&parent->pending);
@@ -416,16 +365,13 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **out, struct p_thread
 
 int systrap_fork(struct p_thread *parent, struct p_aspace **as, struct p_thread **th)
 {
-	struct systrap *pf = parent->as->pf;
+	atomic_store(&parent->as->pf->forks, true);
 	int err = aspace_clone(parent, as, th);
 
 	if (err)
 		return err;
 	(*th)->regs = parent->regs;
 	atomic_store(&(*th)->direct, atomic_load(&parent->direct));
-	/* The overseer makes up for what is taken as processes end; here only when it is late. */
-	if (!atomic_exchange(&pf->forks, true) || !atomic_load(&pf->nkits))
-		pool_refill(pf);
 	return 0;
 }
 
@@ -471,10 +417,9 @@ int systrap_aspace_create(struct platform *platform, struct p_aspace **as, struc
 	return err;
 }
 
-static bool pool_want(struct systrap *pf, bool *kit)
+static bool pool_want(struct systrap *pf)
 {
 	mutex_lock(&pf->lock, &lc_platform);
-	*kit = atomic_load(&pf->forks) && pf->nkits < SYSTRAP_KITS;
 	bool want = pf->npool < pf->pool_size;
 	mutex_unlock(&pf->lock, &lc_platform);
 	return want;
@@ -502,23 +447,7 @@ static bool pool_add(struct systrap *pf)
 	return room;
 }
 
-bool kit_add(struct systrap *pf)
-{
-	struct kit k;
-
-	if (kit_make(&k))
-		return false;
-	mutex_lock(&pf->lock, &lc_platform);
-	bool room = pf->nkits < SYSTRAP_KITS;
-	if (room)
-		pf->kits[pf->nkits++] = k;
-	mutex_unlock(&pf->lock, &lc_platform);
-	if (!room)
-		kit_free(&k);
-	return room;
-}
-
-/* Keeps the pools full; asleep otherwise. */
+/* Keeps the pool full; asleep otherwise. */
 static void *pool_main(void *arg)
 {
 	struct systrap *pf = arg;
@@ -526,10 +455,9 @@ static void *pool_main(void *arg)
 	crash_thread_init();
 	for (;;) {
 		uint32_t seen = atomic_load(&pf->refill);
-		bool kit, proc = pool_want(pf, &kit);
 		if (pf->stopping || atomic_load(&pf->broken))
 			return NULL;
-		if ((kit && kit_add(pf)) || (proc && pool_add(pf)))
+		if (pool_want(pf) && pool_add(pf))
 			continue;
 		st_futex_wait(&pf->refill, seen, -1);
 	}

@@ -38,6 +38,11 @@ static bool replied(const struct st_pageset *ps)
 	return __atomic_load_n(&ps->turn, __ATOMIC_ACQUIRE) == ST_TURN_SENTRY;
 }
 
+bool command_replied(const struct p_thread *th)
+{
+	return replied(th->ps);
+}
+
 static bool spin_for_reply(struct p_thread *th)
 {
 	struct systrap *pf = th->as->pf;

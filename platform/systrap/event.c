@@ -80,6 +80,10 @@ static void decode_syscall(struct p_thread *th, const struct st_event *ev)
 	int32_t nr = ev->signo == SIGILL ? NR_URETPROBE : (int32_t)ev->regs.rax;
 	th->regs.orig_rax = (uint64_t)(int64_t)nr;
 	th->regs.rax = (uint64_t)-ENOSYS;
+	if (nr == SYS_exit_group) { /* no answer will come, and its parent wants the CPU */
+		st_put(th->ps->taken, 1);
+		st_put(th->ps->parked, 1);
+	}
 	th->event.retry = ev->flags & ST_EV_RETRY;
 	if (!(ev->flags & ST_EV_ABORTED))
 		return;

@@ -34,7 +34,8 @@
 #include "sentry/lib/log.h"
 
 #define SYSTRAP_POOL_SIZE 3 /* ready processes: a pipeline's worth of execs */
-#define SYSTRAP_KITS 4	    /* ready page-set memfds and control sockets */
+#define SYSTRAP_KITS 2	    /* ready page-set memfds and control sockets */
+#define SYSTRAP_GRAVES 16   /* ended processes that no worker has had the time to bury */
 #define SYSTRAP_MAX_PROCESSES 8192
 #define SYSTRAP_POLL_MAX 8 /* threads that one worker polls */
 /* How many slices of 100 ms a command may take: long enough for any one batch of an honest guest on
@@ -98,9 +99,12 @@ struct p_aspace {
 	int pidfd;
 	int ctl;
 	_Atomic bool dead; /* killed, or found dead: no copies, no commands */
+	uint64_t serial;   /* what the overseer knows it by */
 	bool exited;	   /* its pidfd said so; pf->lock */
-	bool orphan;	   /* no references any more, waits for its exit; pf->lock */
-	int signo;	   /* what killed it; pf->lock */
+	/* No references any more, and who buries it; pf->lock. */
+	enum { BURIAL_NONE, BURIAL_WORKER, BURIAL_OVERSEER } burial;
+	struct list_head grave; /* pf->graves */
+	int signo;		/* what killed it; pf->lock */
 	uint64_t nonce;
 	bool vdso_gone;		  /* unmapped or replaced by the guest; pf->lock */
 	struct list_head threads; /* pf->lock */
@@ -221,7 +225,7 @@ struct systrap {
 	struct mutex fork_lock; /* lc_zygote: the zygote's clones */
 	struct kit kits[SYSTRAP_KITS];
 	_Atomic int nkits;
-	_Atomic bool forks;			  /* guests do: kits are wanted */
+	_Atomic bool forks;			  /* guests do: kits pay */
 	struct p_thread *pool[SYSTRAP_POOL_SIZE]; /* each the only one of a fresh process */
 	int npool;
 	int pool_size;		 /* how many are wanted now; 1 at first; pf->lock */
@@ -231,7 +235,9 @@ struct systrap {
 	bool strays;		 /* pf->lock */
 	pid_t pid_before;	 /* the latest known when `clones` was 0; pf->lock */
 	uint64_t nonce_seed;
-	_Atomic uint64_t nonce_count;
+	_Atomic uint64_t serial; /* of the latest address space */
+	struct list_head graves; /* of processes with BURIAL_WORKER */
+	_Atomic int ngraves;
 
 	/* Overseer. */
 	int listener;
@@ -270,6 +276,7 @@ struct p_thread *worker_next(struct platform *pf);
 void worker_kick(struct platform *pf);
 void worker_break(struct systrap *pf);			      /* next() gives NULL from now on */
 void worker_ready(struct p_thread *th) REQUIRES(lc_platform); /* th's event is in th->event */
+bool worker_is_this(void); /* does the thread that asks call worker_next()? */
 bool worker_watch(struct p_thread *th);
 void worker_forget(struct p_thread *th);
 /* For how many ticks a spin may last now; 0: not at all. */
@@ -312,6 +319,7 @@ long command_run(struct p_thread *th, enum st_cmd cmd);
 /* Its halves: fork needs two page sets' replies. */
 void command_give(struct p_thread *th, enum st_cmd cmd);
 long command_wait(struct p_thread *th);
+bool command_replied(const struct p_thread *th);
 int command_send_fds(struct p_aspace *as, const int *fds, int n);
 /* Has the stub run ps->ops[0..n), with at most ST_OP_FDS_MAX descriptors.  Returns how many it
  * began, or -errno. */
@@ -387,15 +395,10 @@ int aspace_clone(struct p_thread *parent, struct p_aspace **as, struct p_thread 
 int systrap_aspace_create(struct platform *pf, struct p_aspace **as, struct p_thread **th);
 int systrap_fork(struct p_thread *parent, struct p_aspace **as, struct p_thread **th);
 struct p_aspace *aspace_get(struct p_aspace *as);
-void aspace_put(struct p_aspace *as);
-void aspace_kill(struct p_aspace *as);
 /* A new process and its first thread in slot `slot` of block `block`; pid 0 so far. */
 int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsigned slot,
 		 struct p_aspace **as, struct p_thread **th);
-void aspace_free(struct p_aspace *as);	 /* no thread, process reaped or never there */
-int aspace_watch(struct p_aspace *as);	 /* opens the pidfd, tells the overseer */
-void aspace_exited(struct p_aspace *as); /* overseer: the pidfd says so */
-bool kit_add(struct systrap *pf);	 /* one more in store; false: it is full, or it failed */
+int aspace_watch(struct p_aspace *as); /* opens the pidfd, tells the overseer */
 int pool_start(struct systrap *pf);
 void pool_refill(struct systrap *pf);
 /* A memfd of page sets, mapped: its descriptor, or -errno. */
@@ -441,6 +444,15 @@ ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint
 ssize_t aspace_copy_out(struct p_aspace *as, struct p_thread *th, uint64_t dst, const void *src,
 			size_t n);
 
+/* burial.c */
+void aspace_put(struct p_aspace *as);
+void aspace_kill(struct p_aspace *as);
+void aspace_exited(struct systrap *pf, uint64_t serial); /* overseer: the pidfd says so */
+bool burial_one(struct systrap *pf); /* by somebody who has the time; false: nothing to do */
+void burial_before_sleep(struct systrap *pf); /* of a worker */
+
 /* overseer.c */
 int overseer_start(struct systrap *pf);
+int overseer_watch(struct p_aspace *as); /* until its pidfd speaks, or … */
+void overseer_unwatch(struct p_aspace *as);
 void overseer_wake(struct systrap *pf);

@@ -20,6 +20,10 @@
 #define TICK_MS 250
 #define OVERDUE_TICKS 5
 
+/* What epoll says happened: these, or the end of the process with that serial number. */
+#define EV_WAKEUP UINT64_MAX
+#define EV_LISTENER (UINT64_MAX - 1)
+
 void overseer_wake(struct systrap *pf)
 {
 	uint64_t one = 1;
@@ -98,21 +102,33 @@ static void check_interrupts(struct systrap *pf)
 	mutex_unlock(&pf->lock, &lc_platform);
 }
 
+int overseer_watch(struct p_aspace *as)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = as->serial};
+
+	return epoll_ctl(as->pf->epoll, EPOLL_CTL_ADD, as->pidfd, &ev) < 0 ? -errno : 0;
+}
+
+void overseer_unwatch(struct p_aspace *as)
+{
+	epoll_ctl(as->pf->epoll, EPOLL_CTL_DEL, as->pidfd, NULL);
+}
+
 static void handle(struct systrap *pf, const struct epoll_event *ev)
 {
 	uint64_t count;
 	ssize_t n;
 
-	if (ev->data.ptr == &pf->wakeup) {
+	if (ev->data.u64 == EV_WAKEUP) {
 		n = read(pf->wakeup, &count, sizeof(count));
 		(void)n;
-	} else if (ev->data.ptr == &pf->listener) {
+	} else if (ev->data.u64 == EV_LISTENER) {
 		if (ev->events & EPOLLIN)
 			clone_notified(pf);
 		else /* no process is left that could ask */
 			epoll_ctl(pf->epoll, EPOLL_CTL_DEL, pf->listener, NULL);
-	} else if (ev->data.ptr == pf->zygote) {
-		aspace_exited(pf->zygote);
+	} else if (ev->data.u64 == pf->zygote->serial) {
+		aspace_exited(pf, pf->zygote->serial);
 		if (!pf->stopping) {
 			log_warn("systrap: the zygote died (signal %d): no more processes",
 				 pf->zygote->signo);
@@ -122,7 +138,7 @@ static void handle(struct systrap *pf, const struct epoll_event *ev)
 		worker_break(pf);
 		pool_refill(pf); /* its thread has to see that, too */
 	} else {
-		aspace_exited(ev->data.ptr);
+		aspace_exited(pf, ev->data.u64);
 	}
 }
 
@@ -152,8 +168,8 @@ static void *overseer_main(void *arg)
 
 int overseer_start(struct systrap *pf)
 {
-	struct epoll_event listen = {.events = EPOLLIN, .data.ptr = &pf->listener};
-	struct epoll_event wake = {.events = EPOLLIN, .data.ptr = &pf->wakeup};
+	struct epoll_event listen = {.events = EPOLLIN, .data.u64 = EV_LISTENER};
+	struct epoll_event wake = {.events = EPOLLIN, .data.u64 = EV_WAKEUP};
 
 	if (epoll_ctl(pf->epoll, EPOLL_CTL_ADD, pf->listener, &listen) < 0 ||
 	    epoll_ctl(pf->epoll, EPOLL_CTL_ADD, pf->wakeup, &wake) < 0)

@@ -58,6 +58,7 @@ static int systrap_prepare(const struct p_options *opt, struct platform **out)
 	list_init(&pf->free_threads);
 	list_init(&pf->ready);
 	list_init(&pf->pending);
+	list_init(&pf->graves);
 	int err = getrandom(&pf->nonce_seed, sizeof(pf->nonce_seed), 0) < 0 ? -errno : 0;
 
 	pf->clock0 = st_now();

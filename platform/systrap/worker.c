@@ -301,10 +301,18 @@ static bool take_kick(struct systrap *pf)
 	return false;
 }
 
+static __thread bool is_worker;
+
+bool worker_is_this(void)
+{
+	return is_worker;
+}
+
 struct p_thread *worker_next(struct platform *platform)
 {
 	struct systrap *pf = systrap_of(platform);
 
+	is_worker = true;
 	for (;;) {
 		bool interrupted = false;
 		uint64_t id;
@@ -320,6 +328,7 @@ struct p_thread *worker_next(struct platform *platform)
 				continue;
 		}
 		if (!th) {
+			burial_before_sleep(pf);
 			st_count(&pf->stats.sleeps);
 			if (read(pf->doorbell_r, &id, sizeof(id)) != sizeof(id) || !id)
 				continue;

@@ -394,6 +394,39 @@ static void fork_copies_registers_state_and_memory(void)
 	guest_end(&g);
 }
 
+static void *kick_soon(void *arg)
+{
+	(void)arg;
+	usleep(20000);
+	ops->kick(pf);
+	return NULL;
+}
+
+/* Who ends while workers are busy is buried when one has the time, at the latest when none is. */
+static void ended_processes_are_buried(void)
+{
+	struct guest g = guest_new(g_nr), c;
+	pid_t pids[40];
+	pthread_t t;
+
+	ops->regs(g.th)->rax = 9;
+	run_to_syscall(g.th, 9);
+	for (size_t i = 0; i < 40; i++) {
+		CHECK_EQ(ops->fork(g.th, &c.as, &c.th), 0);
+		pids[i] = ops->host_pid(c.as);
+		guest_end(&c);
+	}
+	CHECK_EQ(pthread_create(&t, NULL, kick_soon, NULL), 0);
+	CHECK(ops->next(pf) == NULL);
+	pthread_join(t, NULL);
+	for (size_t i = 0; i < 40; i++)
+		for (int tries = 0; !kill(pids[i], 0); tries++) {
+			CHECK(tries < 1000);
+			usleep(1000);
+		}
+	guest_end(&g);
+}
+
 #define THREADS 80 /* more than two blocks of slots */
 
 static void many_threads_share_memory(void)
@@ -1032,6 +1065,7 @@ static const struct test {
 	T(int80_is_no_way_in),
 	T(extended_state_survives_and_can_be_changed),
 	T(fork_copies_registers_state_and_memory),
+	T(ended_processes_are_buried),
 	T(many_threads_share_memory),
 	T(leader_may_end_before_its_threads),
 	T(interrupt_stops_guest_code),

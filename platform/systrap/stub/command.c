@@ -244,6 +244,8 @@ static long run_fork(struct st_pageset *ps)
 		STUB_CALL(SYS_madvise, sets, ST_SETS_LEN, MADV_DONTFORK, 0, 0, 0);
 		STUB_CALL(SYS_close, fds[0], 0, 0, 0, 0, 0);
 		STUB_CALL(SYS_close, old_ctl, 0, 0, 0, 0, 0);
+		/* To read first has the host map all pages of the set that are there. */
+		(void)*(volatile uint32_t *)&ps->turn;
 		ps->new_ctl = (uint32_t)fds[1];
 		ps->rseq = rseq; /* the host's clone has copied the registration */
 		ps->rseq_len = rseq_len;
