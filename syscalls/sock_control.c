@@ -1,4 +1,5 @@
-/* Control messages of sendmsg and recvmsg: SCM_RIGHTS and SCM_CREDENTIALS.  Source: unix(7). */
+/* Control messages of sendmsg and recvmsg: SCM_RIGHTS, SCM_CREDENTIALS, and those that families
+ * have besides.  Source: unix(7), cmsg(3). */
 #include <errno.h>
 #include <linux/capability.h>
 #include <stdlib.h>
@@ -67,13 +68,13 @@ static int import_creds(struct task *t, const uint8_t *data, size_t len, struct 
 	return 0;
 }
 
-static int import_one(struct task *t, const struct linux_cmsghdr *h, const uint8_t *data,
-		      struct sock_msg *m)
+static int import_one(struct task *t, struct socket *s, const struct linux_cmsghdr *h,
+		      const uint8_t *data, struct sock_msg *m)
 {
 	size_t len = h->len - sizeof(*h);
 
 	if (h->level != SOL_SOCKET)
-		return 0;
+		return s->ops->control ? s->ops->control(s, m, h->level, h->type, data, len) : 0;
 	switch (h->type) {
 	case SCM_RIGHTS:
 		return import_rights(t, data, len, m);
@@ -84,7 +85,8 @@ static int import_one(struct task *t, const struct linux_cmsghdr *h, const uint8
 	}
 }
 
-int sock_control_import(struct task *t, uaddr_t control, uint64_t len, struct sock_msg *m)
+int sock_control_import(struct task *t, struct socket *s, uaddr_t control, uint64_t len,
+			struct sock_msg *m)
 {
 	struct linux_cmsghdr h;
 
@@ -100,7 +102,7 @@ int sock_control_import(struct task *t, uaddr_t control, uint64_t len, struct so
 		memcpy(&h, buf + at, sizeof(h));
 		if (h.len < sizeof(h) || h.len > len - at)
 			return -EINVAL;
-		err = import_one(t, &h, buf + at + sizeof(h), m);
+		err = import_one(t, s, &h, buf + at + sizeof(h), m);
 		at += MIN(LINUX_CMSG_ALIGN(h.len), len - at);
 	}
 	return err;
@@ -123,31 +125,48 @@ static void advance(struct control_out *o, uint64_t len)
 	o->used += step;
 }
 
-static int export_creds(struct control_out *o, struct sock_msg *m)
+/* As much of it as there is room for. */
+static int export_one(struct control_out *o, struct sock_msg *m, int level, int type,
+		      const void *data, size_t n)
 {
 	struct {
 		struct linux_cmsghdr h;
-		struct sock_ucred u;
+		uint8_t data[SOCK_CONTROL_MAX];
 	} c;
-	uint64_t len = sizeof(struct linux_cmsghdr) + sizeof(struct sock_ucred);
+	uint64_t len = sizeof(c.h) + n;
 
-	if (o->left < sizeof(c.h)) {
+	if (o->left < len)
 		m->out_flags |= MSG_CTRUNC;
+	if (o->left < sizeof(c.h))
 		return 0;
-	}
-	memset(&c, 0, sizeof(c));
-	c.u = m->has_creds ? m->creds : (struct sock_ucred){0, ID_NONE, ID_NONE};
-	c.u.pid = pid_to_guest(o->t, c.u.pid);
-	c.u.uid = uid_show(o->t->cred->user_ns, c.u.uid);
-	c.u.gid = gid_show(o->t->cred->user_ns, c.u.gid);
-	if (o->left < len) {
-		m->out_flags |= MSG_CTRUNC;
-		len = o->left;
-	}
-	c.h = (struct linux_cmsghdr){len, SOL_SOCKET, SCM_CREDENTIALS};
-	int err = copy_out(&o->t->um, o->at, &c, len);
+	c.h = (struct linux_cmsghdr){MIN(len, o->left), level, type};
+	memcpy(c.data, data, n);
+	int err = copy_out(&o->t->um, o->at, &c, c.h.len);
 	if (!err)
-		advance(o, len);
+		advance(o, c.h.len);
+	return err;
+}
+
+static int export_creds(struct control_out *o, struct sock_msg *m)
+{
+	struct sock_ucred u = m->has_creds ? m->creds : (struct sock_ucred){0, ID_NONE, ID_NONE};
+
+	u.pid = pid_to_guest(o->t, u.pid);
+	u.uid = uid_show(o->t->cred->user_ns, u.uid);
+	u.gid = gid_show(o->t->cred->user_ns, u.gid);
+	return export_one(o, m, SOL_SOCKET, SCM_CREDENTIALS, &u, sizeof(u));
+}
+
+static int export_family(struct control_out *o, struct sock_msg *m)
+{
+	struct sock_control_head h;
+	int err = 0;
+
+	for (unsigned at = 0; !err && at < m->control_len; at += h.len) {
+		memcpy(&h, m->control + at, sizeof(h));
+		at += sizeof(h);
+		err = export_one(o, m, h.level, h.type, m->control + at, h.len);
+	}
 	return err;
 }
 
@@ -197,7 +216,9 @@ int sock_control_export(struct task *t, struct socket *s, struct sock_msg *m, ua
 
 	if (uaddr_is_null(control))
 		o.left = 0;
-	if (s->passcred)
+	if (m->control_len)
+		err = export_family(&o, m);
+	if (!err && s->passcred)
 		err = export_creds(&o, m);
 	if (!err && m->nfiles)
 		err = export_files(&o, m);

@@ -26,11 +26,9 @@ int64_t sock_deadline(int64_t timeout);
 int sock_wait_error(int err, int64_t timeout);
 
 /* Control messages (sock_control.c). */
-int sock_control_import(struct task *t, uaddr_t control, uint64_t len,
+int sock_control_import(struct task *t, struct socket *s, uaddr_t control, uint64_t len,
 			struct sock_msg *m) MUST_CHECK;
 /* Stores creds and files as control messages, dropping what has no room (MSG_CTRUNC in
  * m->out_flags).  *used: bytes stored. */
 int sock_control_export(struct task *t, struct socket *s, struct sock_msg *m, uaddr_t control,
 			uint64_t room, uint64_t *used) MUST_CHECK;
-
-void sock_msg_init(struct sock_msg *m, struct uio *io, int flags);

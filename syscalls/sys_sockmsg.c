@@ -12,18 +12,6 @@
 #define IOV_FAST 8
 #define MMSG_MAX 1024 /* UIO_MAXIOV: longer vectors are cut */
 
-void sock_msg_init(struct sock_msg *m, struct uio *io, int flags)
-{
-	m->io = io;
-	m->flags = flags;
-	m->nonblock = false;
-	m->name.len = 0;
-	m->has_creds = false;
-	m->nfiles = 0;
-	m->out_flags = 0;
-	m->full_len = 0;
-}
-
 /* ---- the waits around one message ---- */
 
 static void send_sigpipe(struct task *t)
@@ -149,7 +137,8 @@ static ssize_t send_header(struct task *t, struct file *f, struct socket *s,
 	}
 	if ((err = task_caller_init(&tc, t, &m.name)))
 		return err;
-	ssize_t ret = sock_control_import(t, UADDR(h->control), h->control ? h->controllen : 0, &m);
+	ssize_t ret =
+		sock_control_import(t, s, UADDR(h->control), h->control ? h->controllen : 0, &m);
 	if (!ret)
 		ret = send_all(t, f, s, &m, &tc.c);
 	sock_msg_fini(&m);

@@ -78,23 +78,45 @@ void sock_msg_fini(struct sock_msg *m)
 		file_put(m->files[--m->nfiles]);
 }
 
-/* ---- as a file ---- */
-
-/*
- * struct sock_msg has room for every file of SCM_RIGHTS: too large to clear for each read and
- * write, so only the fields are set that count while nfiles is 0.
- */
-static void plain_msg_init(struct sock_msg *m, struct file *f, struct uio *io)
+/* struct sock_msg has room for a lot: too large to clear for each read and write. */
+void sock_msg_init(struct sock_msg *m, struct uio *io, int flags)
 {
 	m->io = io;
-	m->flags = 0;
-	m->nonblock = f->flags & O_NONBLOCK;
+	m->flags = flags;
+	m->nonblock = false;
 	m->name.len = 0;
 	m->has_creds = false;
 	m->nfiles = 0;
+	m->ip.has_src = false;
+	m->ip.ttl = m->ip.tos = -1;
+	m->control_len = 0;
 	m->out_flags = 0;
 	m->full_len = 0;
 }
+
+void sock_msg_control(struct sock_msg *m, int level, int type, const void *data, unsigned len)
+{
+	struct sock_control_head h = {level, type, len};
+
+	if (sizeof(h) + len > sizeof(m->control) - m->control_len)
+		return;
+	memcpy(m->control + m->control_len, &h, sizeof(h));
+	memcpy(m->control + m->control_len + sizeof(h), data, len);
+	m->control_len += (unsigned)sizeof(h) + len;
+}
+
+void sock_msg_timestamp(const struct socket *s, struct sock_msg *m, int64_t when)
+{
+	struct timespec ns = {when / NSEC_PER_SEC, when % NSEC_PER_SEC};
+	struct timeval us = {ns.tv_sec, ns.tv_nsec / 1000};
+
+	if (s->timestamp_ns)
+		sock_msg_control(m, SOL_SOCKET, SO_TIMESTAMPNS, &ns, sizeof(ns));
+	else if (s->timestamp)
+		sock_msg_control(m, SOL_SOCKET, SO_TIMESTAMP, &us, sizeof(us));
+}
+
+/* ---- as a file ---- */
 
 static ssize_t sock_read(struct file *f, struct uio *io, int64_t *off)
 {
@@ -102,7 +124,8 @@ static ssize_t sock_read(struct file *f, struct uio *io, int64_t *off)
 	struct sock_msg m;
 
 	(void)off;
-	plain_msg_init(&m, f, io);
+	sock_msg_init(&m, io, 0);
+	m.nonblock = f->flags & O_NONBLOCK;
 	ssize_t n = s->ops->recvmsg(s, &m);
 	sock_msg_fini(&m);
 	return n;
@@ -114,7 +137,8 @@ static ssize_t sock_write(struct file *f, struct uio *io, int64_t *off)
 	struct sock_msg m;
 
 	(void)off;
-	plain_msg_init(&m, f, io);
+	sock_msg_init(&m, io, 0);
+	m.nonblock = f->flags & O_NONBLOCK;
 	return s->ops->sendmsg(s, &m, NULL);
 }
 

@@ -48,6 +48,16 @@ struct sock_caller {
 	const struct walk_env *env; /* for names in the file system; NULL: none */
 };
 
+/* What IP sockets may be told of one datagram that they send: ip(7), ipv6(7). */
+struct sock_ip {
+	bool has_src;
+	uint8_t src[16]; /* where it comes from; IPv4 as ::ffff:a.b.c.d */
+	int ttl, tos;	 /* -1: as the socket's options say */
+};
+
+/* Room for the control messages that families deliver: IP's, all of them switched on. */
+#define SOCK_CONTROL_MAX 320
+
 /* One message on its way in or out.  Files are references, owned by the message. */
 struct sock_msg {
 	struct uio *io;
@@ -61,6 +71,9 @@ struct sock_msg {
 	struct sock_ucred creds;
 	unsigned nfiles;
 	struct file *files[SCM_MAX_FD_COUNT];
+	struct sock_ip ip;    /* send */
+	unsigned control_len; /* receive: control messages of the family's own, one after */
+	uint8_t control[SOCK_CONTROL_MAX]; /* the other, each as sock_msg_control() lays it down */
 	/* receive: MSG_TRUNC, MSG_EOR, … to show; bytes of the whole datagram for MSG_TRUNC. */
 	int out_flags;
 	size_t full_len;
@@ -83,6 +96,10 @@ struct socket_ops {
 	/* Bytes moved, short when the rest has to wait.  c may be NULL (write(2)). */
 	ssize_t (*sendmsg)(struct socket *s, struct sock_msg *m, const struct sock_caller *c);
 	ssize_t (*recvmsg)(struct socket *s, struct sock_msg *m);
+	/* A control message of another level than SOL_SOCKET that comes with one to be sent: notes
+	 * in m what it says.  NULL: it is ignored. */
+	int (*control)(struct socket *s, struct sock_msg *m, int level, int type, const void *data,
+		       size_t len);
 	int (*shutdown)(struct socket *s, int how); /* EOPNOTSUPP */
 	uint32_t (*poll)(struct socket *s);
 	/* Levels and names that the core does not know: -ENOPROTOOPT.  get: *len in and out. */
@@ -107,7 +124,7 @@ struct socket {
 	/* Options: atomics, plain values. */
 	_Atomic uint32_t sndbuf, rcvbuf;
 	_Atomic bool passcred, passsec, reuseaddr, reuseport, keepalive, broadcast, oobinline,
-		timestamp;
+		timestamp, timestamp_ns;
 	_Atomic int priority, mark, rcvlowat;
 	_Atomic int64_t sndtimeo, rcvtimeo; /* ns, TIME_NEVER: none */
 	_Atomic int64_t linger;		    /* seconds, or -1 */
@@ -152,6 +169,16 @@ static inline ssize_t socket_recvmsg(struct socket *s, struct sock_msg *m)
 {
 	return s->ops->recvmsg(s, m);
 }
+/* What is set in every message before it is used. */
+void sock_msg_init(struct sock_msg *m, struct uio *io, int flags);
+/* Adds a control message to one received. */
+struct sock_control_head {
+	int level, type;
+	unsigned len; /* of the data behind it */
+};
+void sock_msg_control(struct sock_msg *m, int level, int type, const void *data, unsigned len);
+/* SO_TIMESTAMP and SO_TIMESTAMPNS: when it came (ns since 1970), if the socket wants to know. */
+void sock_msg_timestamp(const struct socket *s, struct sock_msg *m, int64_t when);
 /* Puts the files of a message. */
 void sock_msg_fini(struct sock_msg *m);
 /* Stores an option's value of n bytes as far as there is room.  0. */

@@ -76,7 +76,9 @@ static int set_int_option(struct socket *s, int name, int v, const struct cred *
 		s->oobinline = v != 0;
 		return 0;
 	case SO_TIMESTAMP:
-		s->timestamp = v != 0;
+	case SO_TIMESTAMPNS:
+		s->timestamp = v && name == SO_TIMESTAMP;
+		s->timestamp_ns = v && name == SO_TIMESTAMPNS;
 		return 0;
 	case SO_PASSCRED:
 		s->passcred = v != 0;
@@ -230,6 +232,9 @@ static int int_option(struct socket *s, int name, int *v)
 		return 0;
 	case SO_TIMESTAMP:
 		*v = s->timestamp;
+		return 0;
+	case SO_TIMESTAMPNS:
+		*v = s->timestamp_ns;
 		return 0;
 	case SO_PASSCRED:
 		*v = s->passcred;

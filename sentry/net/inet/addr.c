@@ -13,7 +13,7 @@ static const uint8_t v4_prefix[12] = {[10] = 0xff, [11] = 0xff};
 static const uint8_t v6_loopback[16] = {[15] = 1};
 static const uint8_t v4_loopback[4] = {127, 0, 0, 1};
 
-static void set_v4(struct inet_addr *a, const void *ip)
+void inet_set_v4(struct inet_addr *a, const void *ip)
 {
 	memcpy(a->ip, v4_prefix, sizeof(v4_prefix));
 	memcpy(a->ip + sizeof(v4_prefix), ip, 4);
@@ -23,7 +23,7 @@ void inet_any(const struct inet_sock *i, struct inet_addr *to)
 {
 	memset(to->ip, 0, sizeof(to->ip));
 	if (i->s.family == AF_INET)
-		set_v4(to, (const uint8_t[4]){0});
+		inet_set_v4(to, (const uint8_t[4]){0});
 }
 
 bool inet_is_v4(const struct inet_addr *a)
@@ -51,7 +51,7 @@ bool inet_same_ip(const struct inet_addr *a, const struct inet_addr *b)
 void inet_loopback(const struct inet_addr *like, struct inet_addr *to)
 {
 	if (inet_is_v4(like))
-		set_v4(to, v4_loopback);
+		inet_set_v4(to, v4_loopback);
 	else
 		memcpy(to->ip, v6_loopback, sizeof(to->ip));
 }
@@ -63,7 +63,7 @@ static int parse_v4(const struct sock_addr *from, struct inet_addr *to)
 	if (from->len < sizeof(in))
 		return -EINVAL;
 	memcpy(&in, from->bytes, sizeof(in));
-	set_v4(to, &in.sin_addr);
+	inet_set_v4(to, &in.sin_addr);
 	to->port = ntohs(in.sin_port);
 	return 0;
 }

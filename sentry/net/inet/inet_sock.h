@@ -13,6 +13,8 @@
  */
 #pragma once
 
+#include <netinet/in.h>
+
 #include "sentry/net/inet/inet.h"
 
 /* An address of either family; IPv4 is ::ffff:a.b.c.d (RFC 4291, 2.5.5.2). */
@@ -32,7 +34,9 @@ enum inet_state {
 /* A datagram, or a part of a stream. */
 struct inet_chunk {
 	struct list_head node;
-	struct inet_addr from;
+	struct inet_addr from, to; /* to, ttl, tos, when: of datagrams */
+	uint8_t ttl, tos;
+	int64_t when; /* ns since 1970 */
 	uint32_t off, len, cap;
 	uint8_t data[];
 };
@@ -55,6 +59,9 @@ struct inet_sock {
 	bool urgent, urgent_inline, urgent_read;
 	uint8_t urgent_byte;
 	uint64_t urgent_mark;
+	/* IP_RECVERR: datagrams that did not arrive; bytes count for rcvq_bytes' limit, too. */
+	struct list_head errors;
+	uint64_t errors_bytes;
 	struct list_head acceptq, accept_node;
 	unsigned backlog, nqueued;
 	struct inet_sock *peer; /* reference; set once, before state says so */
@@ -79,13 +86,22 @@ static inline struct inet_sock *inet_of(struct socket *s)
 	return container_of(s, struct inet_sock, s);
 }
 
+enum inet_class { INET_TCP, INET_UDP, INET_UDPLITE, INET_CLASSES }; /* ports of their own */
+
+static inline enum inet_class inet_class(const struct socket *s)
+{
+	return s->type == SOCK_STREAM		? INET_TCP
+	       : s->protocol == IPPROTO_UDPLITE ? INET_UDPLITE
+						: INET_UDP;
+}
+
 static inline bool inet_is_tcp(const struct inet_sock *i)
 {
 	return i->s.type == SOCK_STREAM;
 }
 
 /* ---- socket.c ---- */
-struct inet_sock *inet_sock_new(int family, int type); /* NULL: no memory */
+struct inet_sock *inet_sock_new(int family, int type, int protocol); /* NULL: no memory */
 struct inet_sock *inet_get(struct inet_sock *i);
 void inet_put(struct inet_sock *i);
 int inet_bind(struct socket *s, const struct sock_addr *a, const struct sock_caller *c);
@@ -99,6 +115,8 @@ int inet_addr_parse(const struct inet_sock *i, const struct sock_addr *from, str
 void inet_addr_show(const struct inet_sock *i, const struct inet_addr *from, struct sock_addr *to);
 /* The wildcard of i's family; the port stays. */
 void inet_any(const struct inet_sock *i, struct inet_addr *to);
+/* ip: 4 bytes. */
+void inet_set_v4(struct inet_addr *a, const void *ip);
 bool inet_is_v4(const struct inet_addr *a);
 bool inet_is_any(const struct inet_addr *a);
 bool inet_is_local(const struct inet_addr *a); /* of lo */
@@ -130,18 +148,43 @@ struct inet_chunk *inet_chunk_new(size_t n); /* NULL: no memory */
 int inet_claim(struct inet_sock *i, struct inet_chunk **first) REQUIRES(lc_socket);
 /* Ends the claim, releases the lock, notifies. */
 void inet_unclaim(struct inet_sock *i) RELEASES(lc_socket);
-void inet_queue_free(struct inet_sock *i);
+void inet_queue_free(struct list_head *q);
 
 /* ---- options.c ---- */
 enum inet_option {
 	OPT_V6ONLY,
 	OPT_NODELAY,
 	OPT_RECVERR,
+	OPT_RECVERR6,
+	OPT_TOS,
+	OPT_TTL,
+	OPT_PKTINFO,
+	OPT_RECVTTL,
+	OPT_RECVTOS,
+	OPT_RECVORIGDSTADDR,
+	OPT_HOPS,
+	OPT_TCLASS,
+	OPT_RECVPKTINFO,
+	OPT_RECVHOPLIMIT,
+	OPT_RECVTCLASS,
 };
 int inet_option(const struct inet_sock *i, enum inet_option o);
 void inet_options_init(struct inet_sock *i);
 int inet_setsockopt(struct socket *s, int level, int name, const void *v, uint32_t len);
 int inet_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *len);
+
+/* ---- control.c ---- */
+/* A control message that comes with a datagram to be sent. */
+int inet_control(struct socket *s, struct sock_msg *m, int level, int type, const void *data,
+		 size_t len);
+/* Fills what i's options ask for of a datagram that was received. */
+void inet_control_give(const struct inet_sock *i, const struct inet_chunk *k, struct sock_msg *m);
+/* What a datagram carries besides its bytes. */
+void inet_control_fill(const struct inet_sock *i, const struct sock_ip *ip, struct inet_chunk *k);
+/* Nobody has the port k was sent to: tells i, which sent it, and consumes k. */
+void inet_unreachable(struct inet_sock *i, struct inet_chunk *k);
+/* MSG_ERRQUEUE: the first datagram that did not arrive; -EAGAIN. */
+ssize_t inet_recv_error(struct inet_sock *i, struct sock_msg *m);
 
 /* ---- tcp_conn.c, tcp_data.c, udp.c ---- */
 extern const struct socket_ops inet_tcp_ops, inet_udp_ops;

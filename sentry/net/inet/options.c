@@ -13,6 +13,8 @@
 #include "sentry/net/interface.h"
 
 #define MSS_DEFAULT 536
+#define UDPLITE_SEND_CSCOV 10 /* linux/udp.h, net/udplite.h */
+#define UDPLITE_RECV_CSCOV 11
 
 enum option_flag {
 	OPT_BYTE = 1,	 /* may be given as one byte */
@@ -20,6 +22,7 @@ enum option_flag {
 	OPT_BOOL = 4,	 /* any value but 0 is 1 */
 	OPT_UNBOUND = 8, /* not once the socket has a port */
 	OPT_READ_ONLY = 16,
+	OPT_COVERAGE = 32, /* bytes that a checksum covers, RFC 3828: all, or 8 at least */
 };
 
 /* The first rows are those that enum inet_option names. */
@@ -30,26 +33,29 @@ static const struct option {
 	{IPPROTO_IPV6, IPV6_V6ONLY, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_UNBOUND},
 	{IPPROTO_TCP, TCP_NODELAY, 0, INT_MIN, INT_MAX, OPT_BOOL},
 	{IPPROTO_IP, IP_RECVERR, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
+	{IPPROTO_IPV6, IPV6_RECVERR, 0, INT_MIN, INT_MAX, OPT_BOOL},
 	{IPPROTO_IP, IP_TOS, 0, 0, 255, OPT_BYTE},
 	{IPPROTO_IP, IP_TTL, 64, -1, 255, OPT_BYTE},
+	{IPPROTO_IP, IP_PKTINFO, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
+	{IPPROTO_IP, IP_RECVTTL, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
+	{IPPROTO_IP, IP_RECVTOS, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
+	{IPPROTO_IP, IP_RECVORIGDSTADDR, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
+	{IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64, -1, 255, 0},
+	{IPPROTO_IPV6, IPV6_TCLASS, 0, -1, 255, 0},
+	{IPPROTO_IPV6, IPV6_RECVPKTINFO, 0, INT_MIN, INT_MAX, OPT_BOOL},
+	{IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 0, INT_MIN, INT_MAX, OPT_BOOL},
+	{IPPROTO_IPV6, IPV6_RECVTCLASS, 0, INT_MIN, INT_MAX, OPT_BOOL},
 	{IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_WANT, 0, 5, OPT_BYTE},
 	{IPPROTO_IP, IP_MTU, LOOPBACK_MTU, 0, 0, OPT_READ_ONLY},
 	{IPPROTO_IP, IP_FREEBIND, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
 	{IPPROTO_IP, IP_TRANSPARENT, 0, INT_MIN, INT_MAX, OPT_READ_ONLY},
-	{IPPROTO_IP, IP_RECVTOS, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
-	{IPPROTO_IP, IP_RECVTTL, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
 	{IPPROTO_IP, IP_MULTICAST_TTL, 1, -1, 255, OPT_BYTE},
 	{IPPROTO_IP, IP_MULTICAST_LOOP, 1, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
 	{IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0, INT_MIN, INT_MAX, OPT_BOOL | OPT_BYTE},
-	{IPPROTO_IPV6, IPV6_UNICAST_HOPS, 64, -1, 255, 0},
 	{IPPROTO_IPV6, IPV6_MULTICAST_HOPS, 1, -1, 255, 0},
 	{IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 1, 0, 1, 0},
 	{IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_WANT, 0, 5, 0},
 	{IPPROTO_IPV6, IPV6_MTU, LOOPBACK_MTU, 0, 0, OPT_READ_ONLY},
-	{IPPROTO_IPV6, IPV6_RECVERR, 0, INT_MIN, INT_MAX, OPT_BOOL},
-	{IPPROTO_IPV6, IPV6_RECVTCLASS, 0, INT_MIN, INT_MAX, OPT_BOOL},
-	{IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 0, INT_MIN, INT_MAX, OPT_BOOL},
-	{IPPROTO_IPV6, IPV6_TCLASS, 0, -1, 255, 0},
 	{IPPROTO_TCP, TCP_MAXSEG, MSS_DEFAULT, 88, 32767, OPT_TCP},
 	{IPPROTO_TCP, TCP_CORK, 0, INT_MIN, INT_MAX, OPT_BOOL},
 	{IPPROTO_TCP, TCP_KEEPIDLE, 7200, 1, 32767, 0},
@@ -63,6 +69,8 @@ static const struct option {
 	{IPPROTO_TCP, TCP_USER_TIMEOUT, 0, 0, INT_MAX, 0},
 	{IPPROTO_TCP, TCP_NOTSENT_LOWAT, -1, INT_MIN, INT_MAX, 0},
 	{IPPROTO_UDP, UDP_CORK, 0, INT_MIN, INT_MAX, OPT_READ_ONLY},
+	{IPPROTO_UDPLITE, UDPLITE_SEND_CSCOV, 0, INT_MIN, INT_MAX, OPT_COVERAGE},
+	{IPPROTO_UDPLITE, UDPLITE_RECV_CSCOV, 0, INT_MIN, INT_MAX, OPT_COVERAGE},
 };
 _Static_assert(ARRAY_SIZE(table) <= INET_OPTIONS, "struct inet_sock has room for all");
 
@@ -77,6 +85,8 @@ static bool applies(const struct inet_sock *i, int level)
 		return inet_is_tcp(i);
 	case IPPROTO_UDP:
 		return !inet_is_tcp(i);
+	case IPPROTO_UDPLITE:
+		return inet_class(&i->s) == INET_UDPLITE;
 	}
 	return false;
 }
@@ -139,6 +149,8 @@ int inet_setsockopt(struct socket *s, int level, int name, const void *v, uint32
 		return -EINVAL;
 	if (value == -1 && o->min == -1)
 		value = o->initial;
+	if (o->flags & OPT_COVERAGE && value)
+		value = MIN(MAX(value, 8), UINT16_MAX);
 	i->options[o - table] = value;
 	return 0;
 }

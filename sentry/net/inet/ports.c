@@ -6,13 +6,13 @@
 
 #define BUCKETS 1024
 
-static struct mutex ports_lock;		    /* lc_net */
-static struct list_head tables[2][BUCKETS]; /* TCP's and UDP's sockets, by port */
+static struct mutex ports_lock;			       /* lc_net */
+static struct list_head tables[INET_CLASSES][BUCKETS]; /* by port */
 static uint16_t next_port = INET_PORT_FIRST;
 
-static struct list_head *bucket(int type, uint16_t port)
+static struct list_head *bucket(const struct socket *s, uint16_t port)
 {
-	struct list_head *b = &tables[type == SOCK_DGRAM][port % BUCKETS];
+	struct list_head *b = &tables[inet_class(s)][port % BUCKETS];
 
 	if (!b->next)
 		list_init(b);
@@ -51,7 +51,7 @@ static bool in_the_way(const struct inet_sock *i, const struct inet_addr *la, ui
 {
 	struct inet_sock *b;
 
-	list_for_each (b, bucket(i->s.type, la->port), port_node)
+	list_for_each (b, bucket(&i->s, la->port), port_node)
 		if (b != i && overlap(i, la, b) && !may_share(i, owner, b))
 			return true;
 	return false;
@@ -62,7 +62,7 @@ static void take(struct inet_sock *i, const struct inet_addr *a, uint32_t owner)
 	i->local = *a;
 	i->owner = owner;
 	i->bound = true;
-	list_add_tail(&i->port_node, bucket(i->s.type, a->port));
+	list_add_tail(&i->port_node, bucket(&i->s, a->port));
 }
 
 /* A port that nobody has at all; 0: there is none. */
@@ -73,7 +73,7 @@ static uint16_t free_port(struct inet_sock *i, struct inet_addr *a)
 		next_port = next_port == INET_PORT_LAST ? INET_PORT_FIRST : next_port + 1;
 		bool used = false;
 		struct inet_sock *b;
-		list_for_each (b, bucket(i->s.type, a->port), port_node)
+		list_for_each (b, bucket(&i->s, a->port), port_node)
 			used |= overlap(i, a, b);
 		if (!used)
 			return a->port;
@@ -162,7 +162,7 @@ int inet_port_may_listen(struct inet_sock *i)
 	int err = 0;
 
 	mutex_lock(&ports_lock, &lc_net);
-	list_for_each (b, bucket(i->s.type, i->local.port), port_node)
+	list_for_each (b, bucket(&i->s, i->local.port), port_node)
 		if (b != i && b->state == INET_LISTEN && overlap(i, &i->local, b) &&
 		    !(i->s.reuseport && b->s.reuseport && i->owner == b->owner))
 			err = -EADDRINUSE;
@@ -211,7 +211,7 @@ struct inet_sock *inet_port_find(const struct socket *s, const struct inet_addr 
 	int most = 0, equals = 0;
 
 	mutex_lock(&ports_lock, &lc_net);
-	list_for_each (b, bucket(s->type, to->port), port_node) {
+	list_for_each (b, bucket(s, to->port), port_node) {
 		int n = b->s.net == s->net ? score(b, to, from) : 0;
 		if (n == 0 || n < most)
 			continue;

@@ -39,12 +39,11 @@ void inet_unclaim(struct inet_sock *i)
 		waitq_notify(&i->s.wq, POLLIN | POLLRDNORM);
 }
 
-void inet_queue_free(struct inet_sock *i)
+void inet_queue_free(struct list_head *q)
 {
-	while (!list_empty(&i->rcvq)) {
-		struct inet_chunk *k = list_first(&i->rcvq, struct inet_chunk, node);
+	while (!list_empty(q)) {
+		struct inet_chunk *k = list_first(q, struct inet_chunk, node);
 		list_del(&k->node);
 		free(k);
 	}
-	i->rcvq_bytes = 0;
 }

@@ -21,20 +21,20 @@ void inet_put(struct inet_sock *i)
 {
 	if (!i || !ref_put(&i->ref))
 		return;
-	inet_queue_free(i);
+	inet_queue_free(&i->rcvq);
+	inet_queue_free(&i->errors);
 	socket_fini(&i->s);
 	free(i);
 }
 
-struct inet_sock *inet_sock_new(int family, int type)
+struct inet_sock *inet_sock_new(int family, int type, int protocol)
 {
 	struct inet_sock *i = calloc(1, sizeof(*i));
 
 	if (!i)
 		return NULL;
 	bool tcp = type == SOCK_STREAM;
-	socket_init(&i->s, tcp ? &inet_tcp_ops : &inet_udp_ops, family, type,
-		    tcp ? IPPROTO_TCP : IPPROTO_UDP);
+	socket_init(&i->s, tcp ? &inet_tcp_ops : &inet_udp_ops, family, type, protocol);
 	if (tcp) {
 		i->s.sndbuf = TCP_SNDBUF;
 		i->s.rcvbuf = TCP_RCVBUF;
@@ -42,6 +42,7 @@ struct inet_sock *inet_sock_new(int family, int type)
 	ref_init(&i->ref, 1);
 	mutex_init(&i->lock);
 	list_init(&i->rcvq);
+	list_init(&i->errors);
 	list_init(&i->acceptq);
 	list_init(&i->accept_node);
 	list_init(&i->port_node);
@@ -58,9 +59,12 @@ static int create(int family, int type, int protocol, struct socket **out)
 		return -EINVAL;
 	if (type != SOCK_STREAM && type != SOCK_DGRAM)
 		return -ESOCKTNOSUPPORT;
-	if (protocol && protocol != (type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP))
+	int usual = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+	if (!protocol)
+		protocol = usual;
+	if (protocol != usual && (type != SOCK_DGRAM || protocol != IPPROTO_UDPLITE))
 		return -EPROTONOSUPPORT;
-	struct inet_sock *i = inet_sock_new(family, type);
+	struct inet_sock *i = inet_sock_new(family, type, protocol);
 	if (!i)
 		return -ENOMEM;
 	*out = &i->s;

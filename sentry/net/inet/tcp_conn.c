@@ -133,7 +133,7 @@ static int enqueue(struct inet_sock *i, struct inet_sock *listener, struct inet_
 /* i is CONNECTING, its remote address known. */
 static int establish(struct inet_sock *i, struct inet_sock *listener)
 {
-	struct inet_sock *child = inet_sock_new(listener->s.family, SOCK_STREAM);
+	struct inet_sock *child = inet_sock_new(listener->s.family, SOCK_STREAM, IPPROTO_TCP);
 	struct inet_addr local;
 
 	if (!child)

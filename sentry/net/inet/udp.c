@@ -76,19 +76,10 @@ static void deliver(struct inet_sock *to, struct inet_chunk *k)
 		free(k);
 }
 
-/* Nobody has that port, which a connected sender hears of. */
-static void unreachable(struct inet_sock *i)
-{
-	if (i->state != INET_CONNECTED && !inet_option(i, OPT_RECVERR))
-		return;
-	i->s.error = ECONNREFUSED;
-	waitq_notify(&i->s.wq, POLLERR | POLLIN | POLLOUT);
-}
-
 static ssize_t udp_sendmsg(struct socket *s, struct sock_msg *m, const struct sock_caller *c)
 {
 	struct inet_sock *i = inet_of(s);
-	struct inet_addr to, local;
+	struct inet_addr to;
 	size_t n = m->io->left;
 
 	if (m->flags & MSG_OOB)
@@ -111,17 +102,14 @@ static ssize_t udp_sendmsg(struct socket *s, struct sock_msg *m, const struct so
 		return -EFAULT;
 	}
 	k->len = (uint32_t)n;
-	inet_local(i, &local);
-	k->from = local;
-	if (inet_is_any(&local))
-		inet_loopback(&to, &k->from);
+	k->to = to;
+	inet_control_fill(i, &m->ip, k);
 	struct inet_sock *target = inet_port_find(s, &to, &k->from);
 	if (target) {
 		deliver(target, k);
 		inet_put(target);
 	} else {
-		free(k);
-		unreachable(i);
+		inet_unreachable(i, k);
 	}
 	return got;
 }
@@ -130,9 +118,11 @@ static ssize_t udp_recvmsg(struct socket *s, struct sock_msg *m)
 {
 	struct inet_sock *i = inet_of(s);
 	struct inet_chunk *k;
-	int err = -atomic_exchange(&s->error, 0);
 
 	m->name.len = 0;
+	if (m->flags & MSG_ERRQUEUE)
+		return inet_recv_error(i, m);
+	int err = -atomic_exchange(&s->error, 0);
 	if (err)
 		return err;
 	if (m->flags & MSG_OOB)
@@ -150,6 +140,7 @@ static ssize_t udp_recvmsg(struct socket *s, struct sock_msg *m)
 	bool taken = got == (ssize_t)n && !(m->flags & MSG_PEEK);
 	if (got == (ssize_t)n) {
 		inet_addr_show(i, &k->from, &m->name);
+		inet_control_give(i, k, m);
 		m->full_len = k->len;
 		if (n < k->len)
 			m->out_flags |= MSG_TRUNC;
@@ -183,6 +174,8 @@ static uint32_t udp_poll(struct socket *s)
 		i->rmissed = true;
 	else if (!list_empty(&i->rcvq))
 		ev |= POLLIN | POLLRDNORM;
+	if (!list_empty(&i->errors))
+		ev |= POLLERR;
 	mutex_unlock(&i->lock, &lc_socket);
 	if (shut & SOCK_SHUT_RD)
 		ev |= POLLIN | POLLRDNORM | POLLRDHUP;
@@ -218,6 +211,7 @@ const struct socket_ops inet_udp_ops = {
 	.getname = inet_getname,
 	.sendmsg = udp_sendmsg,
 	.recvmsg = udp_recvmsg,
+	.control = inet_control,
 	.shutdown = udp_shutdown,
 	.poll = udp_poll,
 	.setsockopt = inet_setsockopt,
