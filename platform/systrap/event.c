@@ -196,6 +196,23 @@ static bool decode(struct p_thread *th, const struct st_event *ev)
 	return true;
 }
 
+/* A fast call brings no more registers than it must; of the others, `syscall` sets two. */
+static void take_regs(struct p_thread *th, const struct arch_regs *r)
+{
+	th->regs = *r;
+	th->regs.orig_rax = (uint64_t)-1;
+	if (th->fast) {
+		th->regs.rcx = r->rip;
+		th->regs.r11 = r->eflags;
+		th->regs.cs = ARCH_USER_CS;
+		th->regs.ss = ARCH_USER_DS;
+		th->regs.gs_base = 0; /* what is there is ours */
+	}
+	th->regs.cs &= 0xffff;
+	th->regs.ss &= 0xffff;
+	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;
+}
+
 bool event_take(struct p_thread *th, bool interrupted)
 {
 	struct st_pageset *ps = th->ps;
@@ -213,22 +230,18 @@ bool event_take(struct p_thread *th, bool interrupted)
 	if (slept < th->guest_ticks)
 		th->guest_ticks -= slept;
 	th->fpstate = ev.fpstate;
-	th->regs = ev.regs;
-	th->regs.orig_rax = (uint64_t)-1;
+	th->fast = kind == ST_KIND_EVENT &&
+		   ((ev.signo == SIGSYS &&
+		     (ev.flags & ~(ST_EV_BROUGHT | ST_EV_RETRY)) == ST_EV_FAST) ||
+		    ev.flags == (ST_EV_FAST | ST_EV_OWED));
+	take_regs(th, &ev.regs);
 	/* A single step from a call site into its trampoline is no step of the guest's program. */
 	bool no_step = ev.signo == SIGTRAP && patch_not_begun(th->as, ev.regs.rip);
 	if (!no_step)
 		patch_original_place(th->as, &th->regs);
 	if (th->regs.gs_base == th->ps_addr)
 		th->regs.gs_base = 0; /* ours, not the guest's: write_regs() */
-	th->fast = kind == ST_KIND_EVENT &&
-		   ((ev.signo == SIGSYS &&
-		     (ev.flags & ~(ST_EV_BROUGHT | ST_EV_RETRY)) == ST_EV_FAST) ||
-		    ev.flags == (ST_EV_FAST | ST_EV_OWED));
 	marshal_take(th, &ev);
-	th->regs.cs &= 0xffff;
-	th->regs.ss &= 0xffff;
-	th->regs.ds = th->regs.es = th->regs.fs = th->regs.gs = 0;
 
 	if (kind != ST_KIND_EVENT) {
 		event_misbehaved(th, "reply without a command");

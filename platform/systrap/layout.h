@@ -23,7 +23,10 @@
 #define ST_PS_SELF 240
 #define ST_PS_STACK 248
 #define ST_PS_REGS 320
-#define ST_PS_VDSO_SP 640
+#define ST_PS_VDSO_SP 0
+#define ST_PS_GUEST_SP 8
+/* A fast call's registers, as struct arch_regs, at the top of the alternate stack. */
+#define ST_FAST_FRAME 224
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -188,10 +191,17 @@ struct st_usage { /* getrusage(2) */
 	int64_t maxrss_kib, minor_faults, major_faults, voluntary, involuntary;
 };
 
+/*
+ * Lines: what both sides write in each call costs a trip between CPUs each, and on some machines at
+ * some times that is 0.2 us.  So a fast call's arguments, its result and the turn share one line,
+ * that of rdi; all others are only written when something changes.
+ */
 struct st_pageset {
-	/* The turn: a futex word of both sides. */
-	uint32_t turn;
-	uint32_t pad0[15];
+	/* Written by the stub, and seldom read by the sentry. */
+	uint64_t vdso_sp;  /* within a call of the vDSO; else 0 */
+	uint64_t guest_sp; /* while a fast call begins */
+	uint64_t answered; /* how many calls */
+	uint64_t pad0[5];
 
 	/* Written by the stub. */
 	uint32_t stub_sleeps; /* in a host wait on `turn` */
@@ -229,7 +239,13 @@ struct st_pageset {
 	uint64_t self;	 /* this page set's address: what GS must hold for a fast call */
 	uint64_t stack_top; /* of the alternate stack */
 
-	struct st_event ev; /* stub → sentry; ev.regs also sentry → stub for ST_CMD_RUN */
+	union {
+		struct st_event ev; /* stub → sentry; ev.regs also sentry → stub for ST_CMD_RUN */
+		struct {
+			uint64_t before_turn[23];
+			uint32_t turn; /* a futex word of both sides, in ev.regs.orig_rax */
+		};
+	};
 
 	/* Start-up of the zygote: the sentry's filter program; the vDSO's place comes back. */
 	uint64_t vvar_len, vdso_len;
@@ -247,11 +263,9 @@ struct st_pageset {
 	uint64_t vdso_clock;  /* where the vDSO's clock_gettime is; 0: none */
 	uint64_t vdso_getcpu; /* … and its getcpu */
 	/* Written by the stub. */
-	uint64_t vdso_sp __attribute__((aligned(64))); /* within a call of the vDSO; else 0 */
-	uint64_t answered;			       /* how many calls */
-	struct st_usage usage; /* of the process, when its thread called exit(2) */
-	uint64_t woken_tsc;    /* when it last woke up to find that it had the turn */
-	uint32_t cpu;	       /* where it went to sleep, waiting for the turn */
+	struct st_usage usage __attribute__((aligned(64))); /* at exit(2): of the process */
+	uint64_t woken_tsc; /* when it last woke up to find that it had the turn */
+	uint32_t cpu;	    /* where it went to sleep, waiting for the turn */
 
 	/* Written by the sentry: ST_CMD_RUN_LATE. */
 	uint32_t nlate __attribute__((aligned(64)));
@@ -279,7 +293,15 @@ _Static_assert(__builtin_offsetof(struct st_pageset, intr) == ST_PS_INTR, "entry
 _Static_assert(__builtin_offsetof(struct st_pageset, self) == ST_PS_SELF, "entry.S");
 _Static_assert(__builtin_offsetof(struct st_pageset, stack_top) == ST_PS_STACK, "entry.S");
 _Static_assert(__builtin_offsetof(struct st_pageset, vdso_sp) == ST_PS_VDSO_SP, "entry.S");
+_Static_assert(__builtin_offsetof(struct st_pageset, guest_sp) == ST_PS_GUEST_SP, "entry.S");
 _Static_assert(__builtin_offsetof(struct st_pageset, ev.regs) == ST_PS_REGS, "entry.S");
+_Static_assert(__builtin_offsetof(struct st_pageset, turn) ==
+		       __builtin_offsetof(struct st_pageset, ev.regs.orig_rax),
+	       "the turn is where no register is");
+_Static_assert(__builtin_offsetof(struct st_pageset, ev.regs.r9) % 64 == 0 &&
+		       __builtin_offsetof(struct st_pageset, turn) % 64 == 56,
+	       "arguments, result and turn share a line");
+_Static_assert(sizeof(struct arch_regs) <= ST_FAST_FRAME && ST_FAST_FRAME % 16 == 0, "entry.S");
 #endif
 
 /* vDSO and vvar end one page below the region; the zygote moves them there. */

@@ -24,30 +24,21 @@ static void make_ready(struct p_thread *th)
 
 static void write_regs(struct p_thread *th)
 {
-	struct arch_regs *r = &th->ps->ev.regs;
+	struct arch_regs r = th->regs;
 
-	*r = th->regs;
-	patch_copied_place(th->as, r);
+	patch_copied_place(th->as, &r);
 	/* wrfsbase with a non-canonical address would fault in the stub. */
-	if (r->fs_base >= ST_TOP)
-		r->fs_base = 0;
-	if (r->gs_base >= ST_TOP)
-		r->gs_base = 0;
+	if (r.fs_base >= ST_TOP)
+		r.fs_base = 0;
+	if (r.gs_base >= ST_TOP)
+		r.gs_base = 0;
+	if (!r.gs_base && th->as->pf->opt.patching && th->as->pf->fsgsbase)
+		r.gs_base = th->ps_addr; /* how fast calls find their page set */
 	/* With rcx as the instruction leaves it, EINTR is the host's own answer: event.c. */
-	if (!r->gs_base && th->as->pf->opt.patching && th->as->pf->fsgsbase)
-		r->gs_base = th->ps_addr; /* how fast calls find their page set */
-	if (r->rax == (uint64_t)-EINTR && r->rcx == r->rip)
-		r->rcx = 0;
-}
-
-/* Of a fast call: the rest stands there, and had better stay in the cache of the guest's CPU. */
-static void write_answer(struct p_thread *th)
-{
-	struct arch_regs *r = &th->ps->ev.regs;
-
-	r->rax = th->regs.rax;
-	if (th->regs.rax == (uint64_t)-EINTR)
-		r->rcx = 0; /* as in write_regs() */
+	if (r.rax == (uint64_t)-EINTR && r.rcx == r.rip)
+		r.rcx = 0;
+	r.orig_rax = ST_TURN_SENTRY; /* the turn is there */
+	th->ps->ev.regs = r;
 }
 
 static int64_t redo_deadline(const struct p_thread *th, enum st_cmd cmd)
@@ -100,11 +91,14 @@ static bool resume_stopped(struct p_thread *th)
 	}
 }
 
-/* Whether a fast call may simply return: nothing but its result has changed. */
+/* Whether a fast call may simply return: nothing but its result has changed, and that may come with
+ * rcx as the instruction leaves it. */
 static bool only_rax_changed(const struct p_thread *th)
 {
 	struct arch_regs was = th->fast_regs;
 
+	if (th->regs.rax == (uint64_t)-EINTR)
+		return false; /* write_regs() */
 	was.rax = th->regs.rax;
 	was.orig_rax = th->regs.orig_rax;
 	return !memcmp(&was, &th->regs, sizeof(was));
@@ -147,7 +141,7 @@ static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool p
 	struct st_pageset *ps = th->ps;
 
 	if (cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE)
-		write_answer(th);
+		th->ps->ev.regs.rax = th->regs.rax; /* the rest has the guest's CPU in its cache */
 	else
 		write_regs(th);
 	th->stub_spins = spin;

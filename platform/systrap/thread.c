@@ -96,6 +96,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->stub_spins = 0;
 	atomic_store(&th->direct, true);
 	memset(&th->regs, 0, sizeof(th->regs));
+	memset(&th->fast_regs, 0, sizeof(th->fast_regs));
 	memset(&th->event, 0, sizeof(th->event));
 	memset(&th->redo, 0, sizeof(th->redo));
 	th->regs.orig_rax = (uint64_t)-1;
@@ -105,13 +106,14 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 
 	/* All of it but the words that the host kernel or a waking futex may still look at; a
 	 * parked thread's stub goes by the words that it writes itself. */
-	if (fresh) {
-		kept = sizeof(ps->turn);
-		ps->turn = ST_TURN_STUB;
-	}
-	memset((char *)ps + kept, 0, offsetof(struct st_pageset, ops) - kept);
 	if (fresh)
+		kept = 0;
+	memset((char *)ps + kept, 0, offsetof(struct st_pageset, ops) - kept);
+	ps->answered = 0;
+	if (fresh) {
+		ps->turn = ST_TURN_STUB;
 		ps->tid = 1;
+	}
 	ps->fsgsbase = pf->fsgsbase;
 	ps->self = ps_addr;
 	ps->stack_top =

@@ -94,10 +94,8 @@ static void load_bases(const struct st_pageset *ps, const struct arch_regs *r)
 	__asm__ volatile("wrgsbase %0" ::"r"(r->gs_base));
 }
 
-void stub_load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc)
+void stub_load_general(const struct arch_regs *r, struct stub_sigcontext *mc)
 {
-	const struct arch_regs *r = &ps->ev.regs;
-
 	mc->r15 = r->r15;
 	mc->r14 = r->r14;
 	mc->r13 = r->r13;
@@ -118,7 +116,12 @@ void stub_load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc)
 	mc->eflags = (r->eflags & ARCH_EFLAGS_USER) | ARCH_EFLAGS_FIXED;
 	mc->cs = ARCH_USER_CS;
 	mc->ss = ARCH_USER_DS;
-	load_bases(ps, r);
+}
+
+void stub_load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc)
+{
+	stub_load_general(&ps->ev.regs, mc);
+	load_bases(ps, &ps->ev.regs);
 }
 
 /* Receives n descriptors in one message; 0 or -errno. */
@@ -344,33 +347,62 @@ void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc)
 	}
 }
 
-int stub_fast_main(struct st_pageset *ps)
+/* Into the page set, line by line; what the sentry can tell from the rest does not travel. */
+static void show_regs(struct st_pageset *ps, const struct arch_regs *f)
+{
+	struct arch_regs *r = &ps->ev.regs;
+	uint64_t fs_base;
+
+	__asm__ volatile("rdfsbase %0" : "=r"(fs_base));
+	st_put(r->r15, f->r15);
+	st_put(r->r14, f->r14);
+	st_put(r->r13, f->r13);
+	st_put(r->r12, f->r12);
+	st_put(r->rbp, f->rbp);
+	st_put(r->rbx, f->rbx);
+	st_put(r->r10, f->r10);
+	st_put(r->rip, f->rip);
+	st_put(r->eflags, f->eflags);
+	st_put(r->rsp, f->rsp);
+	st_put(r->fs_base, fs_base);
+	/* The line of the turn. */
+	r->r9 = f->r9;
+	r->r8 = f->r8;
+	r->rax = f->rax;
+	r->rdx = f->rdx;
+	r->rsi = f->rsi;
+	r->rdi = f->rdi;
+}
+
+int stub_fast_main(struct st_pageset *ps, struct arch_regs *frame)
 {
 	struct st_event *ev = &ps->ev;
-	const uint64_t a[4] = {ev->regs.rdi, ev->regs.rsi, ev->regs.rdx, ev->regs.r10};
-	const uint64_t nr = ev->regs.rax;
+	const uint64_t a[4] = {frame->rdi, frame->rsi, frame->rdx, frame->r10};
+	const uint32_t nr = (uint32_t)frame->rax;
 
-	if (st_must_trap((uint32_t)ev->regs.rax)) { /* by the site's own `syscall` */
-		ev->regs.rip -= ARCH_SYSCALL_INSN_LEN;
+	if (st_must_trap(nr)) { /* by the site's own `syscall` */
+		frame->rip -= ARCH_SYSCALL_INSN_LEN;
 		return 0;
 	}
-	if (stub_answer(ps, (uint32_t)ev->regs.rax, a, &ev->regs.rax))
+	if (stub_answer(ps, nr, a, &frame->rax))
 		return 0;
 	st_put(ev->signo, SIGSYS);
 	st_put(ev->code, 1); /* SYS_SECCOMP */
 	st_put(ev->arch, AUDIT_ARCH_X86_64);
-	st_put(ev->flags, ps->direct ? ST_EV_FAST | stub_bring(ps) : ST_EV_FAST);
+	st_put(ev->flags, ps->direct ? ST_EV_FAST | stub_bring(ps, frame) : ST_EV_FAST);
 	st_put(ev->fpstate, 0);
-	st_put(ev->regs.gs_base, ps->self);
+	show_regs(ps, frame);
 	stub_post_event(ps);
 	for (;;) {
 		wait_turn(ps);
 		if (ps->cmd == ST_CMD_RUN_FAST || ps->cmd == ST_CMD_RUN_LATE) {
 			if (ps->owes && run_owed(ps, ST_EV_FAST))
 				continue;
-			if (ps->cmd == ST_CMD_RUN_FAST || !stub_copy_late(ps))
+			if (ps->cmd == ST_CMD_RUN_FAST || !stub_copy_late(ps)) {
+				frame->rax = ev->regs.rax;
 				return 0;
-			ev->regs.rax = nr;
+			}
+			ev->regs.rax = frame->rax;
 			ev->flags = ST_EV_FAST | ST_EV_RETRY;
 			stub_post_event(ps);
 			continue;

@@ -28,7 +28,12 @@ stub_text_start:
 	 * range, then by what stands there - and no odd flags may be set; else the call traps.
 	 */
 	.globl	stub_fast, stub_fast_probe, stub_fast_trap
+	/*
+	 * The registers go to a frame on the alternate stack at first: a call that is answered here
+	 * writes nothing that a worker looks at.
+	 */
 #define R(i) (ST_PS_REGS + 8 * (i))(%rcx)
+#define F(i) (8 * (i))(%rsp)
 stub_fast:
 	rdgsbase %rcx
 	shr	$30, %rcx
@@ -38,36 +43,33 @@ stub_fast:
 stub_fast_probe:
 	cmp	%rcx, ST_PS_SELF(%rcx)
 	jne	stub_fast_trap
-	mov	%r15, R(0)
-	mov	%r14, R(1)
-	mov	%r13, R(2)
-	mov	%r12, R(3)
-	mov	%rbp, R(4)
-	mov	%rbx, R(5)
-	mov	%r10, R(7)
-	mov	%r9, R(8)
-	mov	%r8, R(9)
-	mov	%rax, R(10)
-	mov	%r11, R(11)
-	mov	%rdx, R(12)
-	mov	%rsi, R(13)
-	mov	%rdi, R(14)
-	mov	%r11, R(16)
-	mov	%rsp, R(19)
+	mov	%rsp, ST_PS_GUEST_SP(%rcx)
 	mov	ST_PS_STACK(%rcx), %rsp
+	lea	-ST_FAST_FRAME(%rsp), %rsp
+	mov	%r15, F(0)
+	mov	%r14, F(1)
+	mov	%r13, F(2)
+	mov	%r12, F(3)
+	mov	%rbp, F(4)
+	mov	%rbx, F(5)
+	mov	%r10, F(7)
+	mov	%r9, F(8)
+	mov	%r8, F(9)
+	mov	%rax, F(10)
+	mov	%rdx, F(12)
+	mov	%rsi, F(13)
+	mov	%rdi, F(14)
+	mov	%r11, F(16)
+	mov	ST_PS_GUEST_SP(%rcx), %rax
+	mov	%rax, F(19)
 	pushfq
-	pop	%r11
-	mov	%r11, R(6)
-	mov	%r11, R(18)
-	movq	$0x33, R(17)
-	movq	$0x2b, R(20)
-	rdfsbase %r11
-	mov	%r11, R(21)
-	mov	R(18), %r11
-	test	$0x44500, %r11d /* AC, NT, DF, TF */
+	pop	%rdx
+	mov	%rdx, F(18)
+	test	$0x44500, %edx /* AC, NT, DF, TF */
 	jnz	1f
 	mov	%rcx, %rbx
 	mov	%rcx, %rdi
+	mov	%rsp, %rsi
 	call	stub_fast_main
 	mov	%rbx, %rcx
 	test	%eax, %eax
@@ -75,38 +77,45 @@ stub_fast_probe:
 	cmp	$2, %eax
 	je	stub_full_exit
 	jmp	stub_fast_convert
-1:	mov	R(19), %rsp
-	mov	R(16), %r11
+1:	mov	F(10), %rax
+	mov	F(12), %rdx
+	mov	F(16), %r11
+	mov	F(19), %rsp
 stub_fast_trap:
 	lea	-2(%r11), %rcx
 	jmp	*%rcx
 
-	/* The way back.  An interrupt in here, or before, must be reported: the handler does. */
-	.globl	stub_fast_exit, stub_fast_exit_end, stub_fast_convert, stub_fast_interrupted
+	/*
+	 * The way back.  An interrupt in here, or before, must be reported: the handler does.  Until
+	 * the stack is the guest's again, the registers are those of the frame.
+	 */
+	.globl	stub_fast_exit, stub_fast_gone, stub_full_exit, stub_fast_exit_end
+	.globl	stub_fast_interrupted, stub_full_interrupted, stub_fast_convert
 stub_fast_exit:
 	cmpl	$0, ST_PS_INTR(%rcx)
 	jne	stub_fast_interrupted
-	mov	R(0), %r15
-	mov	R(1), %r14
-	mov	R(2), %r13
-	mov	R(3), %r12
-	mov	R(4), %rbp
-	mov	R(5), %rbx
-	mov	R(7), %r10
-	mov	R(8), %r9
-	mov	R(9), %r8
-	mov	R(10), %rax
-	mov	R(12), %rdx
-	mov	R(13), %rsi
-	mov	R(14), %rdi
-	mov	R(6), %r11
-	mov	R(19), %rsp
-	mov	R(11), %rcx
-	jmp	*%gs:(ST_PS_REGS + 8 * 16)
-	/* The same with every register, to another place. */
+	mov	F(0), %r15
+	mov	F(1), %r14
+	mov	F(2), %r13
+	mov	F(3), %r12
+	mov	F(4), %rbp
+	mov	F(5), %rbx
+	mov	F(7), %r10
+	mov	F(8), %r9
+	mov	F(9), %r8
+	mov	F(10), %rax
+	mov	F(12), %rdx
+	mov	F(13), %rsi
+	mov	F(14), %rdi
+	mov	F(18), %r11
+	mov	F(16), %rcx
+	mov	F(19), %rsp
+stub_fast_gone:
+	jmp	*%rcx
+	/* With the registers that the sentry has set, to wherever it wants. */
 stub_full_exit:
 	cmpl	$0, ST_PS_INTR(%rcx)
-	jne	stub_fast_interrupted
+	jne	stub_full_interrupted
 	pushq	$0x2b
 	push	R(19)
 	push	R(18)
@@ -133,6 +142,8 @@ stub_full_exit:
 	mov	R(11), %rcx
 	iretq
 stub_fast_exit_end:
+stub_full_interrupted:
+	ud2
 stub_fast_interrupted:
 	ud2
 stub_fast_convert:

@@ -27,22 +27,22 @@ static void argument(const struct arch_regs *r, unsigned i, uint64_t *at, uint64
 }
 
 /* Short when a page is missing: the sentry then looks by itself. */
-uint32_t stub_bring(struct st_pageset *ps)
+uint32_t stub_bring(struct st_pageset *ps, const struct arch_regs *regs)
 {
 	struct st_event *ev = &ps->ev;
-	uint8_t what = ((const uint8_t *)ST_BRINGS)[(uint32_t)ev->regs.rax % ST_BRINGS_LEN];
+	uint8_t what = ((const uint8_t *)ST_BRINGS)[(uint32_t)regs->rax % ST_BRINGS_LEN];
 	uint64_t at, len;
 
 	if (!what)
 		return 0;
-	argument(&ev->regs, what & ST_BRING_ARG, &at, &len);
+	argument(regs, what & ST_BRING_ARG, &at, &len);
 	if (what & ST_BRING_STRING)
 		len = PAGE - at % PAGE < ST_BRING_STRING_MAX ? PAGE - at % PAGE
 							     : ST_BRING_STRING_MAX;
 	if (!len || len > sizeof(ps->data) || at >= ST_TASK_SIZE - sizeof(ps->data))
 		return 0;
-	ev->addr = at;
-	ev->trapno = len - (uint64_t)stub_copy((uint64_t)ps->data, at, len);
+	st_put(ev->addr, at);
+	st_put(ev->trapno, len - (uint64_t)stub_copy((uint64_t)ps->data, at, len));
 	return ST_EV_BROUGHT;
 }
 

@@ -54,6 +54,19 @@ static int at(const struct stub_sigcontext *mc, const char *label)
 	return mc->rip == (uint64_t)label;
 }
 
+static int within(const struct stub_sigcontext *mc, const char *begin, const char *end)
+{
+	return mc->rip >= (uint64_t)begin && mc->rip < (uint64_t)end;
+}
+
+/* Of a fast call.  rcx and r11 are as `syscall` leaves them. */
+static void load_frame(const struct arch_regs *frame, struct stub_sigcontext *mc)
+{
+	stub_load_general(frame, mc);
+	mc->rcx = frame->rip;
+	mc->r11 = frame->eflags;
+}
+
 /*
  * A signal that found the thread in the fast path.  1: it goes on there; 0: not in the fast path;
  * 2: the frame is the guest's now and the signal an interrupt; 3: the same, as was commanded.
@@ -64,13 +77,22 @@ static int handle_fast(struct st_pageset *ps, int sig, struct stub_sigcontext *m
 		mc->rip = (uint64_t)stub_fast_trap;
 		return 1;
 	}
-	int leaving = mc->rip >= (uint64_t)stub_fast_exit && mc->rip < (uint64_t)stub_fast_exit_end;
-	int interrupted = sig == SIGILL && at(mc, stub_fast_interrupted);
-	int commanded = sig == SIGILL && at(mc, stub_fast_convert);
-	if (!interrupted && !commanded && !(sig == ST_SIGNAL_INTERRUPT && leaving))
+	if (sig == SIGILL && at(mc, stub_fast_convert)) {
+		stub_load_regs(ps, mc);
+		return 3;
+	}
+	int asked = sig == ST_SIGNAL_INTERRUPT;
+	if (asked && at(mc, stub_fast_gone))
+		mc->rip = mc->rcx;
+	else if (asked ? within(mc, stub_fast_exit, stub_full_exit)
+		       : sig == SIGILL && at(mc, stub_fast_interrupted))
+		load_frame((const struct arch_regs *)(ps->stack_top - ST_FAST_FRAME), mc);
+	else if (asked ? within(mc, stub_full_exit, stub_fast_exit_end)
+		       : sig == SIGILL && at(mc, stub_full_interrupted))
+		stub_load_regs(ps, mc);
+	else
 		return 0;
-	stub_load_regs(ps, mc);
-	return commanded ? 3 : 2;
+	return 2;
 }
 
 /*

@@ -74,8 +74,9 @@ HIDDEN extern const char stub_vdso_fault[];
 HIDDEN long stub_clone_thread(uint64_t flags, uint64_t sp, uint32_t *tid, struct stub_ucontext *uc);
 HIDDEN extern const char stub_text_end[];
 /* The fast path's places: where GS may turn out to be wild, the way back, and its two traps. */
-HIDDEN extern const char stub_fast_probe[], stub_fast_trap[], stub_fast_exit[],
-	stub_fast_exit_end[], stub_fast_interrupted[], stub_fast_convert[];
+HIDDEN extern const char stub_fast_probe[], stub_fast_trap[], stub_fast_exit[], stub_fast_gone[],
+	stub_full_exit[], stub_fast_exit_end[], stub_fast_interrupted[], stub_full_interrupted[],
+	stub_fast_convert[];
 
 /* stub.c */
 HIDDEN void stub_handler(int sig, struct stub_siginfo *si, struct stub_ucontext *uc);
@@ -88,14 +89,17 @@ HIDDEN int stub_run_direct(struct st_pageset *ps, struct stub_ucontext *uc);
 
 /* command.c: waits for commands and runs them; returns when guest code is to run. */
 HIDDEN void stub_serve(struct st_pageset *ps, struct stub_ucontext *uc);
-/* A fast call, its registers saved by entry.S: 0 when it may return, 1 when it needs a frame. */
-HIDDEN int stub_fast_main(struct st_pageset *ps);
+/* A fast call, its registers saved by entry.S: 0 when it may return with those, 1 when it needs a
+ * signal frame, 2 when it goes on with the registers of the page set. */
+HIDDEN int stub_fast_main(struct st_pageset *ps, struct arch_regs *frame);
 /* marshal.c: what a fast call brings along, what its answer does. */
-HIDDEN uint32_t stub_bring(struct st_pageset *ps);
+HIDDEN uint32_t stub_bring(struct st_pageset *ps, const struct arch_regs *regs);
 /* 0, or -EFAULT: the call has not taken place. */
 HIDDEN long stub_copy_late(struct st_pageset *ps);
 /* The frame becomes that of the code whose registers the page set holds. */
 HIDDEN void stub_load_regs(const struct st_pageset *ps, struct stub_sigcontext *mc);
+/* The same with those of r, and without the segments' bases. */
+HIDDEN void stub_load_general(const struct arch_regs *r, struct stub_sigcontext *mc);
 HIDDEN void stub_post_event(struct st_pageset *ps);
 HIDDEN void stub_post_reply(struct st_pageset *ps, long r);
 
