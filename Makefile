@@ -4,6 +4,7 @@
 #   make check            set up, build, run every test
 #   make check-quick      unit tests and Linux programs only
 #   make check-handoff    Linux programs with every hand-off made to sleep, then to spin
+#   make stress           signals, forks and changing text in 32 threads, STRESS_SECONDS (600)
 #   make lint             layers, formatting, locks, scripts, generated documents
 #   make fuzz             every fuzzer for FUZZ_SECONDS (20) each
 #   make bench            measure beside native (PEER=/path/to/another/runsc: and that)
@@ -60,7 +61,7 @@ ASMS     := $(filter-out platform/systrap/stub/%,$(shell find $(SRCDIRS) -name '
 OBJS     := $(SRCS:%.c=$(B)/%.o) $(ASMS:%.S=$(B)/%.o)
 LIBOBJS  := $(filter-out $(B)/oci/main.o,$(OBJS))
 
-.PHONY: all check check-quick check-handoff lint demo bench fuzz install clean help
+.PHONY: all check check-quick check-handoff stress lint demo bench fuzz install clean help
 # build/runsc is the release build; other variants stay in their own folder.
 all: $(if $(filter release,$(VARIANT)),build/runsc,$(B)/runsc)
 
@@ -180,6 +181,11 @@ check-quick:
 check-handoff:
 	$(Q)$(MAKE) --no-print-directory all $(B)/tests/compat
 	$(Q)tests/run $(B) handoff
+
+stress:
+	$(Q)$(MAKE) --no-print-directory all $(B)/tests/compat
+	$(Q)STRESS_SECONDS=$(or $(STRESS_SECONDS),600) $(B)/runsc do $(B)/tests/compat \
+		signals_forks_and_changing_text
 
 # SAN=fuzz is a variant of its own: build/fuzz.
 FUZZERS := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -288,6 +288,87 @@ static double run_pingpong(void)
 	return t;
 }
 
+/* ---- threads that share two CPUs ---- */
+
+#define SPINNERS 8
+#define SPIN_ROUNDS 16
+#define COMPUTERS 64
+
+static struct {
+	_Alignas(64) volatile unsigned there;
+	_Alignas(64) volatile unsigned back;
+	_Alignas(64) volatile int end;
+	volatile unsigned arrived, round;
+} shared;
+
+static void run_threads(int n, void *(*fn)(void *))
+{
+	pthread_t t[COMPUTERS];
+
+	for (int i = 0; i < n; i++)
+		must(!pthread_create(&t[i], NULL, fn, NULL), "pthread_create");
+	for (int i = 0; i < n; i++)
+		pthread_join(t[i], NULL);
+}
+
+static void *spin_on_barrier(void *arg)
+{
+	for (int i = 0; i < SPIN_ROUNDS; i++) {
+		unsigned round = shared.round;
+		if (__sync_add_and_fetch(&shared.arrived, 1) == SPINNERS) {
+			shared.arrived = 0;
+			__sync_fetch_and_add(&shared.round, 1);
+		}
+		while (shared.round == round)
+			__builtin_ia32_pause();
+	}
+	return arg;
+}
+static double run_barrier(void)
+{
+	double t = now();
+	run_threads(SPINNERS, spin_on_barrier);
+	return (now() - t) / SPIN_ROUNDS;
+}
+static void *compute(void *arg)
+{
+	for (volatile long i = 0; i < 2000000; i++)
+		continue;
+	return arg;
+}
+static double run_compute(void)
+{
+	double t = now();
+	run_threads(COMPUTERS, compute);
+	return now() - t;
+}
+
+/* A word to another CPU and back: what the machine charges for any hand-off between two. */
+static void *echo(void *arg)
+{
+	while (!shared.end)
+		shared.back = shared.there;
+	return arg;
+}
+static double run_line_bounce(void)
+{
+	const unsigned n = 100000;
+	pthread_t t;
+
+	shared.end = 0;
+	must(!pthread_create(&t, NULL, echo, NULL), "pthread_create");
+	double begin = now();
+	for (unsigned i = shared.there + 1, end = i + n; i != end; i++) {
+		shared.there = i;
+		while (shared.back != i)
+			continue;
+	}
+	begin = (now() - begin) / n;
+	shared.end = 1;
+	pthread_join(t, NULL);
+	return begin;
+}
+
 static const struct op {
 	const char *name;
 	void (*once)(void);
@@ -326,6 +407,9 @@ static const struct op {
 	{"vfork+exec+wait", op_vfork_exec_wait, NULL},
 	{"ping-pong", NULL, run_pingpong},
 	{"cpu-loop", NULL, run_cpu_loop},
+	{"line-bounce", NULL, run_line_bounce},
+	{"spin-barrier-8", NULL, run_barrier},
+	{"compute-64-threads", NULL, run_compute},
 	{"fork-160MB", NULL, run_fork_big}, /* last: the memory stays */
 };
 

@@ -342,7 +342,7 @@ static int cap_words(struct task *t, uaddr_t uheader, struct __user_cap_header_s
 		*words = 2;
 		return 0;
 	}
-	return copy_out_val(&t->um, uheader, &current);
+	return copy_out_last_val(&t->um, uheader, &current);
 }
 
 static struct cred *cred_of(struct task *t, int pid)
@@ -380,7 +380,7 @@ long sys_capget(struct task *t, uaddr_t uheader, uaddr_t udata)
 			.inheritable = (uint32_t)(c->cap_inheritable >> 32 * i),
 		};
 	cred_put(c);
-	return copy_out(&t->um, udata, data, (size_t)words * sizeof(data[0]));
+	return copy_out_last(&t->um, udata, data, (size_t)words * sizeof(data[0]));
 }
 
 static bool is_subset(uint64_t a, uint64_t of)

@@ -81,7 +81,7 @@ static long do_epoll_wait(struct task *t, int epfd, uaddr_t events, int max, int
 	int n = epoll_collect(ep, ev, max);
 	if (!n && deadline > time_monotonic())
 		n = epoll_sleep(t, ep, ev, max, deadline);
-	if (n > 0 && copy_out(&t->um, events, ev, (size_t)n * sizeof(*ev)))
+	if (n > 0 && copy_out_last(&t->um, events, ev, (size_t)n * sizeof(*ev)))
 		return -EFAULT;
 	return n;
 }

@@ -80,7 +80,7 @@ long sys_timerfd_gettime(struct task *t, int fd, uaddr_t value)
 	if (!f)
 		return -EBADF;
 	int err = timerfd_get(f, &cur);
-	return err ? err : copy_out_val(&t->um, value, &cur);
+	return err ? err : copy_out_last_val(&t->um, value, &cur);
 }
 
 /* ---- signalfd ---- */

@@ -187,7 +187,7 @@ static long lock_get(struct task *t, struct file *f, uaddr_t arg, bool ofd)
 	} else {
 		l.l_type = F_UNLCK;
 	}
-	return copy_out_val(&t->um, arg, &l);
+	return copy_out_last_val(&t->um, arg, &l);
 }
 
 /* ---- who gets SIGIO ---- */
@@ -247,7 +247,7 @@ static long owner_cmd(struct task *t, struct file *f, unsigned cmd, uint64_t arg
 	case F_GETOWN_EX: {
 		struct f_owner_ex ex = {.type = (enum __pid_type)f->owner_kind,
 					.pid = pid_to_guest(t, f->owner_id)};
-		return copy_out_val(&t->um, UADDR(arg), &ex);
+		return copy_out_last_val(&t->um, UADDR(arg), &ex);
 	}
 	case F_SETSIG:
 		if (arg > LINUX_NSIG)

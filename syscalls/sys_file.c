@@ -249,7 +249,7 @@ static long list_into(struct task *t, struct file *f, struct dirents *d, uaddr_t
 		return err;
 	if (!d->used)
 		return d->full ? -EINVAL : 0;
-	if (copy_out(&t->um, buf, d->buf, d->used)) {
+	if (copy_out_last(&t->um, buf, d->buf, d->used)) {
 		f->pos = before;
 		return -EFAULT;
 	}

@@ -29,7 +29,7 @@ long sys_uname(struct task *t, uaddr_t buf)
 	memcpy(u.nodename, uts->hostname, sizeof(u.nodename));
 	memcpy(u.domainname, uts->domainname, sizeof(u.domainname));
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-	return copy_out_val(&t->um, buf, &u);
+	return copy_out_last_val(&t->um, buf, &u);
 }
 
 static long set_name(struct task *t, char dst[65], uaddr_t name, int len)
@@ -68,7 +68,7 @@ long sys_sysinfo(struct task *t, uaddr_t out)
 		return -ENOSYS;
 	si.uptime = (time_boottime() - (kernel->boot_boottime)) / NSEC_PER_SEC;
 	si.procs = (unsigned short)atomic_load(&kernel->ntasks);
-	return copy_out_val(&t->um, out, &si);
+	return copy_out_last_val(&t->um, out, &si);
 }
 
 long sys_getrandom(struct task *t, uaddr_t buf, uint64_t count, unsigned flags)

@@ -264,7 +264,7 @@ long sys_getcwd(struct task *t, uaddr_t buf, uint64_t size)
 		return len;
 	if ((uint64_t)len + 1 > size)
 		return -ERANGE;
-	return copy_out(&t->um, buf, start, (size_t)len + 1) ? -EFAULT : len + 1;
+	return copy_out_last(&t->um, buf, start, (size_t)len + 1) ? -EFAULT : len + 1;
 }
 
 long sys_umask(struct task *t, uint32_t mask)

@@ -65,7 +65,7 @@ static int do_poll(struct task *t, uaddr_t ufds, unsigned n, int64_t deadline)
 	if (n && copy_in(&t->um, fds, ufds, size))
 		return -EFAULT;
 	int ready = poll_fds(t, fds, e, n, deadline);
-	if (ready >= 0 && n && copy_out(&t->um, ufds, fds, size))
+	if (ready >= 0 && n && copy_out_last(&t->um, ufds, fds, size))
 		return -EFAULT;
 	return ready;
 }

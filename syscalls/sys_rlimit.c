@@ -64,7 +64,7 @@ long sys_getrlimit(struct task *t, int resource, uaddr_t urlim)
 	struct krlimit old;
 	int err = do_rlimit(t, t->tg, resource, NULL, &old);
 
-	return err ? err : copy_out_val(&t->um, urlim, &old);
+	return err ? err : copy_out_last_val(&t->um, urlim, &old);
 }
 
 long sys_setrlimit(struct task *t, int resource, uaddr_t urlim)
@@ -114,7 +114,7 @@ long sys_prlimit64(struct task *t, int pid, int resource, uaddr_t unew, uaddr_t 
 	thread_group_put(tg);
 	if (err || uaddr_is_null(uold))
 		return err;
-	return copy_out_val(&t->um, uold, &old);
+	return copy_out_last_val(&t->um, uold, &old);
 }
 
 long sys_getrusage(struct task *t, int who, uaddr_t uusage)
@@ -137,5 +137,5 @@ long sys_getrusage(struct task *t, int who, uaddr_t uusage)
 	default:
 		return -EINVAL;
 	}
-	return copy_out_val(&t->um, uusage, &ru);
+	return copy_out_last_val(&t->um, uusage, &ru);
 }

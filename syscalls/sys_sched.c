@@ -142,7 +142,7 @@ long sys_sched_getparam(struct task *t, int pid, uaddr_t param)
 	long ret = with_task(t, pid, get_prio, &prio);
 	if (ret)
 		return ret;
-	return copy_out_val(&t->um, param, &prio);
+	return copy_out_last_val(&t->um, param, &prio);
 }
 
 static bool policy_known(int policy)
@@ -172,7 +172,7 @@ long sys_sched_rr_get_interval(struct task *t, int pid, uaddr_t interval)
 	struct timespec ts = {0, policy == SCHED_RR	? 100000000
 				 : policy == SCHED_FIFO ? 0
 							: 4000000};
-	return copy_out_val(&t->um, interval, &ts);
+	return copy_out_last_val(&t->um, interval, &ts);
 }
 
 struct linux_sched_attr {
@@ -273,7 +273,7 @@ long sys_sched_getattr(struct task *t, int pid, uaddr_t uattr, unsigned size, un
 	if (ret)
 		return ret;
 	a.size = MIN(size, (unsigned)sizeof(a));
-	return copy_out(&t->um, uattr, &a, a.size);
+	return copy_out_last(&t->um, uattr, &a, a.size);
 }
 
 static long set_affinity(struct task *t, struct task *o, void *arg)

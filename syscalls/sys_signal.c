@@ -18,7 +18,7 @@ long sys_rt_sigaction(struct task *t, int sig, uaddr_t act, uaddr_t oldact, uint
 		return err;
 	if ((err = ksigaction_set(t, sig, set ? &new : NULL, &old)))
 		return err;
-	return uaddr_is_null(oldact) ? 0 : copy_out_val(&t->um, oldact, &old);
+	return uaddr_is_null(oldact) ? 0 : copy_out_last_val(&t->um, oldact, &old);
 }
 
 long sys_rt_sigprocmask(struct task *t, int how, uaddr_t uset, uaddr_t uold, uint64_t size)
@@ -46,7 +46,7 @@ long sys_rt_sigprocmask(struct task *t, int how, uaddr_t uset, uaddr_t uold, uin
 		}
 		signal_set_mask(t, mask);
 	}
-	return uaddr_is_null(uold) ? 0 : copy_out_val(&t->um, uold, &old);
+	return uaddr_is_null(uold) ? 0 : copy_out_last_val(&t->um, uold, &old);
 }
 
 long sys_rt_sigreturn(struct task *t)
@@ -59,7 +59,7 @@ long sys_rt_sigpending(struct task *t, uaddr_t uset, uint64_t size)
 	if (size > sizeof(sigset_k))
 		return -EINVAL;
 	sigset_k set = signal_pending_set(t) & t->mask;
-	return copy_out(&t->um, uset, &set, size);
+	return copy_out_last(&t->um, uset, &set, size);
 }
 
 long sys_rt_sigsuspend(struct task *t, uaddr_t uset, uint64_t size)
@@ -105,7 +105,7 @@ long sys_sigaltstack(struct task *t, uaddr_t uss, uaddr_t uold)
 		if ((err = signal_altstack_set(t, &new, rsp)))
 			return err;
 	}
-	return uaddr_is_null(uold) ? 0 : copy_out_val(&t->um, uold, &old);
+	return uaddr_is_null(uold) ? 0 : copy_out_last_val(&t->um, uold, &old);
 }
 
 /* ---- waiting for signals ---- */

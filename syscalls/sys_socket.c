@@ -92,9 +92,9 @@ int sock_addr_export(struct task *t, const struct sock_addr *a, uaddr_t addr, ua
 	if (room < 0)
 		return -EINVAL;
 	uint32_t n = MIN((uint32_t)room, a->len);
-	if (n && (err = copy_out(&t->um, addr, a->bytes, n)))
+	if (n && (err = copy_out_last(&t->um, addr, a->bytes, n)))
 		return err;
-	return copy_out_val(&t->um, ulen, &len);
+	return copy_out_last_val(&t->um, ulen, &len);
 }
 
 int64_t sock_deadline(int64_t timeout)
@@ -385,10 +385,10 @@ long sys_getsockopt(struct task *t, int fd, int level, int name, uaddr_t value, 
 	if (err && err != -ERANGE)
 		return err;
 	if (!err && len) {
-		int fault = copy_out(&t->um, value, buf, len);
+		int fault = copy_out_last(&t->um, value, buf, len);
 		if (fault)
 			return fault;
 	}
-	int fault = copy_out_val(&t->um, ulen, &len);
+	int fault = copy_out_last_val(&t->um, ulen, &len);
 	return fault ? fault : err;
 }

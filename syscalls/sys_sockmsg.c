@@ -208,6 +208,7 @@ long sys_recvfrom(struct task *t, int fd, uaddr_t buf, uint64_t n, int flags, ua
 	if (err)
 		return err;
 	uio_init_user(&io, &seg, &t->um, buf, n);
+	io.last = !(flags & MSG_WAITALL);
 	sock_msg_init(&m, &io, flags);
 	ssize_t got = recv_wait(t, f, s, &m);
 	sock_msg_fini(&m);
@@ -240,11 +241,11 @@ static int export_header(struct task *t, struct socket *s, struct sock_msg *m,
 		return err;
 	h->controllen = used;
 	h->flags = m->out_flags | (m->flags & MSG_CMSG_CLOEXEC);
-	err = copy_out_val(&t->um, uaddr_add(at, offsetof(struct linux_msghdr, controllen)),
-			   &h->controllen);
-	if (err)
-		return err;
-	return copy_out_val(&t->um, uaddr_add(at, offsetof(struct linux_msghdr, flags)), &h->flags);
+	/* The two are neighbours. */
+	return copy_out_last(&t->um, uaddr_add(at, offsetof(struct linux_msghdr, controllen)),
+			     &h->controllen,
+			     offsetof(struct linux_msghdr, flags) + sizeof(h->flags) -
+				     offsetof(struct linux_msghdr, controllen));
 }
 
 static ssize_t recv_header(struct task *t, struct file *f, struct socket *s, struct linux_msghdr *h,
@@ -260,6 +261,7 @@ static ssize_t recv_header(struct task *t, struct file *f, struct socket *s, str
 	int err = import_iov(t, h, &io, fast, &segs);
 	if (err)
 		return err;
+	io.last = !(flags & MSG_WAITALL);
 	sock_msg_init(&m, &io, flags);
 	ssize_t got = recv_wait(t, f, s, &m);
 	if (got >= 0) {

@@ -24,7 +24,7 @@ long sys_clock_gettime(struct task *t, int clock, uaddr_t uts)
 		return err;
 	struct timespec ts = ns_to_timespec(guest_clock_now(&c));
 	guest_clock_fini(&c);
-	return copy_out_val(&t->um, uts, &ts);
+	return copy_out_last_val(&t->um, uts, &ts);
 }
 
 long sys_clock_getres(struct task *t, int clock, uaddr_t uts)
@@ -36,7 +36,7 @@ long sys_clock_getres(struct task *t, int clock, uaddr_t uts)
 		return err;
 	struct timespec ts = ns_to_timespec(guest_clock_resolution(&c));
 	guest_clock_fini(&c);
-	return uaddr_is_null(uts) ? 0 : copy_out_val(&t->um, uts, &ts);
+	return uaddr_is_null(uts) ? 0 : copy_out_last_val(&t->um, uts, &ts);
 }
 
 /* The host's clocks are not the guest's to set; what Linux checks before that, we check. */
@@ -63,7 +63,7 @@ long sys_gettimeofday(struct task *t, uaddr_t utv, uaddr_t utz)
 
 	if (!uaddr_is_null(utv) && (err = copy_out_val(&t->um, utv, &tv)))
 		return err;
-	return uaddr_is_null(utz) ? 0 : copy_out_val(&t->um, utz, &tz);
+	return uaddr_is_null(utz) ? 0 : copy_out_last_val(&t->um, utz, &tz);
 }
 
 long sys_time(struct task *t, uaddr_t tloc)
@@ -218,7 +218,7 @@ long sys_getitimer(struct task *t, int which, uaddr_t uvalue)
 		return -EINVAL;
 	itimer_get(t, which, &v);
 	struct itimerval out = to_itimerval(&v);
-	return copy_out_val(&t->um, uvalue, &out);
+	return copy_out_last_val(&t->um, uvalue, &out);
 }
 
 long sys_setitimer(struct task *t, int which, uaddr_t uvalue, uaddr_t uold)
@@ -238,7 +238,7 @@ long sys_setitimer(struct task *t, int which, uaddr_t uvalue, uaddr_t uold)
 	if ((err = itimer_set(t, which, &new, &old)))
 		return err;
 	struct itimerval out = to_itimerval(&old);
-	return uaddr_is_null(uold) ? 0 : copy_out_val(&t->um, uold, &out);
+	return uaddr_is_null(uold) ? 0 : copy_out_last_val(&t->um, uold, &out);
 }
 
 long sys_alarm(struct task *t, unsigned seconds)
@@ -294,7 +294,7 @@ long sys_timer_settime(struct task *t, int id, int flags, uaddr_t uvalue, uaddr_
 	if ((err = posix_timer_settime(t, id, flags & TIMER_ABSTIME, &new, &old)))
 		return err;
 	struct itimerspec out = to_itimerspec(&old);
-	return uaddr_is_null(uold) ? 0 : copy_out_val(&t->um, uold, &out);
+	return uaddr_is_null(uold) ? 0 : copy_out_last_val(&t->um, uold, &out);
 }
 
 long sys_timer_gettime(struct task *t, int id, uaddr_t uvalue)
@@ -305,7 +305,7 @@ long sys_timer_gettime(struct task *t, int id, uaddr_t uvalue)
 	if (err)
 		return err;
 	struct itimerspec out = to_itimerspec(&v);
-	return copy_out_val(&t->um, uvalue, &out);
+	return copy_out_last_val(&t->um, uvalue, &out);
 }
 
 long sys_timer_getoverrun(struct task *t, int id)

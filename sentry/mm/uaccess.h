@@ -49,6 +49,7 @@ const struct umem *task_umem(struct task *t);
 
 #define copy_in_val(um, ptr, src) copy_in(um, ptr, src, sizeof(*(ptr)))
 #define copy_out_val(um, dst, ptr) copy_out(um, dst, ptr, sizeof(*(ptr)))
+#define copy_out_last_val(um, dst, ptr) copy_out_last(um, dst, ptr, sizeof(*(ptr)))
 
 /*
  * A position in a scattered buffer, guest or sentry memory: what read and write operations of
