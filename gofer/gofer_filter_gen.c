@@ -7,6 +7,7 @@
  * for other reasons: the root is empty and each attach point is a mount tree of its own.  openat is
  * bound to the current directory, /proc/self/fd, and cannot create.
  */
+#include "gofer/proto.h"
 #include "gofer/server.h"
 
 #include <errno.h>
@@ -85,6 +86,9 @@ static int add_checked(scmp_filter_ctx ctx)
 		 1,
 		 {HAS_NO(4, LOW32 & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE |
 						RENAME_WHITEOUT))}},
+		{SYS_inotify_init1, 1, {IS(0, IN_NONBLOCK | IN_CLOEXEC)}},
+		{SYS_inotify_add_watch, 1, {IS(2, GOFER_WATCH_EVENTS)}},
+		{SYS_inotify_rm_watch, 0, {{0}}},
 		{SYS_lseek, 1, {IS(2, SEEK_SET)}},
 		{SYS_mmap,
 		 3,

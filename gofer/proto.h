@@ -24,6 +24,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/inotify.h>
 
 #define GOFER_VERSION 2
 #define GOFER_MSG_MAX 73728 /* header included; room for the largest xattr value */
@@ -70,6 +71,8 @@ enum gofer_op {
 	GOFER_CLOSE,	 /* gofer_close_req, ids → no reply */
 	GOFER_LIST,	 /* gofer_list_req, names → for each directory gofer_list_dir, records */
 	GOFER_OPEN_MANY, /* gofer_open_many_req, names → an int32_t for each file, FDs */
+	GOFER_WATCH,   /* gofer_watch_req → gofer_watch_rep, the inotify FD if it was asked for */
+	GOFER_UNWATCH, /* gofer_unwatch_req → nothing */
 	GOFER_OPS
 };
 
@@ -299,6 +302,28 @@ struct gofer_xattr_req {
 	uint16_t pad[3];
 };
 
+/*
+ * The host's inotify(7) watches a directory or regular file for changes (GOFER_WATCH_EVENTS); what
+ * it reports is read from the one descriptor that all watches share.
+ */
+enum { GOFER_WATCH_START = 1 }; /* the descriptor comes along */
+#define GOFER_WATCH_EVENTS                                                          \
+	(IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVE | IN_CREATE | IN_DELETE | \
+	 IN_DELETE_SELF | IN_MOVE_SELF)
+struct gofer_watch_req {
+	uint64_t node;
+	uint32_t flags;
+	uint32_t pad;
+};
+struct gofer_watch_rep {
+	int32_t wd; /* the same for the same file */
+	uint32_t pad;
+};
+struct gofer_unwatch_req {
+	int32_t wd;
+	uint32_t pad;
+};
+
 struct gofer_connect_req {
 	uint64_t node;
 	uint32_t type; /* SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET */
@@ -331,3 +356,6 @@ _Static_assert(sizeof(struct gofer_xattr_req) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_list_req) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_list_dir) == 24, "wire format");
 _Static_assert(sizeof(struct gofer_open_many_req) == 16, "wire format");
+_Static_assert(sizeof(struct gofer_watch_req) == 16, "wire format");
+_Static_assert(sizeof(struct gofer_watch_rep) == 8, "wire format");
+_Static_assert(sizeof(struct gofer_unwatch_req) == 8, "wire format");

@@ -43,6 +43,8 @@ static const struct op ops[GOFER_OPS] = {
 	[GOFER_CLOSE] = {"close", op_close, sizeof(struct gofer_close_req)},
 	[GOFER_LIST] = {"list", op_list, sizeof(struct gofer_list_req)},
 	[GOFER_OPEN_MANY] = {"open_many", op_open_many, sizeof(struct gofer_open_many_req)},
+	[GOFER_WATCH] = {"watch", op_watch, sizeof(struct gofer_watch_req)},
+	[GOFER_UNWATCH] = {"unwatch", op_unwatch, sizeof(struct gofer_unwatch_req)},
 };
 
 int server_init(struct gofer_server *s, const struct attach_point *attach, size_t nattach,
@@ -52,6 +54,7 @@ int server_init(struct gofer_server *s, const struct attach_point *attach, size_
 	s->first_free = NODE_NONE;
 	s->max_live = max_nodes;
 	s->host_uds = host_uds;
+	s->inotify = -1;
 	if (nattach > UINT16_MAX)
 		return -EINVAL;
 	s->attach = calloc(nattach ? nattach : 1, sizeof(*attach));
@@ -69,6 +72,8 @@ void server_fini(struct gofer_server *s)
 			close(s->nodes[i].fd);
 	for (size_t i = 0; i < s->nattach; i++)
 		close(s->attach[i].fd);
+	if (s->inotify >= 0)
+		close(s->inotify);
 	free(s->nodes);
 	free(s->attach);
 	free(s->dirbuf);
@@ -90,8 +95,9 @@ void reply_add_fd(struct gofer_reply *rep, int fd)
 
 static void reply_drop_fds(struct gofer_reply *rep)
 {
-	for (unsigned i = 0; i < rep->nfds; i++)
+	for (unsigned i = 0; i < rep->nfds && !rep->lent; i++)
 		close(rep->fds[i]);
+	rep->lent = false;
 	rep->nfds = 0;
 }
 
@@ -165,6 +171,7 @@ int server_handle(struct gofer_server *s, const uint8_t *msg, size_t n, unsigned
 
 	rep->len = 0;
 	rep->nfds = 0;
+	rep->lent = false;
 	if (n < sizeof(h) || n > GOFER_MSG_MAX)
 		return -EPROTO;
 	memcpy(&h, msg, sizeof(h));

@@ -44,6 +44,7 @@ struct gofer_server {
 	size_t nattach;
 	struct attach_point *attach;
 	bool host_uds;
+	int inotify;	 /* -1: nothing was ever watched */
 	uint8_t *dirbuf; /* DIRBUF_SIZE, made at the first use */
 };
 
@@ -68,6 +69,8 @@ union gofer_req {
 	struct gofer_close_req close;
 	struct gofer_list_req list;
 	struct gofer_open_many_req open_many;
+	struct gofer_watch_req watch;
+	struct gofer_unwatch_req unwatch;
 };
 
 /* The variable part; taken from the front. */
@@ -81,6 +84,7 @@ struct gofer_reply {
 	size_t len;		/* header included; 0: no reply */
 	int fds[GOFER_FDS_MAX]; /* owned by the reply */
 	unsigned nfds;
+	bool lent; /* they stay open */
 };
 
 /* ---- server.c ---- */
@@ -171,6 +175,8 @@ HANDLER(op_bind);
 HANDLER(op_close);
 HANDLER(op_list);
 HANDLER(op_open_many);
+HANDLER(op_watch);
+HANDLER(op_unwatch);
 
 /* ---- confine.c ---- */
 /* Makes the root an empty directory.  fd_dir stays usable and becomes the current directory. */

@@ -100,7 +100,9 @@ static void *poller_main(void *arg)
 				continue;
 			}
 			uint32_t events = source_fired(s, ev[i].events);
-			if (events)
+			if (events && s->fired)
+				s->fired(s);
+			else if (events)
 				waitq_notify(s->wq, events);
 		}
 	}
@@ -133,6 +135,7 @@ int poller_add(struct poll_source *s, int fd, struct waitq *wq)
 	s->wq = wq;
 	s->armed = 0;
 	s->registered = false;
+	s->fired = NULL;
 	list_init(&s->dead);
 	if (epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev)) {
 		if (errno == EPERM)

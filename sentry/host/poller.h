@@ -21,6 +21,8 @@ struct poll_source {
 	uint32_t armed;	  /* events waited for; lc_poller */
 	bool registered;  /* false: always ready (regular files) */
 	struct list_head dead;
+	/* Called on the thread, without locks, instead of the queue's being told; NULL: it is */
+	void (*fired)(struct poll_source *s);
 	void (*free)(struct poll_source *s); /* called when the poller has forgotten it */
 };
 

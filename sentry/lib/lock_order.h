@@ -30,6 +30,7 @@
 	X(lc_layer_dir3, "lc_inode_dir3 of such a super block")                                    \
 	X(lc_inode_data, "struct inode of a file: size and contents (host I/O)")                   \
 	X(lc_inode_data2, "the same, of a lower layer's inode")                                    \
+	X(lc_watch, "gofer: what the host is to watch (host I/O)")                                 \
 	X(lc_gofer, "gofer connection: one request at a time (host I/O)")                          \
 	X(lc_mm, "struct mm: VMA tree, brk, limits; never across host calls")                      \
 	X(lc_epoll_nest, "which epoll watches which epoll")                                        \

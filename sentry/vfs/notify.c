@@ -45,11 +45,25 @@ void notify_mark_detach(struct notify_mark *m, struct notify_mark **dead)
 	*dead = m;
 }
 
+void notify_watch_begin(struct inode *in)
+{
+	if (in->sb->ops->watch)
+		in->sb->ops->watch(in, true);
+}
+
+void notify_watch_end(struct inode *in)
+{
+	if (in->sb->ops->watch)
+		in->sb->ops->watch(in, false);
+}
+
 void notify_reap(struct notify_mark *dead)
 {
 	while (dead) {
 		struct notify_mark *m = dead;
 		dead = m->next;
+		if (m->inode)
+			notify_watch_end(m->inode);
 		inode_put(m->inode);
 		m->ops->free(m);
 	}
@@ -85,8 +99,11 @@ static bool is_entry_event(const struct notify_event *e)
 static void tell_all(const struct notify_event *e)
 {
 	struct telling t = {.e = e};
+	const struct super_block *sb = e->inode->sb;
 	bool entry = is_entry_event(e);
 
+	if (sb->ops->own_event)
+		sb->ops->own_event(e->inode, e->dir, e->name, e->name_len);
 	mutex_lock(&notify_lock, &lc_notify);
 	if (e->dir)
 		tell(&t, e->dir->marks, entry ? NOTIFY_ENTRY : NOTIFY_CHILD);
@@ -205,6 +222,33 @@ uint32_t notify_new_cookie(void)
 {
 	static _Atomic uint32_t last;
 	return atomic_fetch_add(&last, 1) + 1;
+}
+
+void notify_foreign(struct inode *in, uint32_t mask, const char *name, size_t len, uint32_t cookie)
+{
+	struct notify_event e = {.mask = mask, .cookie = cookie};
+	enum notify_role role = !name		     ? NOTIFY_SELF
+				: is_entry_event(&e) ? NOTIFY_ENTRY
+						     : NOTIFY_CHILD;
+	struct telling t = {.e = &e};
+
+	if (!in->marks)
+		return;
+	/* What lies behind the name of a child is not known. */
+	e.inode = role == NOTIFY_CHILD ? NULL : in;
+	if (name) {
+		e.dir = in;
+		e.name = name;
+		e.name_len = len;
+	}
+	mutex_lock(&notify_lock, &lc_notify);
+	tell(&t, in->marks, role);
+	if (t.finish)
+		t.finish(&e);
+	while (role == NOTIFY_SELF && mask & IN_DELETE_SELF && in->marks)
+		notify_mark_detach(in->marks, &t.dead);
+	mutex_unlock(&notify_lock, &lc_notify);
+	notify_reap(t.dead);
 }
 
 /* ---- ends ---- */

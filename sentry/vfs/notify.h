@@ -96,6 +96,9 @@ extern _Atomic unsigned notify_nasking; /* marks that want to be asked; their ow
 void notify_mark_attach(struct notify_mark *m, struct inode *in) REQUIRES(lc_notify);
 void notify_mark_attach_to(struct notify_mark *m, struct notify_mark *_Atomic *first)
 	REQUIRES(lc_notify);
+/* Before and, where no mark came about, after: with no lock held. */
+void notify_watch_begin(struct inode *in);
+void notify_watch_end(struct inode *in);
 /* Takes it off; *dead collects it for notify_reap(), which the caller owes after unlocking. */
 void notify_mark_detach(struct notify_mark *m, struct notify_mark **dead) REQUIRES(lc_notify);
 void notify_reap(struct notify_mark *dead);
@@ -128,6 +131,9 @@ void notify_mount_gone(struct mount *m);
  * Filled by sentry/fs/notify; NULL: nothing is. */
 extern void (*notify_forgetter)(struct file *f, const void *owner);
 void notify_closed(struct file *f, const void *owner);
+
+/* Somebody else did something to the inode, or with a name in it (mask: with IN_ISDIR). */
+void notify_foreign(struct inode *in, uint32_t mask, const char *name, size_t len, uint32_t cookie);
 
 /* ---- questions ---- */
 /*

@@ -186,6 +186,13 @@ struct super_ops {
 	 * what options say of ids is in his terms, and what they do not say is his.  NULL: nothing
 	 * of it is.  -EINVAL */
 	int (*claim)(struct super_block *sb, const struct cred *c);
+	/* For file systems whose files others change, too, of which they tell by notify_foreign():
+	 * a mark is about to be put on the inode (on), or was taken off.  No lock is held; NULL:
+	 * nobody else does. */
+	void (*watch)(struct inode *in, bool on);
+	/* Something was done by the vfs, and is about to be reported: to the inode, by that name in
+	 * dir (NULL: whatever its name is).  NULL: as above */
+	void (*own_event)(struct inode *in, struct inode *dir, const char *name, size_t len);
 	/* Writes ",key=value" options for /proc/mounts; NULL: none. */
 	void (*show_options)(struct super_block *sb, char *buf, size_t size);
 };

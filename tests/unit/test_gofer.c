@@ -1144,6 +1144,51 @@ static int real_name(int conn, uint16_t op, uint64_t dir, const char *name, uint
 	return r->h.error;
 }
 
+static int watch_node(uint64_t node, uint32_t flags, struct gofer_watch_rep **out)
+{
+	struct gofer_watch_req rq = {.node = node, .flags = flags};
+
+	return simple(GOFER_WATCH, &rq, sizeof(rq), NULL, (void **)out);
+}
+
+START_TEST(watches_share_one_descriptor)
+{
+	char buf[4096] __attribute__((aligned(8)));
+	uint64_t top = attach(0);
+	struct gofer_watch_rep *w;
+	struct gofer_unwatch_req u = {.wd = 1};
+	struct gofer_entry *e;
+
+	ck_assert_int_eq(simple(GOFER_UNWATCH, &u, sizeof(u), NULL, NULL), -EINVAL);
+	ck_assert_int_eq(watch_node(top + 77, 0, &w), -EBADF);
+	ck_assert_int_eq(watch_node(top, 2, &w), -EINVAL);
+	ck_assert_int_eq(simple(GOFER_WATCH, &top, sizeof(top), NULL, NULL), -EPROTO);
+	ck_assert_int_eq(named(GOFER_MKNOD, top, "fifo2", S_IFIFO | 0600, &e), 0);
+	ck_assert_int_eq(watch_node(e->node, 0, &w), -EPERM);
+
+	ck_assert_int_eq(watch_node(top, GOFER_WATCH_START, &w), 0);
+	ck_assert_uint_eq(rep.nfds, 1);
+	ck_assert(rep.lent);
+	int fd = rep.fds[0], wd = w->wd;
+	rep.nfds = 0; /* it stays the server's */
+	ck_assert_int_gt(wd, 0);
+	ck_assert_int_eq(watch_node(top, 0, &w), 0);
+	ck_assert_uint_eq(rep.nfds, 0);
+	ck_assert_int_eq(w->wd, wd);
+	ck_assert_int_eq(mkdir(in_root("watched"), 0755), 0);
+	const struct inotify_event *ev = (const void *)buf;
+	ck_assert_int_gt(read(fd, buf, sizeof(buf)), (ssize_t)sizeof(*ev));
+	ck_assert_int_eq(ev->wd, wd);
+	ck_assert_uint_eq(ev->mask, IN_CREATE | IN_ISDIR);
+	ck_assert_str_eq(ev->name, "watched");
+	ck_assert_int_eq(read(fd, buf, sizeof(buf)), -1); /* opening and listing are not told */
+	ck_assert_int_eq(errno, EAGAIN);
+	u.wd = wd;
+	ck_assert_int_eq(simple(GOFER_UNWATCH, &u, sizeof(u), NULL, NULL), 0);
+	ck_assert_int_eq(simple(GOFER_UNWATCH, &u, sizeof(u), NULL, NULL), -EINVAL);
+}
+END_TEST
+
 START_TEST(the_process_serves_shut_in_and_ends_with_its_connection)
 {
 	int conn[2], ready[2], fd, st;
@@ -1259,6 +1304,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, setgid_directories_pass_on_their_group);
 	tcase_add_test(t, mknod_never_makes_devices);
 	tcase_add_test(t, symlink_link_rename_unlink);
+	tcase_add_test(t, watches_share_one_descriptor);
 	tcase_add_test(t, setattr_changes_mode_size_and_times);
 	tcase_add_test(t, readonly_attach_points_refuse_changes);
 	tcase_add_test(t, xattrs_are_user_only);

@@ -24,6 +24,8 @@ struct gofer_conn {
 	struct mutex close_lock; /* lc_leaf: node ids to be closed */
 	uint64_t *closing;
 	size_t nclosing, closing_room;
+	struct mutex watch_lock;	       /* lc_watch: one watch is made or ended at a time */
+	struct gofer_watcher *_Atomic watcher; /* NULL: nothing was ever watched */
 	struct mutex fd_lock;	 /* lc_leaf: pins and the list of cached descriptors */
 	struct list_head fd_lru; /* of gofer_inode, longest unused first */
 	unsigned nfd_lru;
@@ -92,6 +94,13 @@ static inline bool gi_shared(const struct gofer_inode *gi)
 	return gsb_of(gi->in.sb)->flags & GOFERFS_SHARED;
 }
 
+/* ---- watch.c ---- */
+void gofer_watch(struct inode *in, bool on);
+void gofer_own_event(struct inode *in, struct inode *dir, const char *name, size_t len);
+/* The same, when a descriptor for writing was closed. */
+void gofer_own_close(struct gofer_inode *gi, struct dentry *d);
+void gofer_watcher_free(struct gofer_watcher *w);
+
 /* ---- conn.c ---- */
 struct rpc {
 	uint16_t op;
@@ -135,8 +144,9 @@ static inline uint64_t gofer_attr_dev(const struct gofer_attr *a)
 void gofer_changed(struct gofer_inode *gi);
 /* It lost its last name: nothing that is found from now on is this file. */
 void gofer_unlisted(struct gofer_inode *gi);
-/* The gofer is short of descriptors: lets go of all files that nobody uses. */
-void gofer_give_up_nodes(struct gofer_sb *gsb);
+/* After err, if that says that the gofer is short of descriptors: lets go of files that nobody uses,
+ * in each round of more.  False: that does not help. */
+bool gofer_give_up_nodes(struct gofer_sb *gsb, int err, int round);
 
 /* ---- fdcache.c ---- */
 void gofer_pin(struct gofer_inode *gi);

@@ -26,6 +26,7 @@ struct gofer_conn *gofer_conn_new(int fd, const struct goferfs_hooks *hooks)
 	if (hooks)
 		c->hooks = *hooks;
 	mutex_init(&c->lock);
+	mutex_init(&c->watch_lock);
 	mutex_init(&c->close_lock);
 	mutex_init(&c->fd_lock);
 	list_init(&c->fd_lru);
@@ -42,6 +43,7 @@ void gofer_conn_put(struct gofer_conn *c)
 {
 	if (!c || !ref_put(&c->ref))
 		return;
+	gofer_watcher_free(c->watcher);
 	close(c->fd);
 	free(c->closing);
 	free(c);

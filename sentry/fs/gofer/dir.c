@@ -140,14 +140,17 @@ void gofer_dentry_gone(struct dentry *d)
 
 /*
  * The gofer holds a descriptor for each file we know, and has a limit: when it is reached, what
- * the vfs remembers without need is given up, and the name asked for once more.
+ * the vfs remembers without need is given up, most of it first, and the name asked for once more.
  */
-#define DENTRIES_KEPT_WHEN_SHORT 1024
-
-void gofer_give_up_nodes(struct gofer_sb *gsb)
+bool gofer_give_up_nodes(struct gofer_sb *gsb, int err, int round)
 {
+	static const size_t kept[] = {1024, 0};
+
+	if ((err != -EMFILE && err != -ENFILE) || round >= (int)ARRAY_SIZE(kept))
+		return false;
 	gofer_listings_drop_all(gsb);
-	dcache_shrink(DENTRIES_KEPT_WHEN_SHORT);
+	dcache_shrink(kept[round]);
+	return true;
 }
 
 static int walk_patiently(struct gofer_inode *dir, struct walk_names *n, uint32_t flags,
@@ -155,10 +158,8 @@ static int walk_patiently(struct gofer_inode *dir, struct walk_names *n, uint32_
 {
 	int err = walk_down(dir, n, flags, w, target);
 
-	if (err == -EMFILE || err == -ENFILE) {
-		gofer_give_up_nodes(gsb_of(dir->in.sb));
+	for (int i = 0; gofer_give_up_nodes(gsb_of(dir->in.sb), err, i); i++)
 		err = walk_down(dir, n, flags, w, target);
-	}
 	return err;
 }
 

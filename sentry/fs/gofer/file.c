@@ -225,6 +225,8 @@ static int gofer_file_fallocate(struct file *f, int mode, int64_t off, int64_t l
 static void gofer_file_release(struct file *f)
 {
 	gofer_unpin(gi_of(f->inode));
+	if (file_writable(f))
+		gofer_own_close(gi_of(f->inode), f->path.dentry);
 }
 
 static const struct file_ops gofer_file_ops = {

@@ -357,10 +357,8 @@ static int list(struct gofer_inode *dir, struct dentry *d, bool alone, struct sc
 
 	if (!err)
 		err = send(dir, &s->ask, s->buf, &len);
-	if (err == -EMFILE || err == -ENFILE) {
-		gofer_give_up_nodes(gsb);
+	for (int i = 0; gofer_give_up_nodes(gsb, err, i); i++)
 		err = send(dir, &s->ask, s->buf, &len);
-	}
 	if (!err && split(&s->ask, s->buf, len, s->parts, &n))
 		err = gofer_conn_fail(gi_conn(dir), "a malformed listing");
 	if (!err)

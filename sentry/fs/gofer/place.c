@@ -149,10 +149,8 @@ static int walk_patiently(struct gofer_inode *gi, const struct gofer_place *p)
 {
 	int err = walk_place(gi, p);
 
-	if (err == -EMFILE || err == -ENFILE) {
-		gofer_give_up_nodes(gsb_of(gi->in.sb));
+	for (int i = 0; gofer_give_up_nodes(gsb_of(gi->in.sb), err, i); i++)
 		err = walk_place(gi, p);
-	}
 	return err;
 }
 

@@ -77,6 +77,8 @@ static const struct super_ops shared_ops = {
 	.statfs = gofer_statfs,
 	.sync = gofer_sync,
 	.revalidate = gofer_revalidate,
+	.watch = gofer_watch,
+	.own_event = gofer_own_event,
 	.free = gofer_free,
 	.show_options = gofer_show_options,
 };

@@ -94,6 +94,7 @@ int dnotify_watch(struct file *f, struct task *t, int fd, uint32_t events)
 	if (!fresh)
 		return -ENOMEM;
 	async_io_own(f, t);
+	notify_watch_begin(f->inode);
 	mutex_lock(&notify_lock, &lc_notify);
 	struct dn_mark *d = find(f, t->fds);
 	if (!d) {
@@ -108,6 +109,8 @@ int dnotify_watch(struct file *f, struct task *t, int fd, uint32_t events)
 	d->mask |= mask_of(events);
 	d->again |= (events & DN_MULTISHOT) != 0;
 	mutex_unlock(&notify_lock, &lc_notify);
+	if (fresh)
+		notify_watch_end(f->inode);
 	free(fresh);
 	return 0;
 }

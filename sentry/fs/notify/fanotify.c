@@ -187,8 +187,11 @@ int fanotify_change_mark(struct file *f, struct path p, unsigned flags, uint32_t
 	if (ends_at_once(p, flags))
 		return 0;
 	mask = mask_at(g, p, flags, mask);
+	if (!kind)
+		notify_watch_begin(p.dentry->inode);
 	mutex_lock(&notify_lock, &lc_notify);
 	struct fan_mark *m = mark_find(g, p, kind);
+	bool fresh = !m;
 	if (flags & FAN_MARK_ADD) {
 		if (!m)
 			err = mark_new(g, p, kind, st.fsid, &m);
@@ -199,7 +202,10 @@ int fanotify_change_mark(struct file *f, struct path p, unsigned flags, uint32_t
 		if (m && !mark_remove(m, flags, mask))
 			notify_mark_detach(&m->mark, &dead);
 	}
+	fresh = fresh && m;
 	mutex_unlock(&notify_lock, &lc_notify);
+	if (!kind && !fresh)
+		notify_watch_end(p.dentry->inode);
 	notify_reap(dead);
 	return err;
 }

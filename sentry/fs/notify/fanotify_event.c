@@ -57,7 +57,7 @@ static uint32_t mask_for(const struct fan_group *g, const struct notify_event *e
 {
 	uint32_t mask = e->mask & g->want & ~g->ignore & ~EVENT_FLAGS;
 
-	if (!mask)
+	if (!mask || !e->inode)
 		return 0;
 	if (!(g->flags & FAN_FID_BITS)) {
 		/* The event is a file that is opened. */

@@ -230,6 +230,7 @@ int inotify_watch(struct file *f, struct inode *in, uint32_t arg)
 	struct inotify *n = f->priv;
 	int ret;
 
+	notify_watch_begin(in);
 	mutex_lock(&notify_lock, &lc_notify);
 	struct notify_mark *m = in->marks;
 	while (m && (m->ops != &watch_ops || watch_of(m)->owner != n))
@@ -243,6 +244,8 @@ int inotify_watch(struct file *f, struct inode *in, uint32_t arg)
 		ret = watch_of(m)->wd;
 	}
 	mutex_unlock(&notify_lock, &lc_notify);
+	if (m || ret < 0)
+		notify_watch_end(in);
 	return ret;
 }
 

@@ -1,8 +1,8 @@
 /*
  * inotify(7): a queue of events behind a descriptor, filled by marks on inodes (vfs/notify.h).
  *
- * A mark on an inode hears of changes made through the sandbox, on every file system; what others
- * do on the host to files that are shared with them is not seen.
+ * A mark on an inode hears of changes made through the sandbox, on every file system, and of those
+ * that others make on the host where a mount is shared with them (fs/gofer/watch.c).
  */
 #pragma once
 
