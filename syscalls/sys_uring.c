@@ -1,6 +1,7 @@
 /* io_uring_setup(2), io_uring_enter(2), io_uring_register(2). */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,12 +14,14 @@
 #define SETUP_FLAGS                                                                        \
 	(IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED |              \
 	 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | \
-	 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+	 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SQPOLL |   \
+	 IORING_SETUP_SQ_AFF | IORING_SETUP_IOPOLL | IORING_SETUP_ATTACH_WQ |              \
+	 IORING_SETUP_SQE128 | IORING_SETUP_CQE32)
 #define FEATURES                                                                        \
 	(IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |     \
 	 IORING_FEAT_RW_CUR_POS | IORING_FEAT_CUR_PERSONALITY | IORING_FEAT_FAST_POLL | \
-	 IORING_FEAT_POLL_32BITS | IORING_FEAT_EXT_ARG | IORING_FEAT_NATIVE_WORKERS |   \
-	 IORING_FEAT_CQE_SKIP)
+	 IORING_FEAT_SQPOLL_NONFIXED | IORING_FEAT_POLL_32BITS | IORING_FEAT_EXT_ARG |  \
+	 IORING_FEAT_NATIVE_WORKERS | IORING_FEAT_CQE_SKIP)
 
 /* ---- setup ---- */
 
@@ -48,6 +51,25 @@ static int check_sizes(struct io_uring_params *p, unsigned entries)
 	return p->cq_entries < p->sq_entries ? -EINVAL : 0;
 }
 
+/* Who polls, and with whom workers are shared, which they are anyway. */
+static int check_polling(struct task *t, const struct io_uring_params *p)
+{
+	const unsigned no_sqpoll =
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_DEFER_TASKRUN;
+
+	if (p->flags & IORING_SETUP_SQPOLL && p->flags & no_sqpoll)
+		return -EINVAL;
+	if (p->flags & IORING_SETUP_SQ_AFF &&
+	    (!(p->flags & IORING_SETUP_SQPOLL) || p->sq_thread_cpu >= kernel->ncpus))
+		return -EINVAL;
+	if (!(p->flags & IORING_SETUP_ATTACH_WQ))
+		return 0;
+	CLEANUP_FILE struct file *f = fdtable_file(t->fds, (int)p->wq_fd);
+	if (!f)
+		return -ENXIO;
+	return uring_of(f) ? 0 : -EINVAL;
+}
+
 long sys_io_uring_setup(struct task *t, unsigned entries, uaddr_t params)
 {
 	struct io_uring_params p;
@@ -58,13 +80,15 @@ long sys_io_uring_setup(struct task *t, unsigned entries, uaddr_t params)
 		return -EFAULT;
 	if (p.resv[0] || p.resv[1] || p.resv[2] || p.flags & ~SETUP_FLAGS)
 		return -EINVAL;
+	int err = check_polling(t, &p);
+	if (err)
+		return err;
 	/* What each flag needs of the others. */
 	if ((p.flags & IORING_SETUP_TASKRUN_FLAG &&
 	     !(p.flags & (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN))) ||
 	    (p.flags & IORING_SETUP_DEFER_TASKRUN && !(p.flags & IORING_SETUP_SINGLE_ISSUER)))
 		return -EINVAL;
-	int err = check_sizes(&p, entries);
-	if (err || (err = uring_create_file(&p, &f)))
+	if ((err = check_sizes(&p, entries)) || (err = uring_create_file(&p, &f)))
 		return err;
 	p.features = FEATURES;
 	if ((err = fdtable_reserve(t->fds, 0, task_rlimit(t, RLIMIT_NOFILE), 1, &fd))) {
@@ -142,14 +166,18 @@ long sys_io_uring_enter(struct task *t, int fd, unsigned to_submit, unsigned min
 		return -EOPNOTSUPP;
 	if (u->disabled)
 		return -EBADFD;
-	if (to_submit) {
+	/* The thread that polls for entries sleeps at once: it works when it is woken. */
+	bool polled = u->flags & IORING_SETUP_SQPOLL;
+	if (polled ? flags & IORING_ENTER_SQ_WAKEUP : to_submit) {
 		if ((err = task_sleep_lock(t, &u->entering)))
 			return err;
-		done = uring_submit(t, u, to_submit);
+		done = uring_submit(t, u, polled ? UINT_MAX : to_submit);
 		sleep_lock_release(&u->entering);
-		if (done != (long)to_submit)
+		if (!polled && done != (long)to_submit)
 			return done;
 	}
+	if (polled)
+		done = to_submit;
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return done;
 	if (!(err = wait_decode(t, &w, flags, arg, size))) {
@@ -194,87 +222,21 @@ static int register_buffers(struct task *t, struct uring *u, uaddr_t arg, unsign
 	return 0;
 }
 
-/* The file that a number in guest memory means: -1 none.  Rings are no registered files: one that
- * held itself would never go. */
-static int file_at(struct task *t, uaddr_t at, struct file **out)
+/* The newer form: a table may be empty at first.  Tags are not known. */
+static int register_files2(struct task *t, struct uring *u, uaddr_t arg, unsigned size)
 {
-	int32_t fd;
+	struct io_uring_rsrc_register r;
 
-	*out = NULL;
-	if (copy_in_val(&t->um, &fd, at))
+	if (size != sizeof(r))
+		return -EINVAL;
+	if (copy_in_val(&t->um, &r, arg))
 		return -EFAULT;
-	if (fd == IORING_REGISTER_FILES_SKIP)
-		return 1;
-	if (fd == -1)
-		return 0;
-	struct file *f = fdtable_file(t->fds, fd);
-	if (!f || uring_of(f)) {
-		file_put(f);
-		return -EBADF;
-	}
-	*out = f;
-	return 0;
-}
-
-static int register_files(struct task *t, struct uring *u, uaddr_t arg, unsigned n)
-{
-	if (u->files)
-		return -EBUSY;
-	if (!n)
+	if (!r.nr || r.resv2 || r.flags & ~IORING_RSRC_REGISTER_SPARSE || r.tags)
 		return -EINVAL;
-	if (n > URING_MAX_FILES || n > task_rlimit(t, RLIMIT_NOFILE))
-		return -EMFILE;
-	struct file **files = calloc(n, sizeof(struct file *));
-	if (!files)
-		return -ENOMEM;
-	int err = 0;
-	for (unsigned i = 0; i < n && !err; i++) {
-		err = file_at(t, uaddr_add(arg, i * sizeof(int32_t)), &files[i]);
-		if (err > 0)
-			err = -EBADF;
-	}
-	if (err) {
-		for (unsigned i = 0; i < n; i++)
-			file_put(files[i]);
-		free(files);
-		return err;
-	}
-	mutex_lock(&u->lock, &lc_pipe);
-	u->files = files;
-	u->nfiles = n;
-	mutex_unlock(&u->lock, &lc_pipe);
-	return 0;
-}
-
-long uring_update_files(struct task *t, struct uring *u, unsigned first, uaddr_t fds, unsigned n)
-{
-	unsigned done = 0;
-	int err = 0;
-
-	if (!u->files)
-		return -ENXIO;
-	if (!n || n > URING_MAX_FILES || first > URING_MAX_FILES)
+	if (r.flags & IORING_RSRC_REGISTER_SPARSE && r.data)
 		return -EINVAL;
-	while (done < n && !err) {
-		struct file *f, *old = NULL;
-		err = file_at(t, uaddr_add(fds, done * sizeof(int32_t)), &f);
-		if (err < 0)
-			break;
-		bool skip = err > 0;
-		err = 0;
-		mutex_lock(&u->lock, &lc_pipe);
-		if (first + done >= u->nfiles) {
-			err = -EINVAL;
-			old = f;
-		} else if (!skip) {
-			old = u->files[first + done];
-			u->files[first + done] = f;
-		}
-		mutex_unlock(&u->lock, &lc_pipe);
-		file_put(old);
-		done += !err;
-	}
-	return done ? (long)done : err;
+	return uring_register_files(t, u, UADDR(r.data), r.nr,
+				    r.flags & IORING_RSRC_REGISTER_SPARSE);
 }
 
 static int register_eventfd(struct task *t, struct uring *u, uaddr_t arg, unsigned n)
@@ -360,7 +322,7 @@ static long do_register(struct task *t, struct uring *u, unsigned op, uaddr_t ar
 		uring_drop_buffers(u);
 		return 0;
 	case IORING_REGISTER_FILES:
-		return uaddr_is_null(arg) ? -EFAULT : register_files(t, u, arg, n);
+		return uaddr_is_null(arg) ? -EFAULT : uring_register_files(t, u, arg, n, false);
 	case IORING_UNREGISTER_FILES:
 		if (!none)
 			return -EINVAL;
@@ -370,6 +332,12 @@ static long do_register(struct task *t, struct uring *u, unsigned op, uaddr_t ar
 		return 0;
 	case IORING_REGISTER_FILES_UPDATE:
 		return update_files_arg(t, u, arg, n);
+	case IORING_REGISTER_FILES2:
+		return register_files2(t, u, arg, n);
+	case IORING_REGISTER_PBUF_RING:
+		return uring_register_buf_ring(t, u, arg, n);
+	case IORING_UNREGISTER_PBUF_RING:
+		return uring_unregister_buf_ring(t, u, arg, n);
 	case IORING_REGISTER_EVENTFD:
 	case IORING_REGISTER_EVENTFD_ASYNC:
 		return register_eventfd(t, u, arg, n);

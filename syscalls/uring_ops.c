@@ -17,80 +17,8 @@
 
 #define IOV_STACK 16
 #define RETRIES 64 /* of what seems ready and is not */
-#define KNOWN_FLAGS                                                                            \
-	(IOSQE_FIXED_FILE | IOSQE_IO_DRAIN | IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_ASYNC | \
-	 IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS)
 
-/* ---- buffers ---- */
-
-/* The first buffer of a group, taken; NULL: none. */
-static struct uring_buf *buf_take(struct uring *u, uint16_t group)
-{
-	struct uring_buf *b, *found = NULL;
-
-	mutex_lock(&u->lock, &lc_pipe);
-	list_for_each (b, &u->provided, link) {
-		if (b->group == group) {
-			found = b;
-			list_del(&b->link);
-			u->nprovided--;
-			break;
-		}
-	}
-	mutex_unlock(&u->lock, &lc_pipe);
-	return found;
-}
-
-static void buf_give_back(struct uring *u, struct uring_buf *b)
-{
-	mutex_lock(&u->lock, &lc_pipe);
-	list_add(&b->link, &u->provided);
-	u->nprovided++;
-	mutex_unlock(&u->lock, &lc_pipe);
-}
-
-static int64_t provide_buffers(struct uring *u, const struct io_uring_sqe *s)
-{
-	unsigned n = (unsigned)s->fd;
-
-	if (s->fd <= 0 || n > 65536 || !s->len || s->off > UINT16_MAX || s->off + n > 65536)
-		return n && s->fd > 0 && s->len ? -E2BIG : -EINVAL;
-	for (unsigned i = 0; i < n; i++) {
-		struct uring_buf *b = malloc(sizeof(*b));
-		mutex_lock(&u->lock, &lc_pipe);
-		bool room = b && u->nprovided < 65536;
-		if (room) {
-			*b = (struct uring_buf){.addr = s->addr + (uint64_t)i * s->len,
-						.len = s->len,
-						.group = s->buf_group,
-						.id = (uint16_t)(s->off + i)};
-			list_add_tail(&b->link, &u->provided);
-			u->nprovided++;
-		}
-		mutex_unlock(&u->lock, &lc_pipe);
-		if (!room) {
-			free(b);
-			return i ? 0 : -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-static int64_t remove_buffers(struct uring *u, const struct io_uring_sqe *s)
-{
-	int64_t n = 0;
-
-	if (s->fd <= 0 || s->fd > 65536)
-		return -EINVAL;
-	while (n < s->fd) {
-		struct uring_buf *b = buf_take(u, s->buf_group);
-		if (!b)
-			break;
-		free(b);
-		n++;
-	}
-	return n ? n : -ENOENT;
-}
+/* ---- registered buffers ---- */
 
 /* A place within a registered buffer. */
 static int fixed_check(struct uring *u, const struct io_uring_sqe *s)
@@ -191,23 +119,20 @@ static void read_selected(struct task *h, struct uring *u, int fd, const struct 
 			  struct uring_result *r)
 {
 	CLEANUP_FILE struct file *f = fdtable_file(h->fds, fd);
+	int tries = 0;
 
 	if (!f) {
 		r->res = -EBADF;
 		return;
 	}
-	int tries = 0;
 	do {
-		if ((r->res = task_wait_file(h, f, POLLIN | POLLRDHUP, TIME_NEVER)))
+		struct uring_choice c;
+		if ((r->res = task_wait_file(h, f, POLLIN | POLLRDHUP, TIME_NEVER)) ||
+		    (r->res = uring_buf_take(h, u, s->buf_group, &c)))
 			return;
-		struct uring_buf *b = buf_take(u, s->buf_group);
-		if (!b) {
-			r->res = -ENOBUFS;
-			return;
-		}
 		struct io_uring_sqe with = *s;
-		with.addr = b->addr;
-		with.len = s->len ? MIN(s->len, b->len) : b->len;
+		with.addr = c.addr;
+		with.len = s->len ? MIN(s->len, c.len) : c.len;
 		if (s->opcode == IORING_OP_RECV) {
 			with.msg_flags |= MSG_DONTWAIT;
 			recv_into(h, fd, &with, r);
@@ -216,12 +141,25 @@ static void read_selected(struct task *h, struct uring *u, int fd, const struct 
 			rw_plain(h, fd, &with, false, r);
 		}
 		if (r->res >= 0) {
-			r->flags = IORING_CQE_F_BUFFER | (uint32_t)b->id << IORING_CQE_BUFFER_SHIFT;
-			free(b);
+			r->flags = IORING_CQE_F_BUFFER | (uint32_t)c.id << IORING_CQE_BUFFER_SHIFT;
+			uring_buf_used(&c);
 		} else {
-			buf_give_back(u, b);
+			uring_buf_give_back(u, &c);
 		}
 	} while (r->res == -EAGAIN && ++tries < RETRIES); /* somebody else was faster */
+}
+
+/* One completion for each piece, until there is no more, or no buffer. */
+static void recv_multishot(struct task *h, struct uring *u, int fd, const struct io_uring_sqe *s,
+			   struct uring_result *r)
+{
+	for (;;) {
+		read_selected(h, u, fd, s, r);
+		if (r->res <= 0)
+			return;
+		uring_post(u, s->user_data, (int32_t)r->res, r->flags | IORING_CQE_F_MORE);
+		r->flags = 0;
+	}
 }
 
 /* ---- waiting ---- */
@@ -291,7 +229,8 @@ static void timeout(struct task *h, struct uring *u, const struct io_uring_sqe *
 static int64_t cancel(struct task *h, struct uring *u, const struct io_uring_sqe *s)
 {
 	const unsigned known = IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_FD |
-			       IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_USERDATA;
+			       IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_FD_FIXED |
+			       IORING_ASYNC_CANCEL_USERDATA;
 	unsigned flags = s->cancel_flags;
 
 	if (flags & ~known || s->off || s->len)
@@ -301,6 +240,7 @@ static int64_t cancel(struct task *h, struct uring *u, const struct io_uring_sqe
 	const struct uring_match m = {
 		.op = -1,
 		.fd = flags & IORING_ASYNC_CANCEL_FD ? s->fd : -1,
+		.fixed = flags & IORING_ASYNC_CANCEL_FD_FIXED,
 		.user_data = s->addr,
 		.any = flags & IORING_ASYNC_CANCEL_ANY,
 		.all = flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY),
@@ -349,6 +289,10 @@ static int64_t perform_names(struct task *h, const struct io_uring_sqe *s)
 		return sys_mkdirat(h, s->fd, addr, s->len);
 	case IORING_OP_SYMLINKAT:
 		return sys_symlinkat(h, addr, s->fd, addr2);
+	case IORING_OP_SETXATTR:
+		return sys_setxattr(h, UADDR(s->addr3), addr, addr2, s->len, (int)s->xattr_flags);
+	case IORING_OP_GETXATTR:
+		return sys_getxattr(h, UADDR(s->addr3), addr, addr2, s->len);
 	default: /* IORING_OP_LINKAT */
 		return sys_linkat(h, s->fd, addr, (int)s->len, addr2, (int)s->hardlink_flags);
 	}
@@ -391,7 +335,13 @@ static int64_t perform_file(struct task *h, struct uring *u, int fd, const struc
 	case IORING_OP_FADVISE:
 		return sys_fadvise64(h, fd, (int64_t)s->off, s->len, (int)s->fadvise_advice);
 	case IORING_OP_CLOSE:
-		return sys_close(h, s->fd);
+		return s->file_index ? uring_file_remove(u, s->file_index - 1)
+				     : sys_close(h, s->fd);
+	case IORING_OP_FSETXATTR:
+		return sys_fsetxattr(h, fd, UADDR(s->addr), UADDR(s->addr2), s->len,
+				     (int)s->xattr_flags);
+	case IORING_OP_FGETXATTR:
+		return sys_fgetxattr(h, fd, UADDR(s->addr), UADDR(s->addr2), s->len);
 	case IORING_OP_FILES_UPDATE:
 		return uring_update_files(h, u, (unsigned)s->off, UADDR(s->addr), s->len);
 	case IORING_OP_EPOLL_CTL:
@@ -402,6 +352,47 @@ static int64_t perform_file(struct task *h, struct uring *u, int fd, const struc
 	default: /* IORING_OP_SPLICE, IORING_OP_TEE */
 		return do_splice(h, fd, s);
 	}
+}
+
+/* Does it give a file, which may become a registered one? */
+static bool opens_file(const struct io_uring_sqe *s)
+{
+	return s->file_index && (s->opcode == IORING_OP_OPENAT || s->opcode == IORING_OP_OPENAT2 ||
+				 s->opcode == IORING_OP_ACCEPT || s->opcode == IORING_OP_SOCKET);
+}
+
+/* Memory is copied, so the buffer is free at once: the notification says so. */
+static void send_zc(struct task *h, struct uring *u, int fd, const struct io_uring_sqe *s,
+		    struct uring_result *r)
+{
+	struct io_uring_sqe plain = *s;
+
+	plain.opcode = s->opcode == IORING_OP_SEND_ZC ? IORING_OP_SEND : IORING_OP_SENDMSG;
+	r->res = s->ioprio & IORING_RECVSEND_FIXED_BUF ? fixed_check(u, s) : 0;
+	if (!r->res)
+		r->res = perform_socket(h, fd, &plain);
+	if (r->res < 0)
+		return;
+	uring_post(u, s->user_data, (int32_t)r->res, IORING_CQE_F_MORE);
+	r->res = 0;
+	r->flags = IORING_CQE_F_NOTIF;
+}
+
+/* A completion for another ring. */
+static int64_t msg_ring(struct task *h, int fd, const struct io_uring_sqe *s)
+{
+	CLEANUP_FILE struct file *f = fdtable_file(h->fds, fd);
+
+	if (s->buf_index || s->personality || s->addr != IORING_MSG_DATA || s->msg_ring_flags ||
+	    s->file_index)
+		return -EINVAL;
+	struct uring *to = f ? uring_of(f) : NULL;
+	if (!to)
+		return f ? -EBADFD : -EBADF;
+	if (to->disabled)
+		return -EBADFD;
+	uring_post(to, s->off, (int32_t)s->len, 0);
+	return 0;
 }
 
 static void dispatch(struct task *h, struct uring *u, int fd, const struct io_uring_sqe *s,
@@ -421,7 +412,9 @@ static void dispatch(struct task *h, struct uring *u, int fd, const struct io_ur
 		break;
 	case IORING_OP_READ:
 	case IORING_OP_RECV:
-		if (s->flags & IOSQE_BUFFER_SELECT)
+		if (s->opcode == IORING_OP_RECV && s->ioprio & IORING_RECV_MULTISHOT)
+			recv_multishot(h, u, fd, s, r);
+		else if (s->flags & IOSQE_BUFFER_SELECT)
 			read_selected(h, u, fd, s, r);
 		else if (s->opcode == IORING_OP_RECV)
 			recv_into(h, fd, s, r);
@@ -447,10 +440,10 @@ static void dispatch(struct task *h, struct uring *u, int fd, const struct io_ur
 		r->res = cancel(h, u, s);
 		break;
 	case IORING_OP_PROVIDE_BUFFERS:
-		r->res = provide_buffers(u, s);
+		r->res = uring_provide_buffers(u, s);
 		break;
 	case IORING_OP_REMOVE_BUFFERS:
-		r->res = remove_buffers(u, s);
+		r->res = uring_remove_buffers(u, s);
 		break;
 	case IORING_OP_OPENAT:
 	case IORING_OP_OPENAT2:
@@ -460,7 +453,11 @@ static void dispatch(struct task *h, struct uring *u, int fd, const struct io_ur
 	case IORING_OP_MKDIRAT:
 	case IORING_OP_SYMLINKAT:
 	case IORING_OP_LINKAT:
+	case IORING_OP_SETXATTR:
+	case IORING_OP_GETXATTR:
 		r->res = perform_names(h, s);
+		if (opens_file(s))
+			r->res = uring_file_install(h, u, s, r->res);
 		break;
 	case IORING_OP_SENDMSG:
 	case IORING_OP_RECVMSG:
@@ -470,6 +467,15 @@ static void dispatch(struct task *h, struct uring *u, int fd, const struct io_ur
 	case IORING_OP_SHUTDOWN:
 	case IORING_OP_SOCKET:
 		r->res = perform_socket(h, fd, s);
+		if (opens_file(s))
+			r->res = uring_file_install(h, u, s, r->res);
+		break;
+	case IORING_OP_SEND_ZC:
+	case IORING_OP_SENDMSG_ZC:
+		send_zc(h, u, fd, s, r);
+		break;
+	case IORING_OP_MSG_RING:
+		r->res = msg_ring(h, fd, s);
 		break;
 	default:
 		r->res = perform_file(h, u, fd, s);
@@ -493,6 +499,8 @@ static uint32_t retry_events(const struct io_uring_sqe *s)
 		return s->msg_flags & MSG_DONTWAIT ? 0 : POLLIN;
 	case IORING_OP_SEND:
 	case IORING_OP_SENDMSG:
+	case IORING_OP_SEND_ZC:
+	case IORING_OP_SENDMSG_ZC:
 		return s->msg_flags & MSG_DONTWAIT ? 0 : POLLOUT;
 	case IORING_OP_ACCEPT:
 		return POLLIN;
@@ -505,9 +513,15 @@ static void dispatch_waiting(struct task *h, struct uring *u, int fd, const stru
 			     struct uring_result *r)
 {
 	uint32_t events = retry_events(s);
+	bool multi = s->opcode == IORING_OP_ACCEPT && s->ioprio & IORING_ACCEPT_MULTISHOT;
 
 	for (int i = 0; i < RETRIES; i++) {
 		dispatch(h, u, fd, s, r);
+		if (multi && r->res >= 0) {
+			uring_post(u, s->user_data, (int32_t)r->res, IORING_CQE_F_MORE);
+			i = -1;
+			continue;
+		}
 		if (r->res != -EAGAIN || !events)
 			return;
 		CLEANUP_FILE struct file *f = fdtable_file(h->fds, fd);
@@ -518,91 +532,7 @@ static void dispatch_waiting(struct task *h, struct uring *u, int fd, const stru
 	}
 }
 
-/* ---- which operations there are, and what they allow ---- */
-
-enum {
-	OP_KNOWN = 1,
-	OP_FIXED_FILE = 2, /* may name a registered file */
-	OP_SELECT = 4,	   /* may choose a buffer */
-};
-
-static const uint8_t ops[IORING_OP_LAST] = {
-	[IORING_OP_NOP] = OP_KNOWN,
-	[IORING_OP_READV] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_WRITEV] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_FSYNC] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_READ_FIXED] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_WRITE_FIXED] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_POLL_ADD] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_POLL_REMOVE] = OP_KNOWN,
-	[IORING_OP_SYNC_FILE_RANGE] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_SENDMSG] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_RECVMSG] = OP_KNOWN, /* may install descriptors */
-	[IORING_OP_TIMEOUT] = OP_KNOWN,
-	[IORING_OP_TIMEOUT_REMOVE] = OP_KNOWN,
-	[IORING_OP_ACCEPT] = OP_KNOWN,
-	[IORING_OP_ASYNC_CANCEL] = OP_KNOWN,
-	[IORING_OP_LINK_TIMEOUT] = OP_KNOWN,
-	[IORING_OP_CONNECT] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_FALLOCATE] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_OPENAT] = OP_KNOWN,
-	[IORING_OP_CLOSE] = OP_KNOWN,
-	[IORING_OP_FILES_UPDATE] = OP_KNOWN,
-	[IORING_OP_STATX] = OP_KNOWN,
-	[IORING_OP_READ] = OP_KNOWN | OP_FIXED_FILE | OP_SELECT,
-	[IORING_OP_WRITE] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_FADVISE] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_MADVISE] = OP_KNOWN,
-	[IORING_OP_SEND] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_RECV] = OP_KNOWN | OP_FIXED_FILE | OP_SELECT,
-	[IORING_OP_OPENAT2] = OP_KNOWN,
-	[IORING_OP_EPOLL_CTL] = OP_KNOWN,
-	[IORING_OP_SPLICE] = OP_KNOWN,
-	[IORING_OP_PROVIDE_BUFFERS] = OP_KNOWN,
-	[IORING_OP_REMOVE_BUFFERS] = OP_KNOWN,
-	[IORING_OP_TEE] = OP_KNOWN,
-	[IORING_OP_SHUTDOWN] = OP_KNOWN | OP_FIXED_FILE,
-	[IORING_OP_RENAMEAT] = OP_KNOWN,
-	[IORING_OP_UNLINKAT] = OP_KNOWN,
-	[IORING_OP_MKDIRAT] = OP_KNOWN,
-	[IORING_OP_SYMLINKAT] = OP_KNOWN,
-	[IORING_OP_LINKAT] = OP_KNOWN,
-	[IORING_OP_SOCKET] = OP_KNOWN,
-};
-
-bool uring_op_supported(unsigned op)
-{
-	return op < IORING_OP_LAST && ops[op] & OP_KNOWN;
-}
-
-/* Fields whose meaning depends on the operation, and which these operations do not have. */
-static bool has_extras(const struct io_uring_sqe *s)
-{
-	switch (s->opcode) {
-	case IORING_OP_ACCEPT:
-	case IORING_OP_OPENAT:
-	case IORING_OP_OPENAT2:
-	case IORING_OP_SOCKET:
-	case IORING_OP_CLOSE: /* a registered file instead of a descriptor; many answers */
-		return s->file_index || (s->opcode == IORING_OP_ACCEPT && s->ioprio);
-	case IORING_OP_SEND:
-	case IORING_OP_RECV:
-	case IORING_OP_SENDMSG:
-	case IORING_OP_RECVMSG:
-		return s->ioprio & ~IORING_RECVSEND_POLL_FIRST;
-	default:
-		return false;
-	}
-}
-
-int uring_check(const struct io_uring_sqe *s)
-{
-	if (!uring_op_supported(s->opcode) || s->flags & ~KNOWN_FLAGS || s->personality)
-		return -EINVAL;
-	if (s->flags & IOSQE_BUFFER_SELECT && !(ops[s->opcode] & OP_SELECT))
-		return -EOPNOTSUPP;
-	return has_extras(s) ? -EINVAL : 0;
-}
+/* ---- on a registered file ---- */
 
 /* A table that has only the registered file, as descriptor 0. */
 static struct fdtable *fixed_table(struct uring *u, unsigned index, int *err)
@@ -630,11 +560,11 @@ void uring_perform(struct task *h, struct uring *u, const struct io_uring_sqe *s
 		r->res = -EINVAL; /* nothing that it could limit stands before it */
 		return;
 	}
-	if (!(s->flags & IOSQE_FIXED_FILE) || !(ops[s->opcode] & (OP_FIXED_FILE | OP_KNOWN))) {
+	if (!(s->flags & IOSQE_FIXED_FILE)) {
 		dispatch_waiting(h, u, s->fd, s, r);
 		return;
 	}
-	if (!(ops[s->opcode] & OP_FIXED_FILE)) {
+	if (!uring_takes_fixed_file(s->opcode)) {
 		r->res = s->opcode == IORING_OP_NOP ? 0 : -EBADF;
 		return;
 	}

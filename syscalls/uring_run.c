@@ -243,7 +243,7 @@ long uring_submit(struct task *t, struct uring *u, unsigned n)
 		if (!uring_take(u, &sqe))
 			break;
 		done++;
-		int err = uring_check(&sqe);
+		int err = uring_check(u, &sqe);
 		if (err) {
 			uring_post(u, sqe.user_data, err, 0);
 			bad = bad || c || sqe.flags & LINKS;
@@ -285,7 +285,7 @@ static bool matches(const struct uring_match *m, const struct io_uring_sqe *sqe)
 		return false;
 	if (m->any)
 		return true;
-	return m->fd >= 0 ? sqe->fd == m->fd && !(sqe->flags & IOSQE_FIXED_FILE)
+	return m->fd >= 0 ? sqe->fd == m->fd && m->fixed == !!(sqe->flags & IOSQE_FIXED_FILE)
 			  : sqe->user_data == m->user_data;
 }
 

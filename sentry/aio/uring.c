@@ -74,6 +74,11 @@ void uring_put(struct uring *u)
 		list_del(&b->link);
 		free(b);
 	}
+	while (!list_empty(&u->buf_rings)) {
+		struct uring_buf_ring *r = list_first(&u->buf_rings, struct uring_buf_ring, link);
+		list_del(&r->link);
+		free(r);
+	}
 	uring_drop_files(u);
 	uring_drop_buffers(u);
 	file_put(u->eventfd);
@@ -152,10 +157,11 @@ struct uring *uring_of(const struct file *f)
 /* Both rings in one piece at offset 0, the entries where mmap's offset for them says. */
 static int uring_memory(struct uring *u)
 {
-	size_t array = sizeof(struct uring_shared) + u->cq_entries * sizeof(struct io_uring_cqe);
+	size_t array = sizeof(struct uring_shared) +
+		       (u->cq_entries * sizeof(struct io_uring_cqe) << u->cqe_shift);
 
 	u->ring_size = page_up(array + u->sq_entries * sizeof(uint32_t));
-	u->sqes_size = page_up(u->sq_entries * sizeof(struct io_uring_sqe));
+	u->sqes_size = page_up(u->sq_entries * sizeof(struct io_uring_sqe) << u->sqe_shift);
 	int err = shared_mem_create(IORING_OFF_SQES + u->sqes_size, &u->mem);
 	if (err)
 		return err;
@@ -169,6 +175,8 @@ static int uring_memory(struct uring *u)
 	u->sh->cq_entries = u->cq_entries;
 	u->sh->sq_mask = u->sq_entries - 1;
 	u->sh->cq_mask = u->cq_entries - 1;
+	if (u->flags & IORING_SETUP_SQPOLL)
+		u->sh->sq_flags = IORING_SQ_NEED_WAKEUP;
 	return 0;
 }
 
@@ -212,6 +220,9 @@ int uring_create_file(struct io_uring_params *p, struct file **out)
 	list_init(&u->overflow);
 	list_init(&u->chains);
 	list_init(&u->provided);
+	list_init(&u->buf_rings);
+	u->sqe_shift = p->flags & IORING_SETUP_SQE128 ? 1 : 0;
+	u->cqe_shift = p->flags & IORING_SETUP_CQE32 ? 1 : 0;
 	int err = uring_memory(u);
 	if (!err) {
 		fill_offsets(u, p);
@@ -233,7 +244,7 @@ bool uring_take(struct uring *u, struct io_uring_sqe *out)
 					     __ATOMIC_RELAXED);
 		bool good = i < u->sq_entries;
 		if (good)
-			memcpy(out, &u->sqes[i], sizeof(*out));
+			memcpy(out, &u->sqes[i << u->sqe_shift], sizeof(*out));
 		else
 			atomic_fetch_add(&u->sh->sq_dropped, 1);
 		atomic_store(&u->sh->sq_head, ++u->sq_head);
@@ -250,7 +261,8 @@ static bool cq_has_room(const struct uring *u) REQUIRES(lc_pipe)
 
 static void cq_put(struct uring *u, const struct io_uring_cqe *cqe) REQUIRES(lc_pipe)
 {
-	u->cqes[u->cq_tail & (u->cq_entries - 1)] = *cqe;
+	/* The other half of a large one stays zero. */
+	u->cqes[(u->cq_tail & (u->cq_entries - 1)) << u->cqe_shift] = *cqe;
 	atomic_store(&u->sh->cq_tail, ++u->cq_tail);
 }
 

@@ -38,6 +38,14 @@ struct uring_buf {
 	uint16_t group, id;
 };
 
+/* A group of buffers in a ring that the guest fills (IORING_REGISTER_PBUF_RING). */
+struct uring_buf_ring {
+	struct list_head link;
+	uint64_t addr;
+	uint32_t entries; /* a power of two */
+	uint16_t group, head;
+};
+
 /* Requests that run one after the other: one, or linked ones.  Owned by its helper. */
 struct uring_chain {
 	struct list_head link;		/* uring.chains */
@@ -55,6 +63,7 @@ struct uring {
 	struct shared_mem mem;
 	struct uring_shared *sh;
 	struct io_uring_cqe *cqes;
+	unsigned sqe_shift, cqe_shift; /* entries are twice as large: SQE128, CQE32 */
 	const uint32_t *sq_array;
 	const struct io_uring_sqe *sqes;
 	size_t ring_size, sqes_size;
@@ -71,14 +80,16 @@ struct uring {
 	struct list_head overflow; /* those that found the ring full */
 	struct list_head chains;   /* by order of submission */
 	_Atomic unsigned nchains;
-	_Atomic unsigned drains; /* chains that wait for others */
-	struct file *eventfd;	 /* reference */
-	struct file **files;	 /* references or NULLs */
-	unsigned nfiles;
+	_Atomic unsigned drains;    /* chains that wait for others */
+	struct file *eventfd;	    /* reference */
+	struct file **files;	    /* references or NULLs */
+	unsigned nfiles, file_hint; /* where the next free place is looked for */
 	struct uio_seg *bufs;
 	unsigned nbufs;
 	struct list_head provided; /* of struct uring_buf */
 	unsigned nprovided;
+	struct list_head buf_rings;
+	unsigned nbuf_rings;
 };
 
 /* p->sq_entries and p->cq_entries are the sizes; fills in the offsets. */

@@ -284,7 +284,7 @@ int fdtable_replace(struct fdtable *t, int newfd, uint64_t limit, struct file *f
 
 /* ---- closing ---- */
 
-int fdtable_close(struct fdtable *t, int fd)
+struct file *fdtable_take(struct fdtable *t, int fd)
 {
 	struct file *f = NULL;
 
@@ -294,6 +294,13 @@ int fdtable_close(struct fdtable *t, int fd)
 		release_locked(t, (unsigned)fd);
 	}
 	mutex_unlock(&t->lock, &lc_fdtable);
+	return f;
+}
+
+int fdtable_close(struct fdtable *t, int fd)
+{
+	struct file *f = fdtable_take(t, fd);
+
 	return f ? close_file(t, f) : -EBADF;
 }
 

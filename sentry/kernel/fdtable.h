@@ -32,6 +32,9 @@ int fdtable_install(struct fdtable *t, uint64_t limit, struct file *f, bool cloe
 int fdtable_replace(struct fdtable *t, int newfd, uint64_t limit, struct file *f,
 		    bool cloexec) MUST_CHECK;
 int fdtable_close(struct fdtable *t, int fd) MUST_CHECK;
+/* Takes a file out again that was just installed, as if the number had never meant it: a reference,
+ * or NULL. */
+struct file *fdtable_take(struct fdtable *t, int fd);
 int fdtable_close_range(struct fdtable *t, unsigned first, unsigned last,
 			bool cloexec_only) MUST_CHECK;
 int fdtable_get_cloexec(struct fdtable *t, int fd) MUST_CHECK; /* 0, 1, -EBADF */
