@@ -144,8 +144,8 @@ static inline uint64_t gofer_attr_dev(const struct gofer_attr *a)
 void gofer_changed(struct gofer_inode *gi);
 /* It lost its last name: nothing that is found from now on is this file. */
 void gofer_unlisted(struct gofer_inode *gi);
-/* After err, if that says that the gofer is short of descriptors: lets go of files that nobody uses,
- * in each round of more.  False: that does not help. */
+/* After err, if that says that the gofer is short of descriptors: lets go of files that nobody
+ * uses, in each round of more.  False: that does not help. */
 bool gofer_give_up_nodes(struct gofer_sb *gsb, int err, int round);
 
 /* ---- fdcache.c ---- */
