@@ -2,7 +2,7 @@
  * Linux AIO: io_setup(2), io_submit(2), io_getevents(2), io_cancel(2), io_destroy(2).
  *
  * As in Linux, requests on files that are not open for direct I/O are performed by io_submit
- * itself; here that holds for all.  So nothing is ever there to cancel.
+ * itself; here that holds for all but IOCB_CMD_POLL.  So there is nothing else to cancel.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 
 #include "sentry/aio/aio.h"
 #include "sentry/fs/eventfd/eventfd.h"
+#include "syscalls/aio_poll.h"
 #include "syscalls/file_io.h"
 #include "syscalls/poll_wait.h"
 #include "syscalls/syscalls.h"
@@ -49,6 +50,8 @@ long sys_io_destroy(struct task *t, uint64_t ctx)
 	if (!c)
 		return -EINVAL;
 	bool killed = aio_ctx_kill(c, &len);
+	if (killed)
+		aio_poll_cancel_all(t, c);
 	aio_ctx_put(c);
 	return killed ? mm_unmap(t->mm, t->pt, ctx, len) : -EINVAL;
 }
@@ -132,6 +135,17 @@ static int perform(struct task *t, const struct iocb *cb, struct file *f, int64_
 	}
 }
 
+/* Not performed but left to wait. */
+static int start_poll(struct task *t, struct aio_ctx *c, const struct iocb *cb, uaddr_t ucb,
+		      struct file *f, struct file *tell)
+{
+	const struct io_event ev = {.data = cb->aio_data, .obj = ucb.v};
+
+	if (cb->aio_buf > UINT16_MAX || cb->aio_offset || cb->aio_nbytes || cb->aio_rw_flags)
+		return -EINVAL;
+	return aio_poll_start(t, c, f, tell, (uint32_t)cb->aio_buf, &ev);
+}
+
 static int submit_one(struct task *t, struct aio_ctx *c, uaddr_t ucb)
 {
 	const uint32_t key = 0;
@@ -155,12 +169,15 @@ static int submit_one(struct task *t, struct aio_ctx *c, uaddr_t ucb)
 	}
 	if (!err)
 		err = copy_out_val(&t->um, uaddr_add(ucb, offsetof(struct iocb, aio_key)), &key);
+	bool poll = cb.aio_lio_opcode == IOCB_CMD_POLL;
 	if (!err)
-		err = perform(t, &cb, f, &res);
+		err = poll ? start_poll(t, c, &cb, ucb, f, tell) : perform(t, &cb, f, &res);
 	if (err) {
 		aio_slot_drop(c);
 		return err;
 	}
+	if (poll)
+		return 0;
 	const struct io_event ev = {.data = cb.aio_data, .obj = ucb.v, .res = res};
 	aio_complete(c, &ev);
 	if (tell)
@@ -198,8 +215,9 @@ long sys_io_cancel(struct task *t, uint64_t ctx, uaddr_t ucb, uaddr_t result)
 	if (copy_in_val(&t->um, &key, uaddr_add(ucb, offsetof(struct iocb, aio_key))))
 		return -EFAULT;
 	struct aio_ctx *c = aio_ctx_find(t->mm, ctx);
+	bool found = c && !key && aio_poll_cancel(c, ucb.v);
 	aio_ctx_put(c);
-	return -EINVAL;
+	return found ? -EINPROGRESS : -EINVAL; /* the completion comes by the ring */
 }
 
 /* ---- completions ---- */

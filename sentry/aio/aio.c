@@ -133,6 +133,7 @@ int aio_ctx_create(struct mm *mm, struct p_thread *th, unsigned nr, uint64_t *ad
 	c->max = nr;
 	sleep_lock_init(&c->reading);
 	waitq_init(&c->wq);
+	list_init(&c->polls);
 	mutex_init(&c->lock);
 	struct file *f;
 	err = ctx_memory(c, &f);

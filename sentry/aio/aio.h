@@ -37,6 +37,7 @@ struct aio_ctx {
 	struct aio_ring *ring;
 	size_t size;
 	unsigned nr, tail, inflight;
+	struct list_head polls; /* requests that wait: syscalls/aio_poll.c */
 	bool dead;
 };
 

@@ -251,3 +251,39 @@ TEST(aio_contexts_are_not_inherited)
 	EXPECT_EQ(test_child(use_parents, &cb), 0);
 	EXPECT_EQ(one_result(&cb), 1);
 }
+
+TEST(aio_poll_waits_and_is_cancelled)
+{
+	struct io_event ev;
+	char c;
+	int p[2];
+
+	enter();
+	EXPECT_OK(pipe(p));
+	struct iocb cb = request(IOCB_CMD_POLL, p[0], (void *)(uintptr_t)POLLIN, 0, 0);
+	EXPECT_EQ(submit(&cb), 1);
+	struct timespec none = {0, 0};
+	EXPECT_EQ(getevents(1, 1, &ev, &none), 0);
+	EXPECT_EQ(write(p[1], "x", 1), 1);
+	EXPECT_EQ(getevents(1, 1, &ev, NULL), 1);
+	EXPECT(ev.res & POLLIN); /* and perhaps POLLRDNORM, as it was woken */
+	EXPECT_EQ(ev.obj, (uintptr_t)&cb);
+	EXPECT_EQ(one_result(&cb), POLLIN); /* ready at once */
+	EXPECT_EQ(read(p[0], &c, 1), 1);
+	cb.aio_fildes = (uint32_t)EXPECT_OK(open(".", O_RDONLY));
+	EXPECT_EQ(one_result(&cb), POLLIN); /* what is never waited for */
+	cb.aio_fildes = (uint32_t)p[0];
+	EXPECT_EQ(submit(&cb), 1);
+	EXPECT_ERRNO(syscall(SYS_io_cancel, ctx, &cb, &ev), EINPROGRESS);
+	EXPECT_EQ(getevents(1, 1, &ev, NULL), 1);
+	EXPECT_EQ(ev.res, 0);
+	EXPECT_ERRNO(syscall(SYS_io_cancel, ctx, &cb, &ev), EINVAL);
+	cb.aio_nbytes = 1;
+	EXPECT_ERRNO(submit(&cb), EINVAL);
+	cb.aio_nbytes = 0;
+	cb.aio_buf = 0x10001;
+	EXPECT_ERRNO(submit(&cb), EINVAL);
+	cb.aio_buf = POLLIN;
+	EXPECT_EQ(submit(&cb), 1);
+	EXPECT_OK(syscall(SYS_io_destroy, ctx)); /* does not wait for what never comes */
+}
