@@ -267,7 +267,7 @@ static long set_lease(struct task *t, struct file *f, int fd, int type)
 		return -EACCES;
 	if (!S_ISREG(f->inode->mode))
 		return -EINVAL;
-	int err = lease_set(f, type, fd);
+	int err = lease_set(f, type, fd, t->tg->tgid);
 	if (!err && type != F_UNLCK)
 		async_io_own(f, t);
 	return err;

@@ -180,11 +180,12 @@ int flock_posix_wait_begin(struct file *f, const struct flock_owner *o, short ty
 			   int64_t end) MUST_CHECK;
 void flock_posix_wait_end(const struct flock_owner *o);
 /* All locks there are, for /proc/locks: malloc'ed; NULL: no memory. */
-enum flock_kind { FLOCK_POSIX, FLOCK_OFD, FLOCK_WHOLE };
+enum flock_kind { FLOCK_POSIX, FLOCK_OFD, FLOCK_WHOLE, FLOCK_LEASE };
 struct flock_info {
 	enum flock_kind kind;
 	bool exclusive;
-	int pid; /* -1: of no process */
+	bool breaking, ending; /* leases: somebody waits for it to change, or to end */
+	int pid;	       /* -1: of no process */
 	uint64_t dev, ino;
 	int64_t start, end;
 };

@@ -385,6 +385,8 @@ static size_t count_all(void) REQUIRES(lc_flock)
 			count++;
 		for (n = l->wholes.next; n != &l->wholes; n = n->next)
 			count++;
+		for (n = l->leases.next; n != &l->leases; n = n->next)
+			count++;
 	}
 	return count;
 }
@@ -413,6 +415,7 @@ static size_t fill_all(struct flock_info *info) REQUIRES(lc_flock)
 							.dev = l->in->sb->dev,
 							.ino = l->in->ino,
 							.end = INT64_MAX};
+		n += lease_list(l, info + n);
 	}
 	return n;
 }

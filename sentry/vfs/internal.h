@@ -229,6 +229,8 @@ extern struct mutex flock_lock; /* lc_flock */
 /* The list of an inode, made on first use.  NULL: no memory. */
 struct flock_list *flock_list_of(struct inode *in);
 void lease_release_file(struct flock_list *l, struct file *f) REQUIRES(lc_flock);
+/* Tells of all leases: how many. */
+size_t lease_list(struct flock_list *l, struct flock_info *info) REQUIRES(lc_flock);
 void flock_list_free(struct flock_list *l);
 /* All locks that belong to an open file description. */
 void flock_release_file(struct file *f);

@@ -9,7 +9,7 @@
 struct lease {
 	struct list_head node;
 	struct file *file; /* borrowed: its last put ends the lease */
-	int fd;
+	int fd, pid;
 	short type;		  /* F_RDLCK, F_WRLCK */
 	bool ending, downgrading; /* it is asked for */
 	int64_t end_by, downgrade_by;
@@ -79,7 +79,7 @@ static bool is_free_for(const struct file *f, int type)
 	return in->writers == writer && in->readers == !writer;
 }
 
-static int add(struct flock_list *l, struct file *f, int type, int fd) REQUIRES(lc_flock)
+static int add(struct flock_list *l, struct file *f, int type, int fd, int pid) REQUIRES(lc_flock)
 {
 	struct lease *mine = lease_of(l, f), *e;
 
@@ -95,13 +95,13 @@ static int add(struct flock_list *l, struct file *f, int type, int fd) REQUIRES(
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
-	*e = (struct lease){.file = f, .fd = fd, .type = (short)type};
+	*e = (struct lease){.file = f, .fd = fd, .pid = pid, .type = (short)type};
 	list_add_tail(&e->node, &l->leases);
 	lease_count++;
 	return 0;
 }
 
-int lease_set(struct file *f, int type, int fd)
+int lease_set(struct file *f, int type, int fd, int pid)
 {
 	struct flock_list *l = flock_list_of(f->inode);
 	int err = 0;
@@ -115,7 +115,7 @@ int lease_set(struct file *f, int type, int fd)
 	mutex_lock(&flock_lock, &lc_flock);
 	expire(l);
 	if (type != F_UNLCK) {
-		err = add(l, f, type, fd);
+		err = add(l, f, type, fd, pid);
 	} else {
 		struct lease *mine = lease_of(l, f);
 		if (mine)
@@ -149,6 +149,25 @@ void lease_release_file(struct flock_list *l, struct file *f)
 
 	if (e)
 		lease_change(l, e, F_UNLCK);
+}
+
+size_t lease_list(struct flock_list *l, struct flock_info *info)
+{
+	const struct lease *e;
+	size_t n = 0;
+
+	list_for_each (e, &l->leases, node)
+		info[n++] = (struct flock_info){
+			.kind = FLOCK_LEASE,
+			.exclusive = target(e) == F_WRLCK,
+			.breaking = e->ending || e->downgrading,
+			.ending = e->ending,
+			.pid = e->pid,
+			.dev = l->in->sb->dev,
+			.ino = l->in->ino,
+			.end = INT64_MAX,
+		};
+	return n;
 }
 
 /* ---- breaking ---- */

@@ -21,10 +21,10 @@ extern _Atomic int leases_enable, lease_break_time;
 extern _Atomic unsigned lease_count;
 
 /*
- * F_SETLEASE; type: F_RDLCK, F_WRLCK, F_UNLCK.  fd is what signals name.  -EAGAIN: others have the
- * file open, or have a lease; F_UNLCK: there is none.  -EINVAL, -ENOMEM
+ * F_SETLEASE; type: F_RDLCK, F_WRLCK, F_UNLCK.  fd is what signals name, pid what /proc/locks does.
+ * -EAGAIN: others have the file open, or have a lease; F_UNLCK: there is none.  -EINVAL, -ENOMEM
  */
-int lease_set(struct file *f, int type, int fd) MUST_CHECK;
+int lease_set(struct file *f, int type, int fd, int pid) MUST_CHECK;
 /* F_GETLEASE: what it is, or is about to become. */
 int lease_get(struct file *f);
 

@@ -170,6 +170,30 @@ TEST(lease_break_time)
 	EXPECT_ERRNO(fcntl(fd, F_SETLEASE, F_UNLCK), EAGAIN);
 }
 
+TEST(lease_is_listed)
+{
+	char text[65536], want[128];
+	struct stat st;
+
+	enter();
+	int fd = EXPECT_OK(open("f", O_RDONLY)), n = 0;
+	EXPECT_OK(fstat(fd, &st));
+	EXPECT_OK(fcntl(fd, F_SETLEASE, F_RDLCK));
+	for (int round = 0; round < 2; round++) {
+		int locks = EXPECT_OK(open("/proc/locks", O_RDONLY));
+		for (ssize_t got; (got = read(locks, text + n, sizeof(text) - 1 - n)) > 0;)
+			n += (int)got;
+		text[n] = 0;
+		n = 0;
+		close(locks);
+		sprintf(want, "LEASE  %s  %s %d ", round ? "BREAKING" : "ACTIVE  ",
+			round ? "UNLCK" : "READ", getpid());
+		if (!strstr(text, want))
+			FAIL("no \"%s\"", want);
+		EXPECT_EQ(child_result(child_opens(O_WRONLY | O_NONBLOCK)), EWOULDBLOCK);
+	}
+}
+
 /* ---- F_NOTIFY ---- */
 
 static void touch(const char *name)

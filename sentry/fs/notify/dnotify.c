@@ -10,6 +10,8 @@
 #include "sentry/vfs/file.h"
 #include "sentry/vfs/notify.h"
 
+_Atomic int dnotify_enabled = 1;
+
 /* Everything is guarded by lc_notify. */
 struct dn_mark {
 	struct notify_mark mark;
@@ -84,6 +86,8 @@ static void forget(struct file *f, const void *owner)
 
 int dnotify_watch(struct file *f, struct task *t, int fd, uint32_t events)
 {
+	if (!dnotify_enabled)
+		return -EINVAL;
 	if (!(events & ~(uint32_t)DN_MULTISHOT)) {
 		forget(f, t->fds);
 		return 0;

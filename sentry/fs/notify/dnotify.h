@@ -11,8 +11,10 @@
 struct file;
 struct task;
 
+extern _Atomic int dnotify_enabled; /* /proc/sys/fs/dir-notify-enable */
+
 /* Adds the events DN_* to those that t's process is told of by f, which it knows as fd; none: takes
- * all away.  -ENOTDIR, -ENOMEM */
+ * all away.  -ENOTDIR, -ENOMEM, -EINVAL: switched off */
 int dnotify_watch(struct file *f, struct task *t, int fd, uint32_t events) MUST_CHECK;
 /* Start-up. */
 void dnotify_enable(void);

@@ -185,7 +185,7 @@ static int show_empty(struct text *out, void *arg)
 /* proc_locks(5). */
 static int show_locks(struct text *out, void *arg)
 {
-	static const char *const kinds[] = {"POSIX ", "OFDLCK", "FLOCK "};
+	static const char *const kinds[] = {"POSIX ", "OFDLCK", "FLOCK ", "LEASE "};
 	size_t n = 0;
 	CLEANUP_FREE struct flock_info *all = flock_list_all(&n);
 
@@ -199,9 +199,15 @@ static int show_locks(struct text *out, void *arg)
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 		if (!pid)
 			continue;
-		text_printf(out, "%zu: %s ADVISORY  %s %d %02x:%02x:%llu %lld ", i + 1,
-			    kinds[l->kind], l->exclusive ? "WRITE" : "READ", pid, major(l->dev),
-			    minor(l->dev), (unsigned long long)l->ino, (long long)l->start);
+		text_printf(out, "%zu: %s %s  %s %d %02x:%02x:%llu %lld ", i + 1, kinds[l->kind],
+			    l->kind != FLOCK_LEASE ? "ADVISORY"
+			    : l->breaking	   ? "BREAKING"
+						   : "ACTIVE  ",
+			    l->ending	   ? "UNLCK"
+			    : l->exclusive ? "WRITE"
+					   : "READ",
+			    pid, major(l->dev), minor(l->dev), (unsigned long long)l->ino,
+			    (long long)l->start);
 		if (l->end == INT64_MAX)
 			text_puts(out, "EOF\n");
 		else

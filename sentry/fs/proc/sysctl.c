@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "sentry/fs/notify/dnotify.h"
 #include "sentry/fs/notify/fanotify.h"
 #include "sentry/fs/notify/inotify.h"
 #include "sentry/vfs/lease.h"
@@ -311,7 +312,8 @@ int proc_add_sys(struct inode *root)
 		{"max_user_marks", 0644, &limit_ops, &fanotify_max_user_marks},
 		{NULL, 0, NULL, NULL},
 	};
-	const struct synth_table leases[] = {
+	const struct synth_table files[] = {
+		{"dir-notify-enable", 0644, &limit_ops, &dnotify_enabled},
 		{"lease-break-time", 0644, &limit_ops, &lease_break_time},
 		{"leases-enable", 0644, &limit_ops, &leases_enable},
 		{NULL, 0, NULL, NULL},
@@ -333,7 +335,7 @@ int proc_add_sys(struct inode *root)
 	    (err = synth_add_table(kern, names)) ||
 	    (err = add_values(kern, "random", random_values, &random)) ||
 	    (err = synth_add_table(random, ids)) || (err = add_values(sys, "fs", fs_values, &fs)) ||
-	    (err = synth_add_table(fs, leases)) ||
+	    (err = synth_add_table(fs, files)) ||
 	    (err = add_values(fs, "mqueue", mqueue_values, &dir)) ||
 	    (err = synth_add_dir(kern, "keys", 0555, &dir)) || (err = synth_add_table(dir, keys)) ||
 	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
