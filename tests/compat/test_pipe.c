@@ -238,6 +238,33 @@ TEST(pipe_reopened_through_proc_is_the_same_pipe)
 	EXPECT_EQ(read(p[0], &c, 1), 0);
 }
 
+/* bash's <(command), when the command is done first. */
+TEST(pipe_reopened_when_the_other_end_is_gone)
+{
+	int p[2];
+	char name[64], c;
+	EXPECT_OK(pipe(p));
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", p[0]);
+	EXPECT_EQ(write(p[1], "z", 1), 1);
+	close(p[1]);
+	int r = EXPECT_OK(open(name, O_RDONLY));
+	struct pollfd pfd = {.fd = r, .events = POLLIN};
+	EXPECT_EQ(poll(&pfd, 1, 0), 1);
+	EXPECT_EQ(pfd.revents, POLLIN | POLLHUP);
+	EXPECT_EQ(read(r, &c, 1), 1);
+	EXPECT_EQ(read(r, &c, 1), 0);
+	close(r);
+
+	EXPECT_OK(pipe(p));
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", p[1]);
+	close(p[0]);
+	signal(SIGPIPE, SIG_IGN);
+	int w = EXPECT_OK(open(name, O_WRONLY));
+	EXPECT_ERRNO(write(w, "z", 1), EPIPE);
+	w = EXPECT_OK(open(name, O_WRONLY | O_NONBLOCK));
+	EXPECT_ERRNO(write(w, "z", 1), EPIPE);
+}
+
 static char *in_dir(const char *name)
 {
 	static char path[512];

@@ -316,17 +316,27 @@ END_TEST
 
 /* ---- FIFOs: another file on the same inode ---- */
 
-static int fifo_flags(struct inode *in, int flags, struct file **out)
-{
-	struct file *f = file_new(rd->path, flags);
-	int err;
+static const struct file_ops keeper_ops = {.stream = true};
 
-	(void)in;
+/* A file that keeps the inode of a FIFO that nobody has open. */
+static struct file *fifo_keeper(void)
+{
+	struct file *f;
+
+	ck_assert_int_eq(file_new_anon(anon_inode_new(S_IFIFO | 0600, NULL, NULL), "fifo",
+				       &keeper_ops, NULL, O_RDONLY, &f),
+			 0);
+	return f;
+}
+
+static int fifo_flags(struct file *keeper, int flags, struct file **out)
+{
+	struct file *f = file_new(keeper->path, flags);
+
 	ck_assert_ptr_nonnull(f);
-	err = fifo_open(f->inode, f);
+	int err = fifo_open(f->inode, f);
 	if (err) {
-		static const struct file_ops none = {.stream = true};
-		f->ops = &none;
+		f->ops = &keeper_ops;
 		file_put(f);
 		return err;
 	}
@@ -336,20 +346,18 @@ static int fifo_flags(struct inode *in, int flags, struct file **out)
 
 START_TEST(fifo_opens_wait_for_the_other_side)
 {
-	struct file *r, *w, *both;
-	struct inode *in = rd->inode;
+	struct file *r, *w, *both, *keeper = fifo_keeper();
 	char c;
 
-	drop(&wr); /* rd keeps the inode; its pipe serves as the FIFO's */
-	ck_assert_int_eq(fifo_flags(in, O_RDONLY | O_NONBLOCK, &r), 0);
+	ck_assert_int_eq(fifo_flags(keeper, O_RDONLY | O_NONBLOCK, &r), 0);
 	ck_assert_int_eq(get(r, &c, 1), 0);
 	ck_assert_uint_eq(file_poll(r), 0); /* no writer ever: not a hang-up */
 	file_put(r);
 
-	ck_assert_int_eq(fifo_flags(in, O_RDONLY, &r), 0);
+	ck_assert_int_eq(fifo_flags(keeper, O_RDONLY, &r), 0);
 	ck_assert_int_eq(r->ops->open_wait(r), -EAGAIN);
 	ck_assert_uint_eq(file_poll(r), 0);
-	ck_assert_int_eq(fifo_flags(in, O_WRONLY, &w), 0);
+	ck_assert_int_eq(fifo_flags(keeper, O_WRONLY, &w), 0);
 	ck_assert_int_eq(w->ops->open_wait(w), 0);
 	ck_assert_uint_ne(file_poll(r), 0);
 	ck_assert_int_eq(r->ops->open_wait(r), 0);
@@ -358,33 +366,42 @@ START_TEST(fifo_opens_wait_for_the_other_side)
 
 	/* The writer came and went before the reader looked again. */
 	struct file *r2;
-	ck_assert_int_eq(fifo_flags(in, O_RDONLY, &r2), 0);
-	ck_assert_int_eq(fifo_flags(in, O_WRONLY, &w), 0);
+	ck_assert_int_eq(fifo_flags(keeper, O_RDONLY, &r2), 0);
+	ck_assert_int_eq(fifo_flags(keeper, O_WRONLY, &w), 0);
 	file_put(w);
 	ck_assert_int_eq(r2->ops->open_wait(r2), 0);
 	ck_assert_uint_eq(file_poll(r2) & POLLHUP, POLLHUP);
 	file_put(r2);
 	file_put(r);
 
-	ck_assert_int_eq(fifo_flags(in, O_RDWR, &both), 0);
+	ck_assert_int_eq(fifo_flags(keeper, O_RDWR, &both), 0);
 	ck_assert_int_eq(both->ops->open_wait(both), 0);
 	ck_assert_int_eq(put(both, "x", 1), 1);
 	ck_assert_int_eq(get(both, &c, 1), 1);
 	file_put(both);
+	file_put(keeper);
 }
 END_TEST
 
 START_TEST(fifo_writer_without_reader_gets_enxio)
 {
-	struct file *w;
-	struct path keep = path_get(wr->path);
+	struct file *w, *keeper = fifo_keeper();
 
-	drop(&rd);
-	rd = file_new(keep, O_RDONLY);
-	static const struct file_ops none = {.stream = true};
-	rd->ops = &none;
-	ck_assert_int_eq(fifo_flags(NULL, O_WRONLY | O_NONBLOCK, &w), -ENXIO);
-	path_put(keep);
+	ck_assert_int_eq(fifo_flags(keeper, O_WRONLY | O_NONBLOCK, &w), -ENXIO);
+	file_put(keeper);
+}
+END_TEST
+
+/* A pipe(2) opened again through /proc. */
+START_TEST(pipe_opened_again_waits_for_nobody)
+{
+	struct file *r;
+
+	drop(&wr);
+	ck_assert_int_eq(fifo_flags(rd, O_RDONLY, &r), 0);
+	ck_assert_int_eq(r->ops->open_wait(r), 0);
+	ck_assert_uint_eq(file_poll(r), POLLHUP);
+	file_put(r);
 }
 END_TEST
 
@@ -406,6 +423,7 @@ int main(void)
 	tcase_add_test(tc, reader_and_writer_run_side_by_side);
 	tcase_add_test(tc, fifo_opens_wait_for_the_other_side);
 	tcase_add_test(tc, fifo_writer_without_reader_gets_enxio);
+	tcase_add_test(tc, pipe_opened_again_waits_for_nobody);
 	suite_add_tcase(s, tc);
 	tcase_add_checked_fixture(ft, fault_setup, fault_teardown);
 	tcase_add_test(ft, fault_takes_no_bytes);

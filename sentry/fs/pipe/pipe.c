@@ -28,6 +28,7 @@ struct pipe_run {
 struct pipe {
 	struct mutex lock; /* lc_pipe: all that follows but `files` */
 	struct waitq wq;
+	bool anonymous; /* made by pipe(2): who opens it again waits for nobody */
 	uint8_t *buf;
 	uint32_t cap, head, used;
 	struct pipe_run *runs; /* ring of cap / PAGE_SIZE, or NULL: plain bytes */
@@ -571,7 +572,7 @@ static void end_init(struct pipe_end *e, struct pipe *p, const struct file *f)
 	p->writers += e->writer;
 	p->writers_ever += e->writer;
 	/* A reader that finds writers sees their end, though it has not seen them come. */
-	if (e->reader && !e->writer && p->writers)
+	if (e->reader && !e->writer && (p->writers || p->anonymous))
 		e->peers_at_open = p->writers_ever - 1;
 	mutex_unlock(&p->lock, &lc_pipe);
 }
@@ -604,6 +605,7 @@ int pipe_create(int flags, struct file **rd, struct file **wr)
 	struct pipe *p = pipe_new();
 	if (!p)
 		return -ENOMEM;
+	p->anonymous = true;
 	struct inode *in = anon_inode_new(S_IFIFO | 0600, NULL, NULL);
 	if (!in) {
 		pipe_free(p);
@@ -629,7 +631,6 @@ int pipe_create(int flags, struct file **rd, struct file **wr)
 	}
 	p->files = 2;
 	end_init(&p->ends[1], p, w);
-	p->ends[0].peers_at_open = 0;
 	*rd = r;
 	*wr = w;
 	return 0;
@@ -681,12 +682,12 @@ int fifo_open(struct inode *in, struct file *f)
 	mutex_lock(&p->lock, &lc_pipe);
 	bool no_reader = p->readers == 0;
 	mutex_unlock(&p->lock, &lc_pipe);
-	if (nonblock && !file_readable(f) && no_reader) {
+	if (nonblock && !file_readable(f) && no_reader && !p->anonymous) {
 		fifo_detach(in, p);
 		free(e);
 		return -ENXIO;
 	}
-	e->opening = !nonblock && !both;
+	e->opening = !nonblock && !both && !p->anonymous;
 	end_init(e, p, f);
 	f->ops = &pipe_ops;
 	f->priv = e;
