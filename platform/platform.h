@@ -131,6 +131,9 @@ struct p_ids {
 	uint32_t pid, tid, uid, euid, gid, egid;
 };
 
+/* What others may change about it at any time. */
+enum p_kin { P_KIN_PARENT, P_KIN_GROUP, P_KIN_SESSION, P_KINS };
+
 /* What a host process has used, as getrusage(2). */
 struct p_usage {
 	uint64_t peak_kib, minor_faults, major_faults, voluntary, involuntary;
@@ -238,11 +241,11 @@ struct platform_ops {
 	void (*set_direct)(struct p_thread *th, bool on);
 	/*
 	 * For answers of the platform's own, while set_direct is on; all NULL: it gives none.
-	 * set_ids: of a stopped thread, from its next resume on.  set_parent: of any thread that is
+	 * set_ids: of a stopped thread, from its next resume on.  set_kin: of any thread that is
 	 * not being destroyed, from now on, until the next one.
 	 */
 	void (*set_ids)(struct p_thread *th, const struct p_ids *ids);
-	void (*set_parent)(struct p_thread *th, uint32_t pid);
+	void (*set_kin)(struct p_thread *th, enum p_kin which, uint32_t pid);
 	/*
 	 * lend_mask: guest code of this stopped thread may change its mask of blocked signals
 	 * without an event, from the next resume on; a full barrier.  recall_mask, of any thread

@@ -172,15 +172,20 @@ long sys_gettid(struct task *t)
 	return pid_nr_own(t->pid);
 }
 
-long sys_getppid(struct task *t)
+/* The platform may know it, too, until thread_group_show_kin() says otherwise. */
+static long own_kin(struct task *t, enum p_kin which)
 {
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	int ppid = thread_group_ppid(t->tg);
-	/* Holds until reparent_children() says otherwise. */
-	if (t->k->pf->ops->set_parent)
-		t->k->pf->ops->set_parent(t->pt, (uint32_t)ppid);
+	int nr = thread_group_kin(t->tg, which);
+	if (t->pt && t->k->pf->ops->set_kin)
+		t->k->pf->ops->set_kin(t->pt, which, (uint32_t)nr);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-	return ppid;
+	return nr;
+}
+
+long sys_getppid(struct task *t)
+{
+	return own_kin(t, P_KIN_PARENT);
 }
 
 /* setpgid(2), in the order in which Linux checks. */
@@ -214,8 +219,10 @@ long sys_setpgid(struct task *t, int pid, int pgid)
 
 long sys_getpgid(struct task *t, int pid)
 {
+	if (!pid)
+		return own_kin(t, P_KIN_GROUP);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *other = pid ? task_named(t, pid) : t;
+	struct task *other = task_named(t, pid);
 	long ret = other ? pid_show(task_pid_ns(t), other->tg->pgid) : -ESRCH;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ret;
@@ -228,8 +235,10 @@ long sys_getpgrp(struct task *t)
 
 long sys_getsid(struct task *t, int pid)
 {
+	if (!pid)
+		return own_kin(t, P_KIN_SESSION);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
-	struct task *other = pid ? task_named(t, pid) : t;
+	struct task *other = task_named(t, pid);
 	long ret = other ? pid_show(task_pid_ns(t), other->tg->session->sid) : -ESRCH;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	return ret;

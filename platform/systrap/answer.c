@@ -17,9 +17,14 @@ void thread_set_ids(struct p_thread *th, const struct p_ids *ids)
 		th->ps->ids = new;
 }
 
-void thread_set_parent(struct p_thread *th, uint32_t pid)
+_Static_assert((int)P_KINS == (int)ST_KINS && (int)P_KIN_PARENT == (int)ST_KIN_PARENT &&
+		       (int)P_KIN_GROUP == (int)ST_KIN_GROUP &&
+		       (int)P_KIN_SESSION == (int)ST_KIN_SESSION,
+	       "platform.h");
+
+void thread_set_kin(struct p_thread *th, enum p_kin which, uint32_t pid)
 {
-	__atomic_store_n(&th->ps->parent, pid + 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&th->ps->kin[which], pid + 1, __ATOMIC_SEQ_CST);
 }
 
 void thread_lend_mask(struct p_thread *th, uint64_t mask)

@@ -344,7 +344,7 @@ static inline void st_count(uint64_t *counter)
 
 /* answer.c: platform.h, set_ids and the following */
 void thread_set_ids(struct p_thread *th, const struct p_ids *ids);
-void thread_set_parent(struct p_thread *th, uint32_t pid);
+void thread_set_kin(struct p_thread *th, enum p_kin which, uint32_t pid);
 void thread_lend_mask(struct p_thread *th, uint64_t mask);
 void systrap_stats(struct platform *platform, struct p_stats *out);
 void thread_recall_mask(struct p_thread *th);

@@ -187,6 +187,8 @@ struct st_ids { /* of the calling thread, as the guest sees them; pid 0: not kno
 	uint32_t pid, tid, uid, euid, gid, egid;
 };
 
+enum st_kin { ST_KIN_PARENT, ST_KIN_GROUP, ST_KIN_SESSION, ST_KINS };
+
 struct st_usage { /* getrusage(2) */
 	int64_t maxrss_kib, minor_faults, major_faults, voluntary, involuntary;
 };
@@ -257,11 +259,11 @@ struct st_pageset {
 
 	/* For the stub's own answers (stub/answer.c), written by the sentry but for `mask`. */
 	struct st_ids ids __attribute__((aligned(64)));
-	uint32_t parent;      /* the parent's pid and 1; 0: not known */
-	uint32_t mask_lent;   /* the stub may change `mask` */
-	uint64_t mask;	      /* blocked signals: by whom it is lent to */
-	uint64_t vdso_clock;  /* where the vDSO's clock_gettime is; 0: none */
-	uint64_t vdso_getcpu; /* … and its getcpu */
+	uint32_t kin[ST_KINS]; /* pids and 1; 0: not known */
+	uint32_t mask_lent;    /* the stub may change `mask` */
+	uint64_t mask;	       /* blocked signals: by whom it is lent to */
+	uint64_t vdso_clock;   /* where the vDSO's clock_gettime is; 0: none */
+	uint64_t vdso_getcpu;  /* … and its getcpu */
 	/* Written by the stub. */
 	struct st_usage usage __attribute__((aligned(64))); /* at exit(2): of the process */
 	uint64_t woken_tsc; /* when it last woke up to find that it had the turn */

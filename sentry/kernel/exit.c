@@ -262,20 +262,6 @@ static void orphaned_pgrp_check(int pgid, struct notices *ns) REQUIRES(lc_tasks)
 	}
 }
 
-static void publish_parent(struct thread_group *tg) REQUIRES(lc_tasks)
-{
-	const struct platform_ops *ops = kernel->pf->ops;
-	struct task *t;
-
-	if (!ops->set_parent)
-		return;
-	mutex_lock(&tg->siglock, &lc_signal);
-	list_for_each (t, &tg->threads, thread_link)
-		if (t->pt)
-			ops->set_parent(t->pt, (uint32_t)thread_group_ppid(tg));
-	mutex_unlock(&tg->siglock, &lc_signal);
-}
-
 /* Hands the children on; returns them as a list of reaped groups to put. */
 static void reparent_children(struct thread_group *tg, struct notices *ns, struct list_head *dead)
 	REQUIRES(lc_tasks)
@@ -286,7 +272,7 @@ static void reparent_children(struct thread_group *tg, struct notices *ns, struc
 		struct task *leader = c->leader;
 		list_del(&c->sibling);
 		c->parent = heir;
-		publish_parent(c);
+		thread_group_show_kin(c, P_KIN_PARENT);
 		if (leader->pdeath_signal && !c->zombie) {
 			ksiginfo info;
 			signal_info_kernel(&info, leader->pdeath_signal);

@@ -93,12 +93,34 @@ void task_take_leader_pid(struct task *t)
 	pid_leave(own);
 }
 
+int thread_group_kin(const struct thread_group *tg, enum p_kin which)
+{
+	if (which == P_KIN_PARENT)
+		return thread_group_ppid(tg);
+	return pid_show(tg->pid_ns, which == P_KIN_GROUP ? tg->pgid : tg->session->sid);
+}
+
+void thread_group_show_kin(struct thread_group *tg, enum p_kin which)
+{
+	const struct platform_ops *ops = kernel->pf->ops;
+	struct task *t;
+
+	if (!ops->set_kin)
+		return;
+	mutex_lock(&tg->siglock, &lc_signal);
+	list_for_each (t, &tg->threads, thread_link)
+		if (t->pt)
+			ops->set_kin(t->pt, which, (uint32_t)thread_group_kin(tg, which));
+	mutex_unlock(&tg->siglock, &lc_signal);
+}
+
 void thread_group_set_pgid(struct thread_group *tg, int pgid)
 {
 	int old = tg->pgid;
 
 	tg->pgid = pgid;
 	pid_hold(pgid);
+	thread_group_show_kin(tg, P_KIN_GROUP);
 	pid_drop(old);
 }
 
@@ -108,6 +130,7 @@ struct session *thread_group_set_session(struct thread_group *tg, struct session
 
 	tg->session = to;
 	pid_hold(to->sid);
+	thread_group_show_kin(tg, P_KIN_SESSION);
 	pid_drop(old->sid);
 	return old;
 }

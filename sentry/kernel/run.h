@@ -43,6 +43,8 @@ void task_take_leader_pid(struct task *t) REQUIRES(lc_tasks);
 /* Moves a group into another process group, or into a session of its own (`to` consumed; returns
  * the old session, which the caller puts). */
 void thread_group_set_pgid(struct thread_group *tg, int pgid) REQUIRES(lc_tasks);
+/* It has changed: whoever was told the old number is told the new one. */
+void thread_group_show_kin(struct thread_group *tg, enum p_kin which) REQUIRES(lc_tasks);
 struct session *thread_group_set_session(struct thread_group *tg, struct session *to)
 	REQUIRES(lc_tasks);
 

@@ -354,6 +354,8 @@ void walk_env_fini(struct walk_env *env);
 char task_state_letter(const struct task *t);
 /* What its own namespace calls its parent: getppid(2). */
 int thread_group_ppid(const struct thread_group *tg) REQUIRES(lc_tasks);
+/* The same of its parent, process group or session. */
+int thread_group_kin(const struct thread_group *tg, enum p_kin which) REQUIRES(lc_tasks);
 bool pgrp_exists_in_session(int pgid, int sid) REQUIRES(lc_tasks);
 bool pgrp_is_orphaned(int pgid) REQUIRES(lc_tasks);
 

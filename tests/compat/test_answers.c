@@ -458,3 +458,77 @@ TEST(clock_calls_work_without_a_vdso)
 	for (int i = 0; i < WARM; i++)
 		EXPECT_OK(syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t));
 }
+
+static int go[2], ready[2];
+
+static void *ask_for_kin(void *arg)
+{
+	char c = 0;
+
+	for (int i = 0; i < WARM; i++)
+		if (getpgrp() != getpgid(0) || getsid(0) < 0)
+			return arg;
+	if (write(ready[1], &c, 1) != 1 || read(go[0], &c, 1) != 1)
+		return arg;
+	return getpgrp() == getpid() && getpgid(0) == getpid() ? NULL : arg;
+}
+
+TEST(process_group_given_by_the_parent_shows_at_once)
+{
+	int status;
+	char c = 0;
+
+	EXPECT_OK(pipe(go));
+	EXPECT_OK(pipe(ready));
+	const pid_t group = getpgrp(), session = getsid(0);
+	pid_t pid = (pid_t)EXPECT_OK(fork());
+	if (pid == 0) {
+		pthread_t t;
+		void *bad;
+		for (int i = 0; i < WARM; i++)
+			if (getpgrp() != group || getpgid(0) != group || getsid(0) != session)
+				_exit(1);
+		if (pthread_create(&t, NULL, ask_for_kin, go) || pthread_join(t, &bad) || bad)
+			_exit(2);
+		if (getpgrp() != getpid() || getpgid(0) != getpid() || getsid(0) != session)
+			_exit(3);
+		_exit(0);
+	}
+	EXPECT_EQ(read(ready[0], &c, 1), 1);
+	EXPECT_OK(setpgid(pid, pid));
+	EXPECT_EQ(getpgid(pid), pid);
+	EXPECT_EQ(write(go[1], &c, 1), 1);
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(getpgrp(), group);
+}
+
+static void begin_session(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < WARM; i++)
+		EXPECT(getsid(0) != getpid() && getpgrp() != getpid());
+	EXPECT_EQ(setsid(), getpid());
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(getsid(0), getpid());
+		EXPECT_EQ(getpgrp(), getpid());
+		EXPECT_EQ(getpgid(0), getpid());
+	}
+	EXPECT_ERRNO(getsid(-1), ESRCH);
+	EXPECT_EQ(getsid(getppid()) == getpid(), 0);
+	/* A child has its parent's, and does not know them from the parent's asking. */
+	pid_t own = getpid(), pid = (pid_t)EXPECT_OK(fork());
+	if (pid == 0)
+		_exit(getsid(0) == own && getpgrp() == own && setpgid(0, 0) == 0 &&
+				      getpgrp() == getpid() && getsid(0) == own
+			      ? 0
+			      : 1);
+	int status;
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+}
+
+TEST(session_that_begins_shows_at_once)
+{
+	EXPECT_EQ(test_child(begin_session, NULL), 0);
+}

@@ -54,13 +54,14 @@ static int answer_id(const struct st_ids *ids, uint32_t nr, uint64_t *ret)
 	return 0;
 }
 
-static int answer_parent(const struct st_pageset *ps, uint64_t *ret)
+/* pid: whose; only the caller's own is known. */
+static int answer_kin(const struct st_pageset *ps, enum st_kin which, uint32_t pid, uint64_t *ret)
 {
-	uint32_t parent = __atomic_load_n(&ps->parent, __ATOMIC_RELAXED);
+	uint32_t kin = __atomic_load_n(&ps->kin[which], __ATOMIC_RELAXED);
 
-	if (!parent)
+	if (!kin || pid)
 		return 0;
-	*ret = parent - 1;
+	*ret = kin - 1;
 	return 1;
 }
 
@@ -166,7 +167,13 @@ static int answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], uint6
 	case SYS_getcpu:
 		return answer_getcpu(ps, a[0], a[1], ret);
 	case SYS_getppid:
-		return answer_parent(ps, ret);
+		return answer_kin(ps, ST_KIN_PARENT, 0, ret);
+	case SYS_getpgrp:
+		return answer_kin(ps, ST_KIN_GROUP, 0, ret);
+	case SYS_getpgid:
+		return answer_kin(ps, ST_KIN_GROUP, (uint32_t)a[0], ret);
+	case SYS_getsid:
+		return answer_kin(ps, ST_KIN_SESSION, (uint32_t)a[0], ret);
 	}
 	return answer_id(&ps->ids, nr, ret);
 }
