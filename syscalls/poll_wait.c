@@ -22,7 +22,7 @@ int poll_wait(struct task *t, struct poll_entry *e, size_t n, int64_t deadline)
 {
 	int ready = scan(e, n);
 
-	if (ready || deadline <= time_monotonic())
+	if (ready || deadline_is_past(deadline))
 		return ready;
 	for (size_t i = 0; i < n; i++) {
 		struct waitq *q = e[i].file ? file_waitq(e[i].file) : NULL;
@@ -47,10 +47,17 @@ void poll_entries_put(struct poll_entry *e, size_t n)
 
 /* ---- time ---- */
 
+bool deadline_is_past(int64_t deadline)
+{
+	return deadline == DEADLINE_PAST || deadline <= time_monotonic();
+}
+
 int64_t deadline_after(int64_t sec, int64_t nsec)
 {
 	int64_t ns;
 
+	if (!sec && !nsec)
+		return DEADLINE_PAST;
 	if (__builtin_mul_overflow(sec, NSEC_PER_SEC, &ns) ||
 	    __builtin_add_overflow(ns, nsec, &ns) ||
 	    __builtin_add_overflow(ns, time_monotonic(), &ns))

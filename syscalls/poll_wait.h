@@ -22,8 +22,10 @@ int poll_wait(struct task *t, struct poll_entry *e, size_t n, int64_t deadline) 
 /* Drops the references of entries. */
 void poll_entries_put(struct poll_entry *e, size_t n);
 
-/* A deadline this far from now; saturates at TIME_NEVER. */
+#define DEADLINE_PAST 0 /* looked at without asking the clock */
+/* A deadline this far from now; saturates at TIME_NEVER.  Of no time at all: DEADLINE_PAST. */
 int64_t deadline_after(int64_t sec, int64_t nsec);
+bool deadline_is_past(int64_t deadline);
 /* Milliseconds as poll and epoll_wait take them; negative: TIME_NEVER. */
 int64_t deadline_after_ms(int ms);
 /* A struct timespec in guest memory, NULL meaning TIME_NEVER.  -EFAULT, -EINVAL */

@@ -79,7 +79,7 @@ static long do_epoll_wait(struct task *t, int epfd, uaddr_t events, int max, int
 			return -ENOMEM;
 	}
 	int n = epoll_collect(ep, ev, max);
-	if (!n && deadline > time_monotonic())
+	if (!n && !deadline_is_past(deadline))
 		n = epoll_sleep(t, ep, ev, max, deadline);
 	if (n > 0 && copy_out_last(&t->um, events, ev, (size_t)n * sizeof(*ev)))
 		return -EFAULT;

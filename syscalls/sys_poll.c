@@ -37,7 +37,7 @@ static int poll_fds(struct task *t, struct pollfd *fds, struct poll_entry *e, un
 {
 	int bad = poll_open(t, fds, e, n);
 	/* With bad ones among them, nothing is waited for. */
-	int ready = poll_wait(t, e, n, bad ? 0 : deadline);
+	int ready = poll_wait(t, e, n, bad ? DEADLINE_PAST : deadline);
 
 	for (unsigned i = 0; i < n && ready >= 0; i++)
 		if (e[i].file)

@@ -276,7 +276,7 @@ static struct p_thread *poll_threads(struct systrap *pf, bool *interrupted)
 	} while (!found && live && !called && spin_on(pf, &spin));
 	for (int i = 0; !found && !called && i < SYSTRAP_POLL_MAX; i++)
 		poll_drop(pf, i);
-	atomic_store(&pf->polling, false);
+	atomic_store_explicit(&pf->polling, false, memory_order_release);
 	st_count(found ? &pf->stats.spins_won : &pf->stats.spins_lost);
 	return found;
 }

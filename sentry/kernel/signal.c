@@ -193,7 +193,8 @@ void signal_lend_mask(struct task *t, bool lend)
 	const struct platform_ops *ops = t->k->pf->ops;
 
 	lend = lend && ops->lend_mask;
-	atomic_store(&t->mask_lent, lend);
+	if (atomic_load(&t->mask_lent) != lend)
+		atomic_store(&t->mask_lent, lend);
 	if (lend)
 		ops->lend_mask(t->pt, t->mask);
 }

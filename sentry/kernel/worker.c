@@ -107,7 +107,7 @@ static struct task *next_task(void)
 	if (!pt)
 		return NULL;
 	t = kernel->pf->ops->owner(pt);
-	atomic_store(&t->in_guest, false);
+	atomic_store_explicit(&t->in_guest, false, memory_order_release);
 	return t;
 }
 
