@@ -236,7 +236,7 @@ static int create(struct task *t, struct conf *c)
 {
 	if (c->phase != TAKES_OPTIONS)
 		return -EBUSY;
-	int err = task_make_fs(t, c->type, c->options, &c->sb);
+	int err = task_make_fs(t, c->type, NULL, c->options, &c->sb);
 	if (!err && c->readonly == 1)
 		c->sb->readonly = true;
 	c->phase = err ? FAILED : AWAITS_MOUNT;
@@ -299,6 +299,7 @@ static int configure(struct task *t, struct conf *c, unsigned cmd, const char *k
 	case FSCONFIG_SET_FLAG:
 		return take_option(c, key, NULL);
 	case FSCONFIG_SET_STRING:
+	case FSCONFIG_SET_FD:
 		return take_option(c, key, value);
 	case FSCONFIG_CMD_CREATE:
 	case CMD_CREATE_EXCL: /* each of ours is new */
@@ -324,6 +325,8 @@ long sys_fsconfig(struct task *t, int fd, unsigned cmd, uaddr_t ukey, uaddr_t uv
 		return -EBADF;
 	if (f->ops != &conf_ops)
 		return -EINVAL;
+	if (cmd == FSCONFIG_SET_FD)
+		snprintf(value, sizeof(value), "%d", aux);
 	if ((ukey.v && (err = word_in(t, key, ukey, sizeof(key)))) ||
 	    (cmd == FSCONFIG_SET_STRING && (err = word_in(t, value, uvalue, sizeof(value)))))
 		return err;

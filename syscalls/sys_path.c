@@ -205,7 +205,7 @@ long sys_chdir(struct task *t, uaddr_t name)
 
 	if (err)
 		return err;
-	if ((err = path_permission(p, X_OK, t->cred))) {
+	if ((err = path_permission(p, X_OK | MAY_ACCESS, t->cred))) {
 		path_put(p);
 		return err;
 	}
@@ -221,7 +221,7 @@ long sys_fchdir(struct task *t, int fd)
 		return -EBADF;
 	if (!inode_is_dir(f->inode))
 		return -ENOTDIR;
-	int err = path_permission(f->path, X_OK, t->cred);
+	int err = path_permission(f->path, X_OK | MAY_ACCESS, t->cred);
 	if (!err)
 		replace_path(t->fs, &t->fs->cwd, path_get(f->path));
 	return err;
@@ -234,7 +234,7 @@ long sys_chroot(struct task *t, uaddr_t name)
 
 	if (err)
 		return err;
-	err = path_permission(p, X_OK, t->cred);
+	err = path_permission(p, X_OK | MAY_ACCESS, t->cred);
 	if (!err && !task_own_capable(t, CAP_SYS_CHROOT))
 		err = -EPERM;
 	if (err) {

@@ -13,6 +13,7 @@
 
 #define SPLICE_FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)
 #define CHUNK (64UL << 10)
+#define MESSAGE_MAX (2UL << 20)
 
 struct splice {
 	struct task *t;
@@ -77,7 +78,8 @@ static ssize_t into_pipe(struct splice *s)
 	}
 	uint64_t n = room ? room : 1; /* 1: the write tells of a missing reader */
 	n = MIN(n, s->len);
-	n = MIN(n, (uint64_t)CHUNK);
+	/* A message must not be cut. */
+	n = MIN(n, s->in->ops->messages ? (uint64_t)MESSAGE_MAX : CHUNK);
 	CLEANUP_FREE char *buf = malloc(n);
 	if (!buf)
 		return -ENOMEM;

@@ -159,7 +159,7 @@ static long do_access(struct task *t, int dirfd, uaddr_t name, uint32_t mode, in
 		env.cred = c;
 		err = path_walk(&env, n.s, walk_flags_from_at(flags), &p);
 		if (!err && mode)
-			err = path_permission(p, (int)mode, c);
+			err = path_permission(p, (int)mode | MAY_ACCESS, c);
 	} else {
 		err = -ENOMEM;
 	}

@@ -6,6 +6,7 @@
 #include "sentry/boot/internal.h"
 #include "sentry/aio/aio.h"
 #include "sentry/fs/gofer/goferfs.h"
+#include "sentry/fs/fuse/fuse.h"
 #include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
@@ -86,6 +87,8 @@ int join_parts(void)
 
 	if (!err)
 		err = dev_init();
+	if (!err)
+		err = fuse_init();
 	if (!err)
 		err = devpts_init();
 	goferfs_init();

@@ -9,6 +9,7 @@
 #include "sentry/boot/internal.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
+#include "sentry/fs/fuse/fuse.h"
 #include "sentry/fs/gofer/goferfs.h"
 #include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/overlay/overlay.h"
@@ -63,6 +64,7 @@ static const struct fs_type types[] = {
 	{"devtmpfs", "size= nr_inodes= mode=", devtmpfs_make, 0},
 	{"devpts", "uid= gid= mode= ptmxmode= max= newinstance", devpts_make, FS_GUESTS},
 	{"mqueue", "", mqueue_make, FS_GUESTS | FS_SHARED},
+	{"fuse", FUSE_KEYS, fuse_make, FS_GUESTS | FS_SUBTYPES},
 	/* It acts with root's rights on its layers: not for guests' own roots. */
 	{"overlay",
 	 "lowerdir= lowerdir+= upperdir= workdir= redirect_dir= index= nfs_export= xino= uuid= "

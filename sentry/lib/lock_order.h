@@ -28,6 +28,7 @@
 	X(lc_layer_dir, "lc_inode_dir of such a super block (host I/O)")                           \
 	X(lc_layer_dir2, "lc_inode_dir2 of such a super block")                                    \
 	X(lc_layer_dir3, "lc_inode_dir3 of such a super block")                                    \
+	X(lc_fuse_cache, "pages of a file of a FUSE server (host I/O)")                            \
 	X(lc_inode_data, "struct inode of a file: size and contents (host I/O)")                   \
 	X(lc_inode_data2, "the same, of a lower layer's inode")                                    \
 	X(lc_watch, "gofer: what the host is to watch (host I/O)")                                 \
@@ -47,6 +48,7 @@
 	X(lc_socket2, "the second socket of a pair")                                               \
 	X(lc_pipe, "struct pipe")                                                                  \
 	X(lc_ipc, "System V IPC: all objects of a namespace; a POSIX message queue")               \
+	X(lc_fuse, "a FUSE connection: its requests")                                              \
 	X(lc_seccomp, "a seccomp listener: who waits for its answers")                             \
 	X(lc_tty, "struct pty: line discipline and queues")                                        \
 	X(lc_futex, "priority-inheritance futexes: queues and owners")                             \

@@ -113,7 +113,10 @@ static int prepare_file(const struct mm_map_args *a, struct plan *p)
 	p->host_fd = -1;
 	p->off = a->off;
 	if (a->file) {
-		int err = a->file->ops->map_fd(a->file, p->shared, &p->host_fd);
+		int (*prepare)(struct file *, bool, uint64_t, uint64_t) = a->file->ops->map_prepare;
+		int err = prepare ? prepare(a->file, p->shared, a->off, a->len) : 0;
+		if (!err)
+			err = a->file->ops->map_fd(a->file, p->shared, &p->host_fd);
 		if (err)
 			return err;
 		if (a->file->ops->map_offset)

@@ -285,6 +285,10 @@ int mm_remap(struct mm *mm, struct p_thread *th, uint64_t old, uint64_t old_len,
 		return -EFAULT;
 	CLEANUP_FILE struct file *file = copy.file;
 	r.file = file;
+	if (file && file->ops->map_prepare &&
+	    (err = file->ops->map_prepare(file, vma_is_shared(&copy), copy.off + (old - copy.start),
+					  r.new_len)))
+		return err;
 	if (file && (!r.old_len || flags & MREMAP_DONTUNMAP) &&
 	    (err = file->ops->map_fd(file, vma_is_shared(&copy), &r.host_fd)))
 		return err;

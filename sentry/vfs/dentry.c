@@ -431,8 +431,10 @@ int dentry_lookup_ahead(struct dentry *dir, const char *name, size_t len,
 		return -ENAMETOOLONG;
 	if (lookup_cached(dir, name, len, out))
 		return 0;
-	dir_lock(in, DIR_FIRST);
-	int err = lookup_locked(dir, name, len, hint, out);
+	int err = dir_lock(in, DIR_FIRST);
+	if (err)
+		return err;
+	err = lookup_locked(dir, name, len, hint, out);
 	dir_unlock(in, DIR_FIRST);
 	return err;
 }

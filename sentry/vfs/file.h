@@ -30,6 +30,7 @@ struct file_ops {
 	ssize_t (*write)(struct file *f, struct uio *io, int64_t *off);
 	bool uncached; /* RWF_DONTCACHE is known, and left to the host */
 	bool async;    /* O_ASYNC works, where the type of the file does not say so */
+	bool messages; /* what one read returns cannot be had in parts */
 	bool stream;   /* no position: lseek and pread give ESPIPE, off is NULL */
 	/* Events ready now; NULL: always POLLIN|POLLOUT. */
 	uint32_t (*poll)(struct file *f);
@@ -45,6 +46,8 @@ struct file_ops {
 	 * this file's own (writable only if the file is open for writing and `shared`); -1: memory
 	 * like that of no file (/dev/zero).  ENODEV. */
 	int (*map_fd)(struct file *f, bool shared, int *fd);
+	/* Before it: gets what the pages are to hold, which may wait.  NULL: they have it. */
+	int (*map_prepare)(struct file *f, bool shared, uint64_t off, uint64_t len);
 	/* Where in that descriptor an offset of mmap(2) is; NULL: at the offset. */
 	uint64_t (*map_offset)(struct file *f, uint64_t off);
 	int (*fsync)(struct file *f, bool datasync); /* EINVAL; directories: 0 */

@@ -134,7 +134,8 @@ void mount_lock_tree(struct mount *top) REQUIRES(lc_mount);
 
 /* ---- locks of directories ---- */
 enum dir_lock_kind { DIR_FIRST, DIR_SECOND, DIR_VICTIM };
-void dir_lock(struct inode *dir, enum dir_lock_kind kind);
+/* -EINTR: not locked, and the caller is about to end (super_ops.lock). */
+int dir_lock(struct inode *dir, enum dir_lock_kind kind) MUST_CHECK;
 void dir_unlock(struct inode *dir, enum dir_lock_kind kind);
 /* dentry_lookup with dir locked by the caller. */
 int dentry_lookup_locked(struct dentry *dir, const char *name, size_t len,
@@ -202,6 +203,8 @@ void new_perms_fini(struct new_perms *n);
 /* Makes d, not a directory, at the end of a walk: with the permissions that env and dir give. */
 int create_at(struct walk *w, struct dentry *d, uint32_t mode, uint64_t rdev,
 	      const struct walk_env *env) MUST_CHECK;
+/* The same for a regular file that is opened with these flags next. */
+int create_to_open(struct walk *w, struct dentry *d, uint32_t mode, int flags) MUST_CHECK;
 /* May c make entries in dir, and does dir live?  EROFS, EACCES, ENOENT */
 int may_create(struct path dir, const struct cred *c) MUST_CHECK;
 /* May c remove the entry d of dir?  sticky bit, EROFS, EBUSY … isdir: rmdir */

@@ -11,9 +11,12 @@ const struct fs_type *vfs_fs_types;
 
 const struct fs_type *vfs_fs_find(const char *name)
 {
-	for (const struct fs_type *f = vfs_fs_types; f && f->name; f++)
-		if (!strcmp(f->name, name))
+	for (const struct fs_type *f = vfs_fs_types; f && f->name; f++) {
+		size_t n = strlen(f->name);
+		if (!strcmp(f->name, name) ||
+		    (f->flags & FS_SUBTYPES && !strncmp(f->name, name, n) && name[n] == '.'))
 			return f;
+	}
 	return NULL;
 }
 

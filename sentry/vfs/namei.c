@@ -188,7 +188,8 @@ static int read_link(struct walk *w, struct link_hold *h, const char **text)
 		return -ENAMETOOLONG;
 	h->buf[n] = '\0';
 	*text = h->buf;
-	char *copy = in->sb->no_dcache ? NULL : strdup(h->buf), *none = NULL;
+	bool live = in->sb->no_dcache || in->sb->ops->lock;
+	char *copy = live ? NULL : strdup(h->buf), *none = NULL;
 	if (copy && !atomic_compare_exchange_strong(&in->link, &none, copy))
 		free(copy);
 	(void)w;

@@ -211,9 +211,11 @@ static int open_tmpfile(const struct walk_env *env, const char *name, int flags,
 		dentry_put(d);
 		return err;
 	}
-	dir_lock(din, DIR_FIRST);
-	err = din->ops->tmpfile(din, d, np.mode, env->cred);
-	dir_unlock(din, DIR_FIRST);
+	err = dir_lock(din, DIR_FIRST);
+	if (!err) {
+		err = din->ops->tmpfile(din, d, np.mode, env->cred);
+		dir_unlock(din, DIR_FIRST);
+	}
 	if (!err)
 		err = new_perms_apply(&np, d->inode);
 	new_perms_fini(&np);
@@ -250,7 +252,7 @@ static int open_last(struct walk *w, int flags, uint32_t mode, struct file **out
 	if (!dentry_inode(d)) {
 		if ((err = may_create(w->cur, c)))
 			return err;
-		err = create_at(w, d, S_IFREG | (mode & 07777), 0, w->env);
+		err = create_to_open(w, d, S_IFREG | (mode & 07777), flags);
 		if (err == -EEXIST && !(flags & O_EXCL))
 			err = -ESTALE;
 		if (err)

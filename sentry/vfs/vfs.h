@@ -104,6 +104,9 @@ struct inode_ops {
 	int (*peek)(struct inode *dir, const char *name, size_t len, struct kstat *st);
 	int (*create)(struct inode *dir, struct dentry *d, uint32_t mode,
 		      const struct cred *c); /* EROFS */
+	/* The same for a file that this task opens with these flags next.  NULL: create */
+	int (*create_open)(struct inode *dir, struct dentry *d, uint32_t mode, int flags,
+			   const struct cred *c);
 	int (*mkdir)(struct inode *dir, struct dentry *d, uint32_t mode,
 		     const struct cred *c); /* EPERM */
 	int (*mknod)(struct inode *dir, struct dentry *d, uint32_t mode, uint64_t rdev,
@@ -195,6 +198,14 @@ struct super_ops {
 	void (*own_event)(struct inode *in, struct inode *dir, const char *name, size_t len);
 	/* Writes ",key=value" options for /proc/mounts; NULL: none. */
 	void (*show_options)(struct super_block *sb, char *buf, size_t size);
+	/*
+	 * A file system whose operations wait for guests (FUSE) cannot have mutexes held around
+	 * them: it locks a directory, or with dir NULL renames between two, by itself, as a sleep.
+	 * -EINTR: the caller is about to end.  Its links' targets are not cached either, and it
+	 * cannot be a layer.  NULL: mutexes.
+	 */
+	int (*lock)(struct super_block *sb, struct inode *dir);
+	void (*unlock)(struct super_block *sb, struct inode *dir);
 };
 
 struct super_block {
@@ -383,14 +394,16 @@ bool path_is_in_ns(struct path p, const struct mnt_ns *ns);
 struct path mnt_ns_root(struct mnt_ns *ns);
 
 enum {
-	FS_GUESTS = 1, /* whoever is privileged in a user namespace of his own may mount it */
-	FS_SHARED = 2, /* make gives an instance that others have mounted, too */
+	FS_GUESTS = 1,	 /* whoever is privileged in a user namespace of his own may mount it */
+	FS_SHARED = 2,	 /* make gives an instance that others have mounted, too */
+	FS_SUBTYPES = 4, /* "name.anything" is this type, too */
 };
 /* What somebody wants mounted. */
 struct walk_env;
 struct fs_params {
 	const char *options;	    /* "key=value,flag"; commas in values are "\\,"; NULL: none */
 	const struct walk_env *env; /* for options that are paths; NULL: none can be */
+	const char *subtype;	    /* of FS_SUBTYPES: what follows "fuse."; NULL: nothing does */
 };
 /* What mount(2) can make of nothing; filled at start, ends with a NULL name. */
 struct fs_type {
@@ -446,7 +459,9 @@ int path_walk_parent(const struct walk_env *env, const char *name, unsigned flag
 ssize_t path_name(struct path p, struct path root, char *buf, size_t size, bool mark_deleted,
 		  char **start) MUST_CHECK;
 
-/* MAY_EXEC=1, MAY_WRITE=2, MAY_READ=4, as access(2). */
+/* MAY_EXEC=1, MAY_WRITE=2, MAY_READ=4, as access(2); MAY_ACCESS: this is access(2), or chdir(2),
+ * and nothing will follow that fails by itself. */
+#define MAY_ACCESS 16
 int inode_permission(struct inode *in, int mask, const struct cred *c) MUST_CHECK;
 int path_permission(struct path p, int mask, const struct cred *c) MUST_CHECK; /* + read-only */
 

@@ -19,14 +19,20 @@ static struct lock_class *dir_class(const struct inode *dir, enum dir_lock_kind 
 	return classes[dir->sb->layer][kind];
 }
 
-void dir_lock(struct inode *dir, enum dir_lock_kind kind) NO_LOCK_ANALYSIS
+int dir_lock(struct inode *dir, enum dir_lock_kind kind) NO_LOCK_ANALYSIS
 {
+	if (dir->sb->ops->lock)
+		return dir->sb->ops->lock(dir->sb, dir);
 	mutex_lock(&dir->dir_lock, dir_class(dir, kind));
+	return 0;
 }
 
 void dir_unlock(struct inode *dir, enum dir_lock_kind kind) NO_LOCK_ANALYSIS
 {
-	mutex_unlock(&dir->dir_lock, dir_class(dir, kind));
+	if (dir->sb->ops->unlock)
+		dir->sb->ops->unlock(dir->sb, dir);
+	else
+		mutex_unlock(&dir->dir_lock, dir_class(dir, kind));
 }
 
 /* ---- low-level forms ---- */
@@ -38,9 +44,10 @@ void dir_unlock(struct inode *dir, enum dir_lock_kind kind) NO_LOCK_ANALYSIS
 static int create_begin(struct dentry *dir, struct dentry *d)
 {
 	struct inode *in = dentry_inode(dir);
-	int err = 0;
+	int err = dir_lock(in, DIR_FIRST);
 
-	dir_lock(in, DIR_FIRST);
+	if (err)
+		return err;
 	if (in->dead)
 		err = -ENOENT;
 	else if (dentry_inode(d))
@@ -84,18 +91,30 @@ static int new_owner_init(struct new_owner *o, const struct inode *dir, uint32_t
 	return 0;
 }
 
-int vfs_do_create(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c)
+#define NOT_OPENED (-1)
+
+/* flags: the file is opened with them next, or NOT_OPENED. */
+static int do_create(struct dentry *dir, struct dentry *d, uint32_t mode, int flags,
+		     const struct cred *c)
 {
 	struct inode *in = dentry_inode(dir);
 	struct new_owner o;
 	int err = new_owner_init(&o, in, &mode, c);
 
 	if (!err && !(err = create_begin(dir, d))) {
-		err = in->ops->create ? in->ops->create(in, d, mode, o.c) : -EROFS;
+		if (flags != NOT_OPENED && in->ops->create_open)
+			err = in->ops->create_open(in, d, mode, flags, o.c);
+		else
+			err = in->ops->create ? in->ops->create(in, d, mode, o.c) : -EROFS;
 		create_end(dir);
 	}
 	cred_put(o.own);
 	return err;
+}
+
+int vfs_do_create(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c)
+{
+	return do_create(dir, d, mode, NOT_OPENED, c);
 }
 
 int vfs_do_mkdir(struct dentry *dir, struct dentry *d, uint32_t mode, const struct cred *c)
@@ -285,20 +304,30 @@ int vfs_mkdir(const struct walk_env *env, const char *name, uint32_t mode)
 	return err;
 }
 
-int create_at(struct walk *w, struct dentry *d, uint32_t mode, uint64_t rdev,
-	      const struct walk_env *env)
+static int make_at(struct dentry *dir, struct dentry *d, uint32_t mode, uint64_t rdev, int flags,
+		   const struct walk_env *env)
 {
-	struct dentry *dir = w->cur.dentry;
 	struct new_perms np;
 	int err = new_perms_init(&np, dentry_inode(dir), mode, env->umask);
 
 	if (!err)
-		err = S_ISREG(mode) ? vfs_do_create(dir, d, np.mode, env->cred)
+		err = S_ISREG(mode) ? do_create(dir, d, np.mode, flags, env->cred)
 				    : vfs_do_mknod(dir, d, np.mode, rdev, env->cred);
 	if (!err && (err = new_perms_apply(&np, dentry_inode(d))))
 		(void)!vfs_do_unlink(dir, d);
 	new_perms_fini(&np);
 	return err;
+}
+
+int create_at(struct walk *w, struct dentry *d, uint32_t mode, uint64_t rdev,
+	      const struct walk_env *env)
+{
+	return make_at(w->cur.dentry, d, mode, rdev, NOT_OPENED, env);
+}
+
+int create_to_open(struct walk *w, struct dentry *d, uint32_t mode, int flags)
+{
+	return make_at(w->cur.dentry, d, mode, 0, flags, w->env);
 }
 
 /* 0:0 is none: overlays mark with it what is not there. */

@@ -35,7 +35,10 @@ int may_delete(struct path dir, struct dentry *d, bool isdir, const struct cred 
 /* -ESTALE: d is not what the name means any more. */
 static int remove_begin(struct dentry *dir, struct dentry *d)
 {
-	dir_lock(dentry_inode(dir), DIR_FIRST);
+	int err = dir_lock(dentry_inode(dir), DIR_FIRST);
+
+	if (err)
+		return err;
 	if (dentry_inode(d) && dentry_is_entry(d, dir))
 		return 0;
 	dir_unlock(dentry_inode(dir), DIR_FIRST);
@@ -63,11 +66,13 @@ int vfs_do_rmdir(struct dentry *dir, struct dentry *d)
 
 	if (err)
 		return err;
-	dir_lock(victim, DIR_SECOND);
-	err = in->ops->rmdir ? in->ops->rmdir(in, d) : -EPERM;
-	if (!err)
-		victim->dead = true;
-	dir_unlock(victim, DIR_SECOND);
+	err = dir_lock(victim, DIR_SECOND);
+	if (!err) {
+		err = in->ops->rmdir ? in->ops->rmdir(in, d) : -EPERM;
+		if (!err)
+			victim->dead = true;
+		dir_unlock(victim, DIR_SECOND);
+	}
 	if (!err)
 		dentry_unhash(d);
 	dir_unlock(in, DIR_FIRST);

@@ -12,20 +12,46 @@
 /* The directories of a rename, as they are locked. */
 struct rename_locks {
 	struct inode *first, *second; /* second NULL: the same directory */
-	struct mutex *rename_lock;
-	struct lock_class *rename_class;
 };
 
-static void rename_lock_all(struct rename_locks *l, struct dentry *olddir,
-			    struct dentry *newdir) NO_LOCK_ANALYSIS
+static struct lock_class *rename_class(const struct super_block *sb)
 {
-	struct super_block *sb = olddir->sb;
+	return sb->layer ? &lc_layer_rename : &lc_rename;
+}
 
+static int rename_lock(struct super_block *sb) NO_LOCK_ANALYSIS
+{
+	if (sb->ops->lock)
+		return sb->ops->lock(sb, NULL);
+	mutex_lock(&sb->rename_lock, rename_class(sb));
+	return 0;
+}
+
+static void rename_unlock(struct super_block *sb) NO_LOCK_ANALYSIS
+{
+	if (sb->ops->unlock)
+		sb->ops->unlock(sb, NULL);
+	else
+		mutex_unlock(&sb->rename_lock, rename_class(sb));
+}
+
+static int rename_lock_dirs(struct rename_locks *l) NO_LOCK_ANALYSIS
+{
+	int err = dir_lock(l->first, DIR_FIRST);
+
+	if (!err && l->second && (err = dir_lock(l->second, DIR_SECOND)))
+		dir_unlock(l->first, DIR_FIRST);
+	return err;
+}
+
+static int rename_lock_all(struct rename_locks *l, struct dentry *olddir,
+			   struct dentry *newdir) NO_LOCK_ANALYSIS
+{
 	*l = (struct rename_locks){.first = dentry_inode(olddir)};
 	if (olddir != newdir) {
-		l->rename_lock = &sb->rename_lock;
-		l->rename_class = sb->layer ? &lc_layer_rename : &lc_rename;
-		mutex_lock(l->rename_lock, l->rename_class);
+		int err = rename_lock(olddir->sb);
+		if (err)
+			return err;
 		/* Ancestors cannot change now: parents first, strangers by address. */
 		mutex_lock(&dcache_lock, &lc_dcache);
 		bool old_first = dentry_is_ancestor(olddir, newdir) ||
@@ -34,9 +60,10 @@ static void rename_lock_all(struct rename_locks *l, struct dentry *olddir,
 		l->first = dentry_inode(old_first ? olddir : newdir);
 		l->second = dentry_inode(old_first ? newdir : olddir);
 	}
-	dir_lock(l->first, DIR_FIRST);
-	if (l->second)
-		dir_lock(l->second, DIR_SECOND);
+	int err = rename_lock_dirs(l);
+	if (err && l->second)
+		rename_unlock(olddir->sb);
+	return err;
 }
 
 static void rename_unlock_all(struct rename_locks *l) NO_LOCK_ANALYSIS
@@ -44,8 +71,8 @@ static void rename_unlock_all(struct rename_locks *l) NO_LOCK_ANALYSIS
 	if (l->second)
 		dir_unlock(l->second, DIR_SECOND);
 	dir_unlock(l->first, DIR_FIRST);
-	if (l->rename_lock)
-		mutex_unlock(l->rename_lock, l->rename_class);
+	if (l->second)
+		rename_unlock(l->first->sb);
 }
 
 /* What can only be judged with the locks held. */
@@ -84,16 +111,18 @@ int vfs_do_rename(struct dentry *olddir, struct dentry *oldd, struct dentry *new
 	if (olddir->sb != newdir->sb)
 		return -EXDEV;
 	bool replaces_dir = target && inode_is_dir(target) && !(flags & RENAME_EXCHANGE);
-	rename_lock_all(&l, olddir, newdir);
-	int err = rename_check(olddir, oldd, newdir, newd, flags);
+	int err = rename_lock_all(&l, olddir, newdir);
+	if (err)
+		return err;
+	err = rename_check(olddir, oldd, newdir, newd, flags);
 	if (!err && target != dentry_inode(newd))
 		err = -ESTALE;
+	if (!err && replaces_dir)
+		err = dir_lock(target, DIR_VICTIM);
 	if (err) {
 		rename_unlock_all(&l);
 		return err;
 	}
-	if (replaces_dir)
-		dir_lock(target, DIR_VICTIM);
 	err = oldin->ops->rename(oldin, oldd, newin, newd, flags);
 	if (!err && replaces_dir)
 		target->dead = true;

@@ -96,7 +96,7 @@ static const struct {
 	{"null", 0666, MEM_MAJOR, MEM_NULL},	   {"zero", 0666, MEM_MAJOR, MEM_ZERO},
 	{"full", 0666, MEM_MAJOR, MEM_FULL},	   {"random", 0666, MEM_MAJOR, MEM_RANDOM},
 	{"urandom", 0666, MEM_MAJOR, MEM_URANDOM}, {"tty", 0666, TTY_MAJOR_AUX, 0},
-	{"console", 0620, TTY_MAJOR_AUX, 1},
+	{"console", 0620, TTY_MAJOR_AUX, 1},	   {"fuse", 0666, 10, 229},
 };
 
 static const struct {

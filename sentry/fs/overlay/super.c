@@ -81,7 +81,7 @@ static int check_layer(const struct path *p)
 {
 	if (!p->dentry || !p->dentry->inode || !S_ISDIR(p->dentry->inode->mode))
 		return -ENOTDIR;
-	return super_is_overlay(p->dentry->sb) ? -EINVAL : 0;
+	return super_is_overlay(p->dentry->sb) || p->dentry->sb->ops->lock ? -EINVAL : 0;
 }
 
 static int check_options(const struct overlay_options *o)
