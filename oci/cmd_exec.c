@@ -263,7 +263,7 @@ static int run(int argc, char **argv, struct err *e)
 	if (err)
 		return err;
 	if (*console_socket) {
-		int replica = console_send(console_socket, e);
+		int replica = console_send(console_socket, &spec, e);
 		if (replica < 0)
 			return replica;
 		stdio[0] = stdio[1] = stdio[2] = replica;

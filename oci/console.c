@@ -57,7 +57,7 @@ static int send_fd(int sock, int fd, const char *name, struct err *e)
 	return 0;
 }
 
-int console_send(const char *path, struct err *e)
+int console_send(const char *path, const struct spec_process *p, struct err *e)
 {
 	CLEANUP_FD int sock = connect_path(path, e);
 	if (sock < 0)
@@ -68,6 +68,10 @@ int console_send(const char *path, struct err *e)
 	CLEANUP_FD int replica = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (replica < 0)
 		return err_errno(e, -errno, "opening a terminal's other end");
+	const struct winsize size = {.ws_row = p ? (unsigned short)p->console_height : 0,
+				     .ws_col = p ? (unsigned short)p->console_width : 0};
+	if (size.ws_row && size.ws_col && ioctl(replica, TIOCSWINSZ, &size))
+		return err_errno(e, -errno, "setting the size of the terminal");
 	int err = send_fd(sock, master, ptsname(master), e);
 	return err ? err : steal_fd(&replica);
 }

@@ -122,7 +122,7 @@ static int open_terminal(const struct create_options *o, const struct spec *spec
 		return err_set(e, -EINVAL, "--console-socket given, but process.terminal is false");
 	if (!given)
 		return 0;
-	int fd = console_send(o->console_socket, e);
+	int fd = console_send(o->console_socket, spec->process, e);
 	if (fd < 0)
 		return fd;
 	so->stdio[0] = so->stdio[1] = so->stdio[2] = fd;

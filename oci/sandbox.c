@@ -14,6 +14,7 @@
 #include "oci/client.h"
 #include "oci/config.h"
 #include "oci/internal.h"
+#include "oci/linux_spec.h"
 #include "oci/mounts.h"
 #include "oci/ns.h"
 #include "oci/process.h"
@@ -227,10 +228,14 @@ int sandbox_create(const struct spec *spec, const struct sandbox_options *o, str
 			       propagation);
 	}
 	*out = (struct sandbox){.pid = -1, .gofer_pid = -1, .pidfd = -1, .owner_fd = -1};
-	err = process_from_spec(spec->process, "config.json", &c.process, e);
+	err = linux_spec_describe(&spec->linux_, &c, e);
+	if (!err)
+		err = process_from_spec(spec->process, "config.json", &c.process, e);
 	if (!err)
 		err = start(&plan, o, &c, out, e);
 	process_fini(&c.process);
+	spec_strings_free(c.devices);
+	spec_strings_free(c.sysctls);
 	mounts_plan_fini(&plan);
 	return err;
 }

@@ -43,11 +43,19 @@ struct spec_process {
 	bool no_new_privileges;
 	int32_t *oom_score_adj;
 	char *selinux_label, *apparmor_profile;
+	uint32_t console_height, console_width; /* 0: not given */
 };
 
 struct spec_mount {
 	char *destination, *type, *source;
 	char **options;
+};
+
+/* linux.devices */
+struct spec_device {
+	char *path, *type;
+	uint32_t major, minor, uid, gid;
+	uint32_t *file_mode; /* NULL: 0666 */
 };
 
 struct spec_hook {
@@ -69,6 +77,10 @@ struct spec_id_map {
 	uint32_t container_id, host_id, size;
 };
 
+struct spec_annotation {
+	char *key, *value;
+};
+
 struct spec_linux {
 	struct {
 		struct spec_namespace *v;
@@ -83,10 +95,14 @@ struct spec_linux {
 	char *cgroups_path;
 	char **masked_paths, **readonly_paths;
 	char *rootfs_propagation;
-};
-
-struct spec_annotation {
-	char *key, *value;
+	struct {
+		struct spec_device *v;
+		size_t n;
+	} devices;
+	struct {
+		struct spec_annotation *v;
+		size_t n;
+	} sysctl;
 };
 
 struct spec {

@@ -87,6 +87,15 @@ TABLE(user_table, struct spec_process, F("uid", K_U32, struct spec_process, uid)
 TABLE(rlimit_table, struct spec_rlimit, REQ("type", K_STR, struct spec_rlimit, type),
       REQ("hard", K_U64, struct spec_rlimit, hard), REQ("soft", K_U64, struct spec_rlimit, soft));
 
+TABLE(console_table, struct spec_process, REQ("height", K_U32, struct spec_process, console_height),
+      REQ("width", K_U32, struct spec_process, console_width));
+
+TABLE(device_table, struct spec_device, REQ("path", K_STR, struct spec_device, path),
+      REQ("type", K_STR, struct spec_device, type), F("major", K_U32, struct spec_device, major),
+      F("minor", K_U32, struct spec_device, minor),
+      F("fileMode", K_U32_PTR, struct spec_device, file_mode),
+      F("uid", K_U32, struct spec_device, uid), F("gid", K_U32, struct spec_device, gid));
+
 /* "user" decodes into the process itself: its sub-table has the process's offsets. */
 TABLE(process_table, struct spec_process, F("terminal", K_BOOL, struct spec_process, terminal),
       {"user", K_OBJ, false, 0, &user_table}, F("args", K_STRS, struct spec_process, args),
@@ -96,8 +105,9 @@ TABLE(process_table, struct spec_process, F("terminal", K_BOOL, struct spec_proc
       F("noNewPrivileges", K_BOOL, struct spec_process, no_new_privileges),
       F("oomScoreAdj", K_I32_PTR, struct spec_process, oom_score_adj),
       F("selinuxLabel", K_STR, struct spec_process, selinux_label),
-      F("apparmorProfile", K_STR, struct spec_process, apparmor_profile), SKIP("consoleSize"),
-      SKIP("ioPriority"), SKIP("scheduler"), SKIP("execCPUAffinity"), SKIP("commandLine"));
+      F("apparmorProfile", K_STR, struct spec_process, apparmor_profile),
+      {"consoleSize", K_OBJ, false, 0, &console_table}, SKIP("ioPriority"), SKIP("scheduler"),
+      SKIP("execCPUAffinity"), SKIP("commandLine"));
 
 TABLE(mount_table, struct spec_mount, REQ("destination", K_STR, struct spec_mount, destination),
       F("type", K_STR, struct spec_mount, type), F("source", K_STR, struct spec_mount, source),
@@ -128,9 +138,10 @@ TABLE(linux_table, struct spec_linux,
       F("cgroupsPath", K_STR, struct spec_linux, cgroups_path),
       F("maskedPaths", K_STRS, struct spec_linux, masked_paths),
       F("readonlyPaths", K_STRS, struct spec_linux, readonly_paths),
-      F("rootfsPropagation", K_STR, struct spec_linux, rootfs_propagation), SKIP("devices"),
-      SKIP("sysctl"), SKIP("mountLabel"), SKIP("intelRdt"), SKIP("personality"),
-      SKIP("timeOffsets"), SKIP("netDevices"));
+      F("rootfsPropagation", K_STR, struct spec_linux, rootfs_propagation),
+      SUB("devices", K_LIST, struct spec_linux, devices, &device_table),
+      F("sysctl", K_MAP, struct spec_linux, sysctl), SKIP("mountLabel"), SKIP("intelRdt"),
+      SKIP("personality"), SKIP("timeOffsets"), SKIP("netDevices"));
 
 struct spec_root_layout {
 	char *path;

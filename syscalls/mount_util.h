@@ -20,5 +20,5 @@ int mount_atime_flags(uint64_t attr, unsigned *flags) MUST_CHECK;
 /* May the task change its mount namespace? */
 bool may_mount(const struct task *t);
 /* A new file system, of the task's user namespace.  EPERM, and the type's errors */
-int task_make_fs(struct task *t, const struct fs_type *type, const char *subtype,
-		 const char *options, struct super_block **out) MUST_CHECK;
+int task_make_fs(struct task *t, const struct fs_type *type, const struct fs_params *p,
+		 struct super_block **out) MUST_CHECK;

@@ -236,7 +236,8 @@ static int create(struct task *t, struct conf *c)
 {
 	if (c->phase != TAKES_OPTIONS)
 		return -EBUSY;
-	int err = task_make_fs(t, c->type, NULL, c->options, &c->sb);
+	const struct fs_params p = {.options = c->options, .source = c->source};
+	int err = task_make_fs(t, c->type, &p, &c->sb);
 	if (!err && c->readonly == 1)
 		c->sb->readonly = true;
 	c->phase = err ? FAILED : AWAITS_MOUNT;

@@ -99,16 +99,17 @@ static struct user_ns *fs_owner(const struct task *t, const char *type)
 	return t->cred->user_ns;
 }
 
-int task_make_fs(struct task *t, const struct fs_type *type, const char *subtype,
-		 const char *options, struct super_block **out)
+int task_make_fs(struct task *t, const struct fs_type *type, const struct fs_params *p,
+		 struct super_block **out)
 {
 	struct walk_env env;
 	int err = task_walk_env(t, AT_FDCWD, "", &env);
 
 	if (err)
 		return err;
-	err = vfs_fs_make_for(type, &(struct fs_params){options, &env, subtype},
-			      fs_owner(t, type->name), out);
+	struct fs_params mine = *p;
+	mine.env = &env;
+	err = vfs_fs_make_for(type, &mine, fs_owner(t, type->name), out);
 	walk_env_fini(&env);
 	return err;
 }
@@ -124,7 +125,9 @@ static int mount_new_fs(struct task *t, const struct mount_strings *s, struct pa
 	if (!type)
 		return -ENODEV;
 	const char *dot = strchr(s->type, '.');
-	int err = task_make_fs(t, type, dot ? dot + 1 : NULL, s->options, &sb);
+	const struct fs_params p = {
+		.options = s->options, .source = s->source, .subtype = dot ? dot + 1 : NULL};
+	int err = task_make_fs(t, type, &p, &sb);
 	if (err)
 		return err;
 	sb->readonly |= (flags & MS_RDONLY) != 0;

@@ -67,6 +67,8 @@ struct boot_config {
 	const char *domainname;		       /* or "" */
 	const char *root_source;	       /* what /proc/mounts shows for the root */
 	char **masked_paths, **readonly_paths; /* NULL-terminated, or NULL */
+	char **devices; /* the same; "TYPE MAJOR MINOR MODE UID GID PATH", TYPE c, b or p */
+	char **sysctls; /* the same; "KEY=VALUE" */
 	/*
 	 * An already connected control connection.  The first frame on it is the outcome of the
 	 * start-up, unasked for.  Until "disown" its end kills the container: the foreground

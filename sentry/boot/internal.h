@@ -23,8 +23,16 @@ const struct sysfs_options *join_sysfs_options(void);
 
 /* The mount namespace of the container.  mounts.c */
 /* mkdir -p with mode 0755. */
+/* The same for all but the last component. */
+int boot_make_parents(const struct walk_env *env, const char *path) MUST_CHECK;
 int boot_mkdir_all(const struct walk_env *env, const char *path) MUST_CHECK;
 int boot_mounts_make(const struct boot_config *c, struct gofer_conn *gofer, struct mnt_ns **out,
+		     struct boot_error *be) MUST_CHECK;
+
+/* linux.devices and linux.sysctl in the finished tree.  tailor.c */
+int boot_devices_make(const struct walk_env *env, char *const *devices,
+		      struct boot_error *be) MUST_CHECK;
+int boot_sysctls_set(const struct walk_env *env, char *const *sysctls,
 		     struct boot_error *be) MUST_CHECK;
 
 /*

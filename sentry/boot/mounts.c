@@ -9,6 +9,7 @@
 #include "sentry/boot/internal.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
+#include "sentry/fs/erofs/erofs.h"
 #include "sentry/fs/fuse/fuse.h"
 #include "sentry/fs/gofer/goferfs.h"
 #include "sentry/fs/mqueue/mqueue.h"
@@ -64,6 +65,7 @@ static const struct fs_type types[] = {
 	{"devtmpfs", "size= nr_inodes= mode=", devtmpfs_make, 0},
 	{"devpts", "uid= gid= mode= ptmxmode= max= newinstance", devpts_make, FS_GUESTS},
 	{"mqueue", "", mqueue_make, FS_GUESTS | FS_SHARED},
+	{"erofs", "acl noacl user_xattr nouser_xattr", erofs_make, FS_DEVICES},
 	{"fuse", FUSE_KEYS, fuse_make, FS_GUESTS | FS_SUBTYPES},
 	/* It acts with root's rights on its layers: not for guests' own roots. */
 	{"overlay",
@@ -91,7 +93,7 @@ static int make_gofer(struct maker *m, int id, bool overlay, bool readonly, bool
 	return err;
 }
 
-static int make_parents(const struct walk_env *env, const char *path)
+int boot_make_parents(const struct walk_env *env, const char *path)
 {
 	char buf[VFS_PATH_MAX];
 
@@ -112,7 +114,7 @@ static int make_parents(const struct walk_env *env, const char *path)
 
 int boot_mkdir_all(const struct walk_env *env, const char *path)
 {
-	int err = make_parents(env, path);
+	int err = boot_make_parents(env, path);
 
 	if (!err)
 		err = vfs_mkdir(env, path, 0755);
@@ -129,7 +131,7 @@ static int make_target(struct maker *m, const char *target, bool is_dir, struct 
 		return err;
 	if (is_dir) {
 		err = boot_mkdir_all(&m->env, target);
-	} else if (!(err = make_parents(&m->env, target))) {
+	} else if (!(err = boot_make_parents(&m->env, target))) {
 		err = vfs_open(&m->env, target, O_CREAT | O_WRONLY | O_NOFOLLOW, 0644, 0, &f);
 		if (!err)
 			file_put(f);
@@ -335,6 +337,10 @@ static int make_all(struct maker *m)
 	for (char **p = c->readonly_paths; !err && p && *p; p++)
 		if ((err = make_readonly(m, *p)))
 			return boot_fail(m->be, err, "making %s read-only: %s", *p, strerror(-err));
+	if (!err)
+		err = boot_devices_make(&m->env, c->devices, m->be);
+	if (!err)
+		err = boot_sysctls_set(&m->env, c->sysctls, m->be);
 	/* Last: mount points had to be made in it, and runc makes the working directory. */
 	if (!err && path_walk(&m->env, c->process.cwd, 0, &cwd) == 0)
 		path_put(cwd);

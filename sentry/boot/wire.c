@@ -126,7 +126,7 @@ char *boot_config_encode(const struct boot_config *c)
 							m->gofer_id, m->overlay));
 	}
 	return dump(json_pack(
-		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
+		"{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
 		"s:[i,i,i,i,i,i,i], s:b, "
 		"s:b, s:s, s:i, s:b, s:b, s:b, s:b, s:b}",
 		"platform", c->platform, "id", c->container_id, "hostname", c->hostname,
@@ -134,12 +134,14 @@ char *boot_config_encode(const struct boot_config *c)
 		c->root_overlay, "rootReadonly", c->root_readonly, "rootPropagation",
 		(int)c->root_propagation, "mounts", mounts, "masked",
 		pack_strings(c->masked_paths, count(c->masked_paths)), "readonly",
-		pack_strings(c->readonly_paths, count(c->readonly_paths)), "process",
-		pack_process(&c->process), "fds", c->control_fd, c->gofer_fd, c->proc_fd,
-		c->panic_fd, c->log_fd, c->owner_fd, c->status_fd, "strace", c->strace, "patching",
-		c->systrap_patching, "straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us,
-		"logJson", c->log_json, "debug", c->debug, "foreground", c->foreground, "ownTty",
-		c->own_tty, "allowSuid", c->allow_suid));
+		pack_strings(c->readonly_paths, count(c->readonly_paths)), "devices",
+		pack_strings(c->devices, count(c->devices)), "sysctls",
+		pack_strings(c->sysctls, count(c->sysctls)), "process", pack_process(&c->process),
+		"fds", c->control_fd, c->gofer_fd, c->proc_fd, c->panic_fd, c->log_fd, c->owner_fd,
+		c->status_fd, "strace", c->strace, "patching", c->systrap_patching,
+		"straceSyscalls", c->strace_syscalls, "spinUs", c->spin_us, "logJson", c->log_json,
+		"debug", c->debug, "foreground", c->foreground, "ownTty", c->own_tty, "allowSuid",
+		c->allow_suid));
 }
 
 /* A NULL-terminated vector in one allocation with its strings. */
@@ -312,6 +314,8 @@ void boot_config_free(struct boot_config *c)
 	boot_process_fini(&c->process);
 	free(c->masked_paths);
 	free(c->readonly_paths);
+	free(c->devices);
+	free(c->sysctls);
 	free(c->mounts);
 	json_decref(d->tree);
 	free(d);
@@ -319,25 +323,25 @@ void boot_config_free(struct boot_config *c)
 
 static int unpack_config(json_t *j, struct boot_config *c)
 {
-	json_t *mounts, *masked, *readonly, *process;
+	json_t *mounts, *masked, *readonly, *devices, *sysctls, *process;
 	int root_overlay, root_ro, strace, allow_suid, patching, log_json, debug, foreground,
 		own_tty;
 	json_error_t je;
 
 	if (json_unpack_ex(j, &je, 0,
-			   "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, "
+			   "{s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, "
 			   "s:[i,i,i,i,i,i,i], s:b, "
 			   "s:b, s:s, s:i, s:b, s:b, s:b, s:b, s:b}",
 			   "platform", &c->platform, "id", &c->container_id, "hostname",
 			   &c->hostname, "domainname", &c->domainname, "rootSource",
 			   &c->root_source, "rootOverlay", &root_overlay, "rootReadonly", &root_ro,
 			   "rootPropagation", &c->root_propagation, "mounts", &mounts, "masked",
-			   &masked, "readonly", &readonly, "process", &process, "fds",
-			   &c->control_fd, &c->gofer_fd, &c->proc_fd, &c->panic_fd, &c->log_fd,
-			   &c->owner_fd, &c->status_fd, "strace", &strace, "patching", &patching,
-			   "straceSyscalls", &c->strace_syscalls, "spinUs", &c->spin_us, "logJson",
-			   &log_json, "debug", &debug, "foreground", &foreground, "ownTty",
-			   &own_tty, "allowSuid", &allow_suid)) {
+			   &masked, "readonly", &readonly, "devices", &devices, "sysctls", &sysctls,
+			   "process", &process, "fds", &c->control_fd, &c->gofer_fd, &c->proc_fd,
+			   &c->panic_fd, &c->log_fd, &c->owner_fd, &c->status_fd, "strace", &strace,
+			   "patching", &patching, "straceSyscalls", &c->strace_syscalls, "spinUs",
+			   &c->spin_us, "logJson", &log_json, "debug", &debug, "foreground",
+			   &foreground, "ownTty", &own_tty, "allowSuid", &allow_suid)) {
 		log_warn("boot configuration: %s", je.text);
 		return -EINVAL;
 	}
@@ -355,6 +359,10 @@ static int unpack_config(json_t *j, struct boot_config *c)
 		err = unpack_strings(masked, &c->masked_paths, NULL);
 	if (!err)
 		err = unpack_strings(readonly, &c->readonly_paths, NULL);
+	if (!err)
+		err = unpack_strings(devices, &c->devices, NULL);
+	if (!err)
+		err = unpack_strings(sysctls, &c->sysctls, NULL);
 	return err ? err : boot_process_unpack(process, &c->process);
 }
 

@@ -221,6 +221,7 @@ struct super_block {
 	bool layer;	     /* part of a stacked file system (overlay), which sets this before the
 				first lookup: its directories' locks are of the lc_layer_* classes */
 	bool pseudo;	     /* struct pseudo_fs: a dentry's name is all there is */
+	bool own_umask;	     /* it applies the umask itself */
 	_Atomic int writers; /* files open for writing */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	       /* statfs f_type */
@@ -397,12 +398,14 @@ enum {
 	FS_GUESTS = 1,	 /* whoever is privileged in a user namespace of his own may mount it */
 	FS_SHARED = 2,	 /* make gives an instance that others have mounted, too */
 	FS_SUBTYPES = 4, /* "name.anything" is this type, too */
+	FS_DEVICES = 8,	 /* it is on something: no "nodev" in /proc/filesystems */
 };
 /* What somebody wants mounted. */
 struct walk_env;
 struct fs_params {
 	const char *options;	    /* "key=value,flag"; commas in values are "\\,"; NULL: none */
 	const struct walk_env *env; /* for options that are paths; NULL: none can be */
+	const char *source;	    /* as mount(2) got it; NULL: nothing */
 	const char *subtype;	    /* of FS_SUBTYPES: what follows "fuse."; NULL: nothing does */
 };
 /* What mount(2) can make of nothing; filled at start, ends with a NULL name. */

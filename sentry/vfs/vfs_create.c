@@ -190,7 +190,7 @@ int new_perms_init(struct new_perms *n, struct inode *dir, uint32_t mode, uint32
 
 	*n = (struct new_perms){.mode = mode};
 	if (!dflt) {
-		n->mode &= ~umask;
+		n->mode &= dir->sb->own_umask ? ~0U : ~umask;
 		return 0;
 	}
 	err = acl_for_new(dflt, &n->mode, &n->acl[ACL_ACCESS]);

@@ -48,6 +48,21 @@ check arguments_are_kept expect 0 "<a  b><><*>" run_with . printf '<%s>' 'a  b' 
 check hostname expect 0 "box" run_with '.hostname = "box"' uname -n
 check domainname expect 0 "example.net" run_with '.domainname = "example.net"' cat /proc/sys/kernel/domainname
 
+# ---- linux.devices, linux.sysctl ----
+check devices_are_made expect 0 "crw-r----- 10 20 a e5" \
+	run_with '.linux.devices = [{path: "/dev/sub/mine", type: "c", major: 10, minor: 229, fileMode: 416, uid: 10, gid: 20}]' \
+	stat -c '%A %u %g %t %T' /dev/sub/mine
+check device_in_the_way_is_replaced expect 0 "character special file" \
+	run_with '.linux.devices = [{path: "/dev/full", type: "c", major: 1, minor: 3}]' stat -c %F /dev/full
+check device_that_nobody_drives expect 1 "No such device or address" \
+	run_with '.linux.devices = [{path: "/dev/odd", type: "b", major: 240, minor: 1}]' cat /dev/odd
+check device_of_unknown_type_is_refused expect 128 "unknown type" \
+	run_with '.linux.devices = [{path: "/dev/odd", type: "x"}]' true
+check sysctl_is_set expect 0 2048 run_with '.linux.sysctl = {"kernel.shmmni": "2048"}' cat /proc/sys/kernel/shmmni
+check sysctl_unknown_is_refused expect 128 "linux.sysctl: \"kernel.nonsense=1\": there is no such value" \
+	run_with '.linux.sysctl = {"kernel.nonsense": "1"}' true
+check sysctl_as_it_is_is_fine expect 0 ok run_with '.linux.sysctl = {"kernel.ostype": "Linux"}' echo ok
+
 # ---- mounts ----
 mkdir "$work/dir" "$work/dir/sub"
 echo seen >"$work/dir/file"

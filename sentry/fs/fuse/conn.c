@@ -444,7 +444,11 @@ static void init_done(struct fuse_req *r)
 		fuse_conn_abort(fc);
 		return;
 	}
+	mutex_lock(&fc->lock, &lc_fuse);
+	if (fc->sb)
+		fc->sb->own_umask = fc->flags & FUSE_DONT_MASK;
 	__atomic_store_n(&fc->started, true, __ATOMIC_RELEASE);
+	mutex_unlock(&fc->lock, &lc_fuse);
 	waitq_notify(&fc->starters, POLLIN);
 }
 
@@ -456,7 +460,7 @@ int fuse_conn_start(struct fuse_conn *fc)
 		.max_readahead = READAHEAD,
 		.flags = FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_EXPLICIT_INVAL_DATA |
 			 FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT | FUSE_ABORT_ERROR |
-			 FUSE_MAX_PAGES | FUSE_INIT_EXT,
+			 FUSE_MAX_PAGES | FUSE_INIT_EXT | FUSE_DONT_MASK,
 	};
 	struct fuse_req *r = fuse_req_new(fc, FUSE_INIT, 0);
 

@@ -150,7 +150,7 @@ static int show_filesystems(struct text *out, void *arg)
 {
 	(void)arg;
 	for (const struct fs_type *f = vfs_fs_types; f && f->name; f++)
-		text_printf(out, "nodev\t%s\n", f->name);
+		text_printf(out, "%s\t%s\n", f->flags & FS_DEVICES ? "" : "nodev", f->name);
 	return 0;
 }
 
