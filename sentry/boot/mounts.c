@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 
 #include "sentry/boot/internal.h"
+#include "sentry/fs/cgroup/cgroupfs.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/devpts/devpts.h"
 #include "sentry/fs/erofs/erofs.h"
@@ -45,6 +46,12 @@ static int sys_make(const struct fs_params *p, struct super_block **out)
 	return sysfs_mount(join_sysfs_options(), out);
 }
 
+static int cgroup_make(const struct fs_params *p, struct super_block **out)
+{
+	(void)p;
+	return cgroupfs_mount(out);
+}
+
 #define MAKE_FROM_OPTIONS(fs, mount)                                              \
 	static int fs##_make(const struct fs_params *p, struct super_block **out) \
 	{                                                                         \
@@ -65,6 +72,8 @@ static const struct fs_type types[] = {
 	{"devtmpfs", "size= nr_inodes= mode=", devtmpfs_make, 0},
 	{"devpts", "uid= gid= mode= ptmxmode= max= newinstance", devpts_make, FS_GUESTS},
 	{"mqueue", "", mqueue_make, FS_GUESTS | FS_SHARED},
+	{"cgroup2", "nsdelegate memory_localevents memory_recursiveprot favordynmods", cgroup_make,
+	 FS_GUESTS | FS_SHARED},
 	{"erofs", "acl noacl user_xattr nouser_xattr", erofs_make, FS_DEVICES},
 	{"fuse", FUSE_KEYS, fuse_make, FS_GUESTS | FS_SUBTYPES},
 	/* It acts with root's rights on its layers: not for guests' own roots. */
@@ -193,7 +202,9 @@ static int make_mount(struct maker *m, const struct boot_mount *b)
 		err = make_gofer(m, b->gofer_id, b->overlay, b->flags & MS_RDONLY, true, &sb);
 		return err ? err : attach(m, sb, b->target, b->flags, b->source);
 	}
-	const struct fs_type *type = vfs_fs_find(b->type);
+	/* What is in the configuration says where, not which version. */
+	bool cgroup = !strcmp(b->type, "cgroup");
+	const struct fs_type *type = vfs_fs_find(cgroup ? "cgroup2" : b->type);
 	if (!type) {
 		log_debug("%s: file system \"%s\" is not available, not mounted", b->target,
 			  b->type);

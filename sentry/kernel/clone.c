@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "sentry/kernel/cgroup/cgroup.h"
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
@@ -47,8 +48,6 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 	if ((f & (CLONE_FS | CLONE_NEWUSER)) == (CLONE_FS | CLONE_NEWUSER))
 		return -EINVAL;
 	if ((f & (CLONE_NEWIPC | CLONE_SYSVSEM)) == (CLONE_NEWIPC | CLONE_SYSVSEM))
-		return -EINVAL;
-	if (f & CLONE_INTO_CGROUP)
 		return -EINVAL;
 	if (atomic_load(&kernel->ntasks) >= TASKS_MAX)
 		return -EAGAIN;
@@ -262,6 +261,25 @@ static int give_pidfd(struct task *t, struct task *c, const struct clone_args_k 
 	return 0;
 }
 
+/* CLONE_INTO_CGROUP: where the child begins, with a reference; *out NULL: where its parent is. */
+static int choose_cgroup(struct task *t, const struct clone_args_k *a, struct cgroup **out)
+{
+	*out = NULL;
+	if (!(a->flags & CLONE_INTO_CGROUP))
+		return 0;
+	if (a->flags & CLONE_THREAD)
+		return -EOPNOTSUPP;
+	CLEANUP_FILE struct file *f =
+		a->cgroup > INT32_MAX ? NULL : fdtable_file_any(t->fds, (int)a->cgroup);
+	struct cgroup *c = f && cgroup_of_file ? cgroup_of_file(f) : NULL;
+	if (!c)
+		return -EBADF;
+	int err = path_permission(f->path, 2 /* MAY_WRITE */, t->cred);
+	if (!err)
+		*out = cgroup_get(c);
+	return err;
+}
+
 long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_choice *pids)
 {
 	int32_t pidfd = -1;
@@ -271,10 +289,15 @@ long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_c
 		return err;
 	if (over_nproc(t))
 		return -EAGAIN;
+	struct cgroup *into;
+	if ((err = choose_cgroup(t, a, &into)))
+		return err;
 	if (a->flags & CLONE_PIDFD) {
 		err = fdtable_reserve(t->fds, 0, task_rlimit(t, RLIMIT_NOFILE), 1, &pidfd);
-		if (err)
+		if (err) {
+			cgroup_put(into);
 			return err;
+		}
 		if ((err = copy_out_val(&t->um, UADDR(a->pidfd), &pidfd)))
 			goto no_pidfd;
 	}
@@ -284,6 +307,8 @@ long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_c
 	thread_group_put(tg);
 	if (!c)
 		goto no_pidfd;
+	if (into)
+		c->tg->cgroup = steal(into);
 	if ((err = copy_resources(t, c, a->flags)) || (err = copy_memory(t, c, a->flags)))
 		goto discard;
 	child_registers(t, c, a);
@@ -312,6 +337,7 @@ long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_c
 discard:
 	discard_child(c);
 no_pidfd:
+	cgroup_put(into);
 	if (pidfd >= 0)
 		fdtable_unreserve(t->fds, 1, &pidfd);
 	return err;

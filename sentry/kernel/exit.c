@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/kernel/cgroup/cgroup.h"
 #include "sentry/kernel/core/core.h"
 #include "sentry/kernel/futex/pi.h"
 #include "sentry/kernel/helper.h"
@@ -572,6 +573,9 @@ void task_exit(struct task *t)
 		task_wake(tg->core->dumper);
 	mutex_unlock(&tg->siglock, &lc_signal);
 	bool last = --tg->nthreads == 0;
+	cgroup_uncharge(tg->cgroup);
+	if (last)
+		cgroup_leave(tg);
 	struct task *exec = atomic_load(&tg->exec_task);
 	if (exec)
 		task_get(exec);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sentry/kernel/cgroup/cgroup.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/pid.h"
@@ -39,6 +40,7 @@ int kernel_init(struct platform *pf, const char *hostname, const char *domainnam
 	for (int i = 0; i < 64; i++)
 		if (CPU_ISSET(i, &cpus))
 			the_kernel.cpus |= 1ULL << i;
+	cgroup_init();
 	kernel = &the_kernel;
 	return 0;
 }
@@ -47,9 +49,15 @@ int task_link(struct task *t, const struct thread_group *like, const struct pid_
 {
 	struct thread_group *tg = t->tg;
 
-	int err = pid_alloc(t, tg->pid_ns, pids, &t->pid);
+	if (!tg->cgroup)
+		tg->cgroup = cgroup_get(like ? like->cgroup : &cgroup_root);
+	int err = cgroup_charge(tg->cgroup);
 	if (err)
 		return err;
+	if ((err = pid_alloc(t, tg->pid_ns, pids, &t->pid))) {
+		cgroup_uncharge(tg->cgroup);
+		return err;
+	}
 	t->tid = t->pid->numbers[0].nr;
 	mutex_lock(&tg->siglock, &lc_signal);
 	list_add_tail(&t->thread_link, &tg->threads);
@@ -58,6 +66,7 @@ int task_link(struct task *t, const struct thread_group *like, const struct pid_
 	tg->nthreads++;
 	tg->threaded |= tg->nthreads > 1;
 	if (!tg->leader) {
+		cgroup_enter(tg);
 		tg->leader = task_get(t);
 		tg->tgid = t->tid;
 		tg->pid = t->pid;

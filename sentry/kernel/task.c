@@ -1,4 +1,5 @@
 /* Objects of the task tree: their making, references, and safe views for others. */
+#include "sentry/kernel/cgroup/cgroup.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/task.h"
 
@@ -81,6 +82,7 @@ void thread_group_put(struct thread_group *tg)
 	sighand_put(tg->sighand);
 	session_put(tg->session);
 	pid_ns_put(tg->pid_ns);
+	cgroup_put(tg->cgroup);
 	struct container *c = tg->container;
 	if (ref_put(&c->ref)) {
 		mnt_ns_put(c->mnt_ns);

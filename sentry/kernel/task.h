@@ -29,6 +29,7 @@
 #include "sentry/time/ktimer.h"
 #include "sentry/vfs/vfs.h"
 
+struct cgroup;
 struct ns_set;
 struct pid;
 struct pid_choice;
@@ -140,6 +141,8 @@ struct thread_group {
 	/* … of memory and switches: earlier programs of this process, waited-for children. */
 	struct mm_usage dead_usage, child_usage;
 	int64_t start_time;	     /* CLOCK_BOOTTIME ns; immutable */
+	struct cgroup *cgroup;	     /* reference; lc_tasks; of a group that is not linked
+				      * yet: where it is to begin, or NULL */
 	struct posix_timers *timers; /* interval and POSIX timers: sentry/time; siglock */
 	/* lc_tasks: /proc/PID/oom_score_adj, and how low one without CAP_SYS_RESOURCE may set it.
 	 */

@@ -58,7 +58,7 @@ check device_that_nobody_drives expect 1 "No such device or address" \
 	run_with '.linux.devices = [{path: "/dev/odd", type: "b", major: 240, minor: 1}]' cat /dev/odd
 check device_of_unknown_type_is_refused expect 128 "unknown type" \
 	run_with '.linux.devices = [{path: "/dev/odd", type: "x"}]' true
-check sysctl_is_set expect 0 2048 run_with '.linux.sysctl = {"kernel.shmmni": "2048"}' cat /proc/sys/kernel/shmmni
+check sysctl_is_set expect 0 5432 run_with '.linux.sysctl = {"fs.inotify.max_user_watches": "5432"}' cat /proc/sys/fs/inotify/max_user_watches
 check sysctl_unknown_is_refused expect 128 "linux.sysctl: \"kernel.nonsense=1\": there is no such value" \
 	run_with '.linux.sysctl = {"kernel.nonsense": "1"}' true
 check sysctl_as_it_is_is_fine expect 0 ok run_with '.linux.sysctl = {"kernel.ostype": "Linux"}' echo ok

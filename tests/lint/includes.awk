@@ -19,6 +19,7 @@ BEGIN {
 	allow["sentry/fs/dev"] = fs " sentry/fs/tmpfs"
 	allow["sentry/fs/proc"] = fs " sentry/fs/synth sentry/fs/notify sentry/kernel"
 	allow["sentry/fs/notify"] = fs " sentry/kernel"
+	allow["sentry/fs/cgroup"] = fs " sentry/fs/synth sentry/kernel"
 	allow["sentry/fs/erofs"] = fs " sentry/fs/tmpfs"
 	allow["sentry/fs/fuse"] = fs " sentry/fs/dev sentry/fs/tmpfs sentry/kernel"
 	allow["sentry/fs/mqueue"] = fs " sentry/kernel"

@@ -196,7 +196,7 @@ START_TEST(devices_do_what_they_should)
 	fs_leave();
 	fs_enter(sb);
 	fs_expect_names("/",
-			"console core fd full mqueue null ptmx pts random shm stderr stdin stdout "
+			"console core fd full fuse mqueue null ptmx pts random shm stderr stdin stdout "
 			"tty urandom zero");
 	OK(dev_populate(fs_mnt->root)); /* a second time: nothing to do */
 	struct file *f = fs_must_open("null", O_RDWR);

@@ -7,6 +7,7 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/cgroup/cgroup.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 
@@ -104,10 +105,15 @@ static ssize_t write_comm(struct file *f, const char *buf, size_t n, void *arg)
 
 /* ---- small texts ---- */
 
-static int show_cgroup(struct text *out, void *arg)
+static int show_cgroup(struct text *out, void *task)
 {
-	(void)arg;
-	text_puts(out, "0::/\n");
+	char buf[VFS_PATH_MAX];
+	const struct task *t = task;
+
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	const char *path = cgroup_path(t->tg->cgroup, buf, sizeof(buf));
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	text_printf(out, "0::%s\n", path);
 	return 0;
 }
 

@@ -216,8 +216,7 @@ FILE_OPS(schedstat);
 
 static char no_text[] = "";
 static char cgroups[] = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n"
-			"cpuset\t0\t1\t1\ncpu\t0\t1\t1\ncpuacct\t0\t1\t1\nblkio\t0\t1\t1\n"
-			"memory\t0\t1\t1\ndevices\t0\t1\t1\nfreezer\t0\t1\t1\npids\t0\t1\t1\n";
+			"pids\t0\t1\t1\n";
 static char partitions[] = "major minor  #blocks  name\n\n";
 static char execdomains[] = "0-0\tLinux           \t[kernel]\n";
 static char slabinfo[] = "slabinfo - version: 2.1\n"

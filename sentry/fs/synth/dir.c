@@ -64,8 +64,40 @@ static int dir_open(struct inode *in, struct dentry *d, struct file *f)
 	return synth_may_open(in, f);
 }
 
+static int dir_mkdir(struct inode *dir, struct dentry *d, uint32_t mode, const struct cred *c)
+{
+	struct synth_node *n = synth_node(dir);
+	struct inode *in;
+
+	if (!n->dir_ops || !n->dir_ops->mkdir)
+		return -EPERM;
+	int err = n->dir_ops->mkdir(dir, d->name, mode & 07777, c, &in, n->arg);
+	if (err)
+		return err;
+	inode_get(in);
+	if ((err = synth_add(dir, d->name, in)))
+		inode_put(in);
+	else
+		dentry_instantiate(d, in);
+	return err;
+}
+
+static int dir_rmdir(struct inode *dir, struct dentry *d)
+{
+	struct synth_node *n = synth_node(dir);
+
+	if (!n->dir_ops || !n->dir_ops->rmdir)
+		return -EPERM;
+	int err = n->dir_ops->rmdir(dir, d->inode, n->arg);
+	if (!err)
+		synth_remove(dir, d->name);
+	return err;
+}
+
 const struct inode_ops synth_dir_iops = {
 	.lookup = dir_lookup,
+	.mkdir = dir_mkdir,
+	.rmdir = dir_rmdir,
 	.open = dir_open,
 	.getattr = synth_getattr,
 	.setattr = synth_setattr,
@@ -74,6 +106,8 @@ const struct inode_ops synth_dir_iops = {
 
 const struct inode_ops synth_dir_guarded_iops = {
 	.lookup = dir_lookup,
+	.mkdir = dir_mkdir,
+	.rmdir = dir_rmdir,
 	.open = dir_open,
 	.getattr = synth_getattr,
 	.setattr = synth_setattr,

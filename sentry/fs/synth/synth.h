@@ -66,6 +66,11 @@ struct synth_dir_ops {
 	 * returns false; sets *off after each accepted entry.
 	 */
 	int (*readdir)(struct inode *dir, struct dir_context *ctx, int64_t *off, void *arg);
+	/* mkdir(2): makes the directory that becomes a static child.  NULL: EPERM */
+	int (*mkdir)(struct inode *dir, const char *name, uint32_t mode, const struct cred *c,
+		     struct inode **out, void *arg);
+	/* rmdir(2) of a static child: 0 when it may go.  NULL: EPERM */
+	int (*rmdir)(struct inode *dir, struct inode *child, void *arg);
 };
 
 struct synth_link_ops {

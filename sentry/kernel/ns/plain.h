@@ -1,7 +1,7 @@
 /*
  * Namespaces without contents of their own.  Of a network namespace the header is all: sockets
  * refer to it, and names (ports, abstract unix addresses) are compared with it.  A cgroup namespace
- * shows the one cgroup there is, whatever its root.  Source: network_namespaces(7),
+ * shows the whole tree of groups, whatever its root.  Source: network_namespaces(7),
  * cgroup_namespaces(7).
  */
 #pragma once
