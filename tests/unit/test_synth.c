@@ -195,9 +195,10 @@ START_TEST(devices_do_what_they_should)
 	OK(devtmpfs_mount("", &sb));
 	fs_leave();
 	fs_enter(sb);
-	fs_expect_names("/",
-			"console core fd full fuse mqueue null ptmx pts random shm stderr stdin stdout "
-			"tty urandom zero");
+	fs_expect_names(
+		"/",
+		"console core fd full fuse mqueue null ptmx pts random shm stderr stdin stdout "
+		"tty urandom zero");
 	OK(dev_populate(fs_mnt->root)); /* a second time: nothing to do */
 	struct file *f = fs_must_open("null", O_RDWR);
 	ck_assert_int_eq(file_pread(f, buf, 8, 0), 0);
