@@ -152,6 +152,7 @@ HANDLER(op_walk)
 
 HANDLER(op_open)
 {
+	const uint32_t writes = GOFER_OPEN_WRITE | GOFER_OPEN_ONLY_WRITE;
 	uint32_t flags = rq->open.flags;
 	struct node *n = node_find(s, rq->open.node, NODE_PATH);
 	int err = 0;
@@ -160,11 +161,11 @@ HANDLER(op_open)
 		return -EPROTO;
 	if (!n)
 		return -EBADF;
-	if (!flags || flags & ~(GOFER_OPEN_READ | GOFER_OPEN_WRITE))
+	if (!flags || flags & ~(GOFER_OPEN_READ | writes))
 		return -EINVAL;
 	if (!S_ISREG(n->type))
 		return S_ISDIR(n->type) ? -EISDIR : -ENXIO;
-	if (flags & GOFER_OPEN_WRITE && s->attach[n->attach].readonly)
+	if (flags & writes && s->attach[n->attach].readonly)
 		return -EROFS;
 	struct gofer_open_rep *out = reply_add(rep, sizeof(*out));
 	memset(out, 0, sizeof(*out));
@@ -172,6 +173,8 @@ HANDLER(op_open)
 		err = add_open_fd(rep, n->fd, O_RDONLY);
 	if (!err && flags & GOFER_OPEN_WRITE)
 		err = add_open_fd(rep, n->fd, O_RDWR);
+	if (!err && flags & GOFER_OPEN_ONLY_WRITE)
+		err = add_open_fd(rep, n->fd, O_WRONLY);
 	if (!err)
 		err = host_stat(n->fd, &out->attr);
 	out->flags = flags;

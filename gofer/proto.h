@@ -44,13 +44,13 @@ struct gofer_hdr {
 };
 
 enum gofer_op {
-	GOFER_ATTACH = 1, /* gofer_attach_req → gofer_attach_rep */
-	GOFER_WALK,	  /* gofer_walk_req, names → gofer_walk_rep, entries, link target */
-	GOFER_OPEN,   /* gofer_open_req → gofer_open_rep, FDs: read-only first, then read-write */
-	GOFER_CREATE, /* gofer_name_req → gofer_entry, one read-write FD */
-	GOFER_MKDIR,  /* gofer_name_req → gofer_entry */
-	GOFER_MKNOD,  /* gofer_name_req (mode: S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR: 0:0) →
-			 gofer_entry */
+	GOFER_ATTACH = 1,  /* gofer_attach_req → gofer_attach_rep */
+	GOFER_WALK,	   /* gofer_walk_req, names → gofer_walk_rep, entries, link target */
+	GOFER_OPEN,	   /* gofer_open_req → gofer_open_rep, FDs in the flags' order */
+	GOFER_CREATE,	   /* gofer_name_req → gofer_entry, one read-write FD */
+	GOFER_MKDIR,	   /* gofer_name_req → gofer_entry */
+	GOFER_MKNOD,	   /* gofer_name_req (mode: S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR: 0:0) →
+			      gofer_entry */
 	GOFER_SYMLINK,	   /* gofer_name_req, name, target → gofer_entry */
 	GOFER_LINK,	   /* gofer_link_req, name → gofer_attr of the target */
 	GOFER_UNLINK,	   /* gofer_unlink_req, name → nothing */
@@ -144,8 +144,9 @@ struct gofer_walk_rep {
 
 /* Regular files only; sizes and times in attr are those after opening. */
 enum {
-	GOFER_OPEN_READ = 1,  /* a descriptor with O_RDONLY */
-	GOFER_OPEN_WRITE = 2, /* a descriptor with O_RDWR */
+	GOFER_OPEN_READ = 1,	   /* a descriptor with O_RDONLY */
+	GOFER_OPEN_WRITE = 2,	   /* a descriptor with O_RDWR */
+	GOFER_OPEN_ONLY_WRITE = 4, /* a descriptor with O_WRONLY */
 };
 struct gofer_open_req {
 	uint64_t node;

@@ -157,7 +157,12 @@ struct p_stats {
 struct p_file {
 	uint64_t key[2];
 	int fd; /* borrowed for the call, with exactly the guest's access; -1: not opened yet */
+	bool no_map; /* it may become shorter, have holes, or has to be let go of: by descriptor */
 };
+
+/* So much is moved at a time at most: no interrupt gets in between; and is surely worth it. */
+#define P_MOVE_MAX (4UL << 20)
+#define P_MOVE_MIN (16UL << 10)
 
 enum p_lend {
 	P_LEND_NO,   /* not now: the caller moves the bytes */
@@ -303,12 +308,23 @@ struct platform_ops {
 	/*
 	 * A read or write that guest code could do by itself, had it mapped the file: the guest's
 	 * process moves n bytes between `off` of the file and `addr` as th resumes (write: to the
-	 * file), through a mapping that the platform keeps for it.  For a file whose bytes at the
-	 * place are there.  It is the last thing that the call does; if the bytes cannot be moved
-	 * after all, the next event is the call again, with `retry`.  NULL: never.
+	 * file), through a mapping or a descriptor that the platform keeps for it.  For a file
+	 * whose bytes at the place are there.  It is the last thing that the call does; if the
+	 * bytes cannot be moved after all, the next event is the call again, with `retry`.  NULL:
+	 * never.
 	 */
 	enum p_lend (*copy_file_late)(struct p_thread *th, const struct p_file *f, uint64_t off,
 				      uint64_t addr, size_t n, bool write);
+	/*
+	 * The same at once, whether the bytes are there or not, by pread64(2) or pwrite64(2) of the
+	 * guest's process, which keeps a descriptor of the file: how many bytes, or what the host
+	 * says; then the file may have changed all the same.  -EAGAIN: the caller moves the bytes;
+	 * -EBADF: to be asked again with the descriptor.  At most P_MOVE_MAX.  forget_file: no
+	 * process keeps a descriptor of the file beyond its next call.  Both NULL: never.
+	 */
+	ssize_t (*move_file)(struct p_thread *th, const struct p_file *f, uint64_t off,
+			     uint64_t addr, size_t n, bool write);
+	void (*forget_file)(struct platform *pf, const uint64_t key[2]);
 	/* Compare-and-swap of a 32-bit guest word, executed in the address space by `th`.
 	 * Returns 0 with *seen set (success when *seen == expect), or -EFAULT. */
 	int (*cmpxchg32)(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,

@@ -134,6 +134,7 @@ int aspace_alloc(struct systrap *pf, const struct kit *k, unsigned block, unsign
 	list_init(&as->grave);
 	mutex_init(&as->cmd_lock);
 	mutex_init(&as->text_change);
+	kept_reset(as);
 	b->sets = k->sets;
 	b->index = (uint16_t)block;
 	b->used = 1u << slot;
@@ -257,7 +258,8 @@ static void clone_end(struct systrap *pf, bool stray)
 
 /* Has the parent's stub clone; its answer, in *stray whether a child may be left unaccounted for.
  * The host needs some time for a clone: that of making a kit, or of a burial. */
-static long clone_ask(struct p_thread *parent, const struct kit *k, bool *stray)
+static long clone_ask(struct p_thread *parent, const struct kit *k, struct p_aspace *as,
+		      bool *stray)
 {
 	struct systrap *pf = parent->as->pf;
 	const int fds[2] = {k->sets_fd, k->guest_ctl};
@@ -274,6 +276,7 @@ static long clone_ask(struct p_thread *parent, const struct kit *k, bool *stray)
 		r = command_wait(parent);
 	}
 	mutex_lock(&pf->lock, &lc_platform);
+	kept_inherit(as, parent->as);
 	*stray = r < 0 && list_empty(&parent->pending);
 	list_del(&parent->pending);
 	mutex_unlock(&pf->lock, &lc_platform);
@@ -293,7 +296,7 @@ static int clone_process(struct p_thread *parent, const struct kit *k, struct p_
 	mutex_lock(&pf->clone_gate, &lc_clone);
 	clone_begin(pf, parent);
 	mutex_unlock(&pf->clone_gate, &lc_clone);
-	long r = clone_ask(parent, k, &stray);
+	long r = clone_ask(parent, k, as, &stray);
 	if (r > 0 && (!is_our_child((pid_t)r) || pid_known(pf, (pid_t)r))) {
 		thread_misbehaved(parent, "clone with a false pid");
 		stray = true;

@@ -67,7 +67,7 @@ static bool sleep_for_reply(struct p_thread *th)
 	atomic_store(&th->cmd_waiting, true);
 	__atomic_store_n(&ps->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
 	while (!(ok = replied(ps)) && !atomic_load(&th->as->dead)) {
-		if (slices++ >= SYSTRAP_CMD_SLICES) {
+		if (slices++ >= (th->cmd_patient ? SYSTRAP_MOVE_SLICES : SYSTRAP_CMD_SLICES)) {
 			thread_misbehaved(th, "no answer to a command");
 			break;
 		}
@@ -349,6 +349,8 @@ static void chunk_fill(struct p_thread *th, struct chunk *c, size_t n, int *err)
 			o->arg[5] = 0;
 		if (o->flags & ST_OP_FD)
 			o->arg[4] = (uint64_t)fd;
+		if (o->flags & ST_OP_RESET)
+			o->arg[5] = kept_mask(th->as);
 		c->n++;
 	}
 }

@@ -198,6 +198,13 @@ static void allow_write(struct prog *p)
 	section_end(p, at, SECCOMP_RET_ALLOW);
 }
 
+/* Of files that the process was given, with the access that it was given (lent.c). */
+static void allow_file_moves(struct prog *p)
+{
+	allow_plain(p, SYS_pread64);
+	allow_plain(p, SYS_pwrite64);
+}
+
 static void allow_mremap(struct prog *p)
 {
 	unsigned at = section(p, SYS_mremap);
@@ -275,11 +282,11 @@ static void inside(struct prog *p)
 	allow_plain(p, SYS_mprotect);
 	allow_madvise(p);
 	allow_mremap(p);
+	allow_file_moves(p);
 	allow_plain(p, SYS_recvmsg);
 	allow_plain(p, SYS_close);
 	allow_clone(p);
 	allow_plain(p, SYS_exit);
-	allow_plain(p, SYS_sched_yield);
 	allow_membarrier(p, true);
 	allow_plain(p, SYS_rseq);
 	allow_arch_prctl(p);

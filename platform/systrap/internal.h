@@ -41,6 +41,7 @@
 /* How many slices of 100 ms a command may take: long enough for any one batch of an honest guest on
  * a busy host.  A hostile one can hold a worker for that long, once a process. */
 #define SYSTRAP_CMD_SLICES 50
+#define SYSTRAP_MOVE_SLICES 600 /* of one that waits for a file */
 #define SYSTRAP_START_DEADLINE_NS (10LL * 1000000000)
 
 #define NS_PER_MS 1000000LL
@@ -89,6 +90,20 @@ struct window {
 struct warmth { /* a window's worth of a file that is not mapped */
 	uint64_t key[2], index;
 	uint64_t score;
+	uint64_t next; /* where the last move ended */
+};
+
+/* A descriptor of a file that the guest's process keeps; see lent.c. */
+struct kept {
+	uint64_t key[2];
+	bool write, gone;	/* which access it has; to be closed */
+	int fd;			/* over there; -1: none */
+	uint64_t used;		/* when, in as->window_clock */
+	_Atomic uint32_t users; /* threads whose answer goes through it */
+};
+struct interest { /* in a file that it keeps none of */
+	uint64_t key[2], bytes;
+	bool write;
 };
 
 struct p_aspace {
@@ -124,6 +139,10 @@ struct p_aspace {
 	struct warmth warmth[ST_WINDOWS];
 	uint64_t window_clock;
 	unsigned next_warmth;
+	struct kept kept[ST_KEPT];	   /* written under cmd_lock and pf->lock */
+	struct interest interest[ST_KEPT]; /* cmd_lock */
+	unsigned next_interest;
+	_Atomic bool kept_gone; /* some of them are `gone` */
 };
 
 struct p_thread {
@@ -161,7 +180,10 @@ struct p_thread {
 	unsigned nlate;
 	size_t late_used; /* bytes of data[] */
 	bool late_failed;
+	long late_result;      /* … and what the call returns then */
 	struct window *window; /* that the answer goes through */
+	struct kept *kept;     /* the same */
+	bool cmd_patient;      /* the command may take as long as a disk does */
 	uint64_t fpstate;      /* the frame's XSAVE area; 0: none known */
 	uint32_t vain, skip;   /* spins of its stub that began with the doorbell: spin_of_stub */
 	bool parked;	       /* its task waited before it answered; see thread_parks */
@@ -427,8 +449,26 @@ void marshal_send(struct p_thread *th); /* the copies go with ST_CMD_RUN_LATE */
 /* window.c: platform.h, copy_file_late */
 enum p_lend thread_copy_file_late(struct p_thread *th, const struct p_file *f, uint64_t off,
 				  uint64_t addr, size_t n, bool write);
-void window_leave(struct p_thread *th); /* the answer has arrived, or will not go through it */
+/* The answer has arrived, or will not go through what was lent for it. */
+void window_leave(struct p_thread *th);
 void window_reset(struct p_aspace *as); /* the process was emptied */
+
+/* lent.c: platform.h, move_file and forget_file */
+/* A read that the answer makes; as thread_copy_file_late(), but reads only. */
+enum p_lend kept_read_late(struct p_thread *th, const struct p_file *f, uint64_t off, uint64_t addr,
+			   size_t n);
+ssize_t thread_move_file(struct p_thread *th, const struct p_file *f, uint64_t off, uint64_t addr,
+			 size_t n, bool write);
+void systrap_forget_file(struct platform *p, const uint64_t key[2]);
+/* pread64 or pwrite64 by descriptor `fd` of the process, now. */
+long kept_move(struct p_thread *th, int fd, uint64_t off, uint64_t addr, size_t n, bool write);
+void kept_leave(struct p_thread *th);
+void kept_close_gone(struct p_thread *th); /* as->kept_gone; th is stopped */
+/* The numbers over there, as a mask; cmd_lock is held, or there is no second thread. */
+uint64_t kept_mask(const struct p_aspace *as);
+void kept_reset(struct p_aspace *as); /* they were closed */
+/* A forked child has its parent's; the parent's cmd_lock is held. */
+void kept_inherit(struct p_aspace *child, const struct p_aspace *parent);
 
 /* xstate.c */
 /* By a command; how many bytes were not copied, or -ESRCH. */

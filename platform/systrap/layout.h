@@ -60,6 +60,9 @@
 #define ST_WINDOWS_BLOCKS (ST_WINDOWS * ST_WINDOW_LEN / ST_BLOCK_SIZE)
 #define ST_SLOT_BLOCKS (ST_BLOCKS - 1 - ST_WINDOWS_BLOCKS)
 #define ST_WINDOW(i) (ST_BLOCK(ST_BLOCKS - 2) + (i)*ST_WINDOW_LEN)
+/* Descriptors of files that a guest process keeps (lent.c); their numbers are below ST_KEPT_END. */
+#define ST_KEPT 8
+#define ST_KEPT_END 32
 #define ST_MMAP_MIN 0x10000UL
 
 /* Entry points in the stub's text (entry.S). */
@@ -138,6 +141,9 @@ enum st_cmd {
 	ST_CMD_COPY,	   /* arg[2] bytes from arg[1] to arg[0], one of which is in ops[] */
 	ST_CMD_FORK,	   /* clone this process */
 	ST_CMD_THREAD,	   /* clone a thread into the slot whose stack is at arg[0] */
+	ST_CMD_MOVE,	   /* pread64 or (arg[0] & 1) pwrite64 of descriptor arg[0] >> 1 */
+	ST_CMD_KEEP,	   /* receive a descriptor to keep, close those of the mask arg[0] before */
+	ST_CMD_CLOSE,	   /* close the descriptors of the mask arg[0] */
 	ST_CMD_EXIT,	   /* this host thread ends */
 };
 
@@ -152,9 +158,11 @@ struct st_op {
 	uint64_t arg[6];
 	int64_t ret; /* stub */
 };
-#define ST_OP_FD 1u	/* arg[4] counts the descriptors received for this command from 0 */
-#define ST_OP_CLEAR 2u	/* no call: zeroes arg[1] bytes at arg[0] */
-#define ST_OP_RESET 4u	/* no call: unmaps [0, arg[0]) and arg[2] bytes at arg[1] */
+#define ST_OP_FD 1u    /* arg[4] counts the descriptors received for this command from 0 */
+#define ST_OP_CLEAR 2u /* no call: zeroes arg[1] bytes at arg[0] */
+/* No call: unmaps [0, arg[0]), arg[2] bytes at arg[1], and with arg[3] the windows; closes the
+ * descriptors of the mask arg[5]. */
+#define ST_OP_RESET 4u
 #define ST_OP_FDS_MAX 4 /* a command */
 #define ST_OPS_MAX 128
 
@@ -180,6 +188,7 @@ struct st_event {
 
 struct st_late { /* a copy that is made before a fast call returns */
 	uint64_t dst, src, len;
+	uint64_t file; /* 0, or a kept descriptor and 1: from its offset src */
 };
 #define ST_LATE_MAX 2
 

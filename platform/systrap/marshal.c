@@ -37,7 +37,7 @@ bool thread_copy_out_late(struct p_thread *th, uint64_t dst, const void *src, si
 
 	if (!th->fast || !atomic_load_explicit(&th->direct, memory_order_relaxed))
 		return false;
-	if (th->window)
+	if (th->window || th->kept)
 		return false;
 	size_t used = th->nlate ? th->late_used : 0;
 	if (th->nlate == ST_LATE_MAX || n > sizeof(ps->data) - used)
@@ -45,9 +45,20 @@ bool thread_copy_out_late(struct p_thread *th, uint64_t dst, const void *src, si
 	th->in_len = 0;
 	memcpy(ps->data + used, src, n);
 	th->late[th->nlate++] =
-		(struct st_late){dst, th->ps_addr + offsetof(struct st_pageset, data) + used, n};
+		(struct st_late){dst, th->ps_addr + offsetof(struct st_pageset, data) + used, n, 0};
 	th->late_used = used + n;
 	return true;
+}
+
+static void flush_one(struct p_thread *th, const struct st_late *l)
+{
+	long r = l->file ? kept_move(th, (int)l->file - 1, l->src, l->dst, l->len, false)
+			 : thread_copy(th, l->dst, l->src, l->len);
+
+	if (r == (l->file ? (long)l->len : 0))
+		return;
+	th->late_failed = true;
+	th->late_result = l->file && r >= 0 ? r : -EFAULT;
 }
 
 void marshal_flush(struct p_thread *th)
@@ -57,8 +68,7 @@ void marshal_flush(struct p_thread *th)
 	th->in_len = 0;
 	th->nlate = 0;
 	for (unsigned i = 0; i < n; i++)
-		if (thread_copy(th, th->late[i].dst, th->late[i].src, th->late[i].len))
-			th->late_failed = true;
+		flush_one(th, &th->late[i]);
 	window_leave(th);
 }
 
@@ -66,7 +76,7 @@ void thread_settle(struct p_thread *th)
 {
 	marshal_flush(th);
 	if (th->late_failed)
-		th->regs.rax = (uint64_t)-EFAULT;
+		th->regs.rax = (uint64_t)th->late_result;
 	th->late_failed = false;
 }
 
@@ -76,6 +86,6 @@ void marshal_send(struct p_thread *th)
 
 	memcpy(ps->late, th->late, sizeof(ps->late));
 	ps->nlate = th->nlate;
-	ps->late_retry = th->window != NULL;
+	ps->late_retry = th->window || th->kept;
 	th->nlate = 0;
 }

@@ -251,6 +251,8 @@ static void resume(struct p_thread *th, enum st_cmd cmd)
 	if (th->trapped && pf->opt.patching && pf->fsgsbase && !atomic_load(&th->as->dead))
 		patch_note(th, th->trapped, (uint32_t)th->fast_regs.orig_rax);
 	th->trapped = 0;
+	if (atomic_load_explicit(&th->as->kept_gone, memory_order_relaxed))
+		kept_close_gone(th);
 	if (th->late_failed)
 		thread_settle(th);
 	if (th->owed_error) {

@@ -262,5 +262,7 @@ const struct platform_ops platform_systrap = {
 	.copy_out_late = thread_copy_out_late,
 	.settle = thread_settle,
 	.copy_file_late = thread_copy_file_late,
+	.move_file = thread_move_file,
+	.forget_file = systrap_forget_file,
 	.cmpxchg32 = thread_cmpxchg32,
 };

@@ -84,6 +84,8 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->in_len = 0;
 	th->nlate = 0;
 	th->window = NULL;
+	th->kept = NULL;
+	th->cmd_patient = false;
 	th->late_failed = false;
 	th->owed = th->owed_given = false;
 	th->owed_error = 0;

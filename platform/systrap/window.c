@@ -19,6 +19,7 @@
 /* A call's score is 1, and 1 more for each SCORE_BYTES; at HOT it is time. */
 #define SCORE_BYTES (16UL << 10)
 #define HOT 6
+#define SMALL 4096
 
 static bool is_same(const uint64_t key[2], uint64_t index, const struct p_file *f, uint64_t at)
 {
@@ -35,8 +36,13 @@ static struct window *window_find(struct p_aspace *as, const struct p_file *f, u
 	return NULL;
 }
 
-static bool is_hot(struct p_aspace *as, const struct p_file *f, uint64_t index, size_t n)
+/*
+ * What goes on where the last move ended is not read again, however much it is: a mapping that is
+ * used once costs more than it saves, where descriptors (lent.c) can be had.
+ */
+static bool is_hot(struct p_aspace *as, const struct p_file *f, uint64_t off, size_t n)
 {
+	uint64_t index = off / ST_WINDOW_LEN;
 	struct warmth *w = NULL;
 
 	for (int i = 0; i < ST_WINDOWS && !w; i++)
@@ -44,9 +50,11 @@ static bool is_hot(struct p_aspace *as, const struct p_file *f, uint64_t index, 
 			w = &as->warmth[i];
 	if (!w) {
 		w = &as->warmth[as->next_warmth++ % ST_WINDOWS];
-		*w = (struct warmth){{f->key[0], f->key[1]}, index, 0};
+		*w = (struct warmth){{f->key[0], f->key[1]}, index, 0, index * ST_WINDOW_LEN};
 	}
-	w->score += 1 + n / SCORE_BYTES;
+	if (n <= SMALL || off != w->next)
+		w->score += 1 + n / SCORE_BYTES;
+	w->next = off + n;
 	return w->score >= HOT;
 }
 
@@ -93,16 +101,17 @@ static bool window_map(struct p_thread *th, struct window *w, const struct p_fil
 }
 
 /* cmd_lock is held. */
-static enum p_lend window_get(struct p_thread *th, const struct p_file *f, uint64_t index, size_t n,
+static enum p_lend window_get(struct p_thread *th, const struct p_file *f, uint64_t off, size_t n,
 			      bool write, struct window **out)
 {
 	struct p_aspace *as = th->as;
+	uint64_t index = off / ST_WINDOW_LEN;
 	struct window *w = window_find(as, f, index);
 
 	if (!w || (write && !w->writable)) {
 		if (w && atomic_load(&w->users))
 			return P_LEND_NO;
-		if (!w && (!is_hot(as, f, index, n) || !(w = window_choose(as))))
+		if (!w && (!is_hot(as, f, off, n) || !(w = window_choose(as))))
 			return P_LEND_NO;
 		if (f->fd < 0)
 			return P_LEND_FD;
@@ -122,19 +131,25 @@ enum p_lend thread_copy_file_late(struct p_thread *th, const struct p_file *f, u
 	uint64_t in = off % ST_WINDOW_LEN;
 	struct window *w;
 
-	if (!th->fast || th->nlate || !n || n > ST_WINDOW_LEN - in || addr >= ST_TASK_SIZE ||
-	    n > ST_TASK_SIZE - addr || atomic_load(&as->dead) ||
-	    !atomic_load_explicit(&th->direct, memory_order_relaxed))
+	if (!th->fast || th->nlate || !n || addr >= ST_TASK_SIZE || n > ST_TASK_SIZE - addr ||
+	    atomic_load(&as->dead) || !atomic_load_explicit(&th->direct, memory_order_relaxed))
 		return P_LEND_NO;
+	enum p_lend got = P_LEND_NO;
 	mutex_lock(&as->cmd_lock, &lc_aspace);
-	enum p_lend got = window_get(th, f, off / ST_WINDOW_LEN, n, write, &w);
+	if (!f->no_map && n <= ST_WINDOW_LEN - in)
+		got = window_get(th, f, off, n, write, &w);
+	if (got == P_LEND_NO && !write && n > SMALL) {
+		got = kept_read_late(th, f, off, addr, n);
+		mutex_unlock(&as->cmd_lock, &lc_aspace);
+		return got;
+	}
 	mutex_unlock(&as->cmd_lock, &lc_aspace);
 	if (got != P_LEND_DONE)
 		return got;
 	uint64_t at = ST_WINDOW((uint64_t)(w - as->windows)) + in;
 	th->window = w;
 	th->in_len = 0;
-	th->late[0] = write ? (struct st_late){at, addr, n} : (struct st_late){addr, at, n};
+	th->late[0] = write ? (struct st_late){at, addr, n, 0} : (struct st_late){addr, at, n, 0};
 	th->nlate = 1;
 	return P_LEND_DONE;
 }
@@ -144,6 +159,7 @@ void window_leave(struct p_thread *th)
 	if (th->window)
 		atomic_fetch_sub(&th->window->users, 1);
 	th->window = NULL;
+	kept_leave(th);
 }
 
 void window_reset(struct p_aspace *as)

@@ -16,12 +16,12 @@ int host_proc_fd(void)
 	return proc_fd;
 }
 
-int host_reopen_readonly(int fd)
+int host_reopen_as(int fd, int accmode)
 {
 	if (proc_fd < 0)
 		return -EACCES;
 	char name[32];
 	snprintf(name, sizeof(name), "self/fd/%d", fd);
-	int ro = openat(proc_fd, name, O_RDONLY | O_CLOEXEC);
-	return ro < 0 ? -errno : ro;
+	int twin = openat(proc_fd, name, accmode | O_CLOEXEC);
+	return twin < 0 ? -errno : twin;
 }

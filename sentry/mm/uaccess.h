@@ -93,6 +93,25 @@ ssize_t uio_zero(struct uio *io, size_t n) MUST_CHECK;
  * buffer (platform.h, copy_file_late; write: to the file).  f->fd may be -1 at first.  Advances.
  */
 enum p_lend uio_lend(struct uio *io, const struct p_file *f, int64_t *off, size_t n, bool write);
+/*
+ * A regular file's bytes, for uio_by_guest(): what names it (struct p_file), and where to get a
+ * host descriptor with the access that reading or writing needs and no more: borrowed, or -errno.
+ */
+struct uio_file {
+	uint64_t key[2];
+	bool no_map;
+	int (*fd)(void *arg, bool write);
+	void *arg;
+};
+/*
+ * Has the guest's own process move up to n bytes between *off of a file and the buffer: how many it
+ * did, or will (reads, if they are all of the call's).  0 or short: the caller moves the rest, and
+ * what the host then says is the call's result.  No lock may be held.  Advances.
+ */
+size_t uio_by_guest(struct uio *io, const struct uio_file *file, int64_t *off, size_t n,
+		    bool write);
+/* Guest processes let go of the file as they make their next calls. */
+void uio_forget_file(const uint64_t key[2]);
 /* Probes that the first n bytes could be written (read side of consuming reads, design rule 14):
  * 0 or -EFAULT.  Does not advance. */
 int uio_probe_put(struct uio *io, size_t n) MUST_CHECK;

@@ -194,22 +194,97 @@ int uio_probe_put(struct uio *io, size_t n)
 	return 0;
 }
 
-enum p_lend uio_lend(struct uio *io, const struct p_file *f, int64_t *off, size_t n, bool write)
+/* The platform, if the guest's process may be asked to move n bytes. */
+static const struct platform_ops *may_ask(const struct uio *io, size_t n)
 {
-	if (!io->lend || !n || io->seg || io->off || n > io->segs[0].len)
-		return P_LEND_NO;
-	const struct platform_ops *ops = io->um->mm->pf->ops;
-	if (!ops->copy_file_late || !io->um->th)
-		return P_LEND_NO;
-	enum p_lend got =
-		ops->copy_file_late(io->um->th, f, (uint64_t)*off, io->segs[0].base, n, write);
-	if (got != P_LEND_DONE)
-		return got;
-	io->lent = true;
+	if (!io->lend || !n || io->seg || n > io->segs[0].len - io->off || !io->um->th)
+		return NULL;
+	return io->um->mm->pf->ops;
+}
+
+static void advance(struct uio *io, int64_t *off, size_t n)
+{
 	io->off += n;
 	io->left -= n;
 	*off += (int64_t)n;
+}
+
+enum p_lend uio_lend(struct uio *io, const struct p_file *f, int64_t *off, size_t n, bool write)
+{
+	const struct platform_ops *ops = may_ask(io, n);
+
+	if (!ops || !ops->copy_file_late)
+		return P_LEND_NO;
+	enum p_lend got = ops->copy_file_late(io->um->th, f, (uint64_t)*off,
+					      io->segs[0].base + io->off, n, write);
+	if (got != P_LEND_DONE)
+		return got;
+	io->lent = true;
+	advance(io, off, n);
 	return got;
+}
+
+/* The one platform, once it has been asked for a file: whom uio_forget_file() is to tell. */
+static struct platform *_Atomic asked;
+
+void uio_forget_file(const uint64_t key[2])
+{
+	struct platform *pf = atomic_load(&asked);
+
+	if (pf && pf->ops->forget_file)
+		pf->ops->forget_file(pf, key);
+}
+
+static bool ask_fd(const struct uio *io, const struct uio_file *file, struct p_file *f, bool write)
+{
+	atomic_store(&asked, io->um->mm->pf);
+	if (f->fd < 0)
+		f->fd = file->fd(file->arg, write);
+	return f->fd >= 0;
+}
+
+/* One piece of a move; 0: not by the guest. */
+static size_t move_once(struct uio *io, const struct uio_file *file, struct p_file *f, int64_t *off,
+			size_t n, bool write)
+{
+	const struct platform_ops *ops = may_ask(io, n);
+
+	if (!ops || !ops->move_file)
+		return 0;
+	for (;;) {
+		ssize_t r = ops->move_file(io->um->th, f, (uint64_t)*off,
+					   io->segs[0].base + io->off, n, write);
+		if (r == -EBADF && f->fd < 0 && ask_fd(io, file, f, write))
+			continue;
+		if (r <= 0)
+			return 0;
+		advance(io, off, (size_t)r);
+		return (size_t)r;
+	}
+}
+
+size_t uio_by_guest(struct uio *io, const struct uio_file *file, int64_t *off, size_t n, bool write)
+{
+	struct p_file f = {{file->key[0], file->key[1]}, -1, file->no_map};
+	size_t done = 0;
+
+	lock_assert_none_held();
+	n = MIN(n, io->left);
+	while (done < n) {
+		size_t part = MIN(n - done, P_MOVE_MAX);
+		enum p_lend got = P_LEND_NO;
+		if (!write && part == n - done)
+			got = uio_lend(io, &f, off, part, false);
+		if (got == P_LEND_FD && ask_fd(io, file, &f, false))
+			got = uio_lend(io, &f, off, part, false);
+		if (got == P_LEND_DONE)
+			return n;
+		size_t moved = move_once(io, file, &f, off, part, write);
+		done += moved;
+		if (moved < part)
+			break;
+	}
+	return done;
 }
 
 /* ---- host descriptors ---- */

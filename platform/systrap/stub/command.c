@@ -161,6 +161,31 @@ static long receive_fds(long ctl, int32_t *fds, uint32_t n)
 	return 0;
 }
 
+static void close_all(uint64_t mask)
+{
+	for (long fd = 0; mask; fd++, mask >>= 1)
+		if (mask & 1)
+			STUB_CALL(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+/* The sentry is told under which number. */
+static long run_keep(struct st_pageset *ps)
+{
+	int32_t fd;
+
+	close_all(ps->arg[0]);
+	long r = receive_fds(ps->ctl_fd, &fd, 1);
+	return r < 0 ? r : fd;
+}
+
+static long run_move(const struct st_pageset *ps)
+{
+	const uint64_t what = ps->arg[0];
+
+	return STUB_CALL(what & 1 ? SYS_pwrite64 : SYS_pread64, what >> 1, ps->arg[1], ps->arg[2],
+			 ps->arg[3], 0, 0);
+}
+
 static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t *fds)
 {
 	uint64_t arg4 =
@@ -174,6 +199,7 @@ static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t 
 			r = STUB_CALL(SYS_munmap, 0, op->arg[0], 0, 0, 0, 0);
 		if (!r && op->arg[2])
 			r = STUB_CALL(SYS_munmap, op->arg[1], op->arg[2], 0, 0, 0, 0);
+		close_all(op->arg[5]);
 		if (!r && op->arg[3])
 			r = STUB_CALL(SYS_munmap, ST_WINDOW(0), ST_WINDOWS * ST_WINDOW_LEN, 0, 0, 0,
 				      0);
@@ -311,6 +337,13 @@ static long run_command(struct st_pageset *ps)
 		return run_xsave(ps);
 	case ST_CMD_COPY:
 		return stub_copy(ps->arg[0], ps->arg[1], ps->arg[2]);
+	case ST_CMD_MOVE:
+		return run_move(ps);
+	case ST_CMD_KEEP:
+		return run_keep(ps);
+	case ST_CMD_CLOSE:
+		close_all(ps->arg[0]);
+		return 0;
 	case ST_CMD_EXIT:
 		STUB_CALL(SYS_exit, 0, 0, 0, 0, 0, 0);
 	}

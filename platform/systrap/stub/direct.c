@@ -210,7 +210,7 @@ int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *
 	case SYS_futex:
 		return futex_call(ps, uc, flags, deadline);
 	case SYS_sched_yield:
-		mc->rax = (uint64_t)STUB_CALL(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+		mc->rax = 0; /* guest code's own never come here: this thread has just waited */
 		return 1;
 	case SYS_membarrier:
 		return membarrier_call(mc);

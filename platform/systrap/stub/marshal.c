@@ -5,6 +5,7 @@
 #include "platform/systrap/stub/stub.h"
 
 #include <errno.h>
+#include <sys/syscall.h>
 
 #define PAGE 4096UL
 
@@ -62,7 +63,11 @@ long stub_copy_late(struct st_pageset *ps)
 		all += len;
 		if (left)
 			continue;
-		left = (uint64_t)stub_copy(l->dst, l->src, len);
+		if (l->file)
+			left = STUB_CALL(SYS_pread64, l->file - 1, l->dst, len, l->src, 0, 0) !=
+			       (long)len;
+		else
+			left = (uint64_t)stub_copy(l->dst, l->src, len);
 		done += len - left;
 	}
 	if (left && ps->late_retry)

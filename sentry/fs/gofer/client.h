@@ -60,13 +60,15 @@ struct gofer_inode {
 	struct dentry *_Atomic alias;  /* borrowed: a name of it; dentry_climb() */
 	struct gofer_listing *listing; /* directories: list_lock */
 	uint64_t host_dev, host_ino;   /* immutable */
-	_Atomic int ro_fd, rw_fd;      /* -1: none.  Set under data_lock; stable while pinned */
-	unsigned pins;		       /* fd_lock: open files and calls that use the descriptors */
-	struct list_head lru;	       /* fd_lock; queued when unpinned and with descriptors */
+	/* -1: none.  Set under data_lock; stable while pinned.  wo_fd: for guest processes */
+	_Atomic int ro_fd, rw_fd, wo_fd;
+	unsigned pins;		     /* fd_lock: open files and calls that use the descriptors */
+	struct list_head lru;	     /* fd_lock; queued when unpinned and with descriptors */
 	_Atomic bool changed;	     /* since it was listed: attributes of records are not right */
 	_Atomic bool large;	     /* directories: too large to be remembered */
 	_Atomic uint32_t misses;     /* directories: look-ups that cost a round trip each, */
 	_Atomic uint32_t names;	     /* and how many names there were when it was listed */
+	_Atomic bool lent;	     /* guest processes may keep descriptors of it */
 	_Atomic bool stale;	     /* attributes have to be asked for again */
 	_Atomic bool written_by_map; /* mapped shared and writable: the host changes its times */
 	_Atomic int64_t checked; /* shared mode: when the attributes were right (monotonic ns) */
@@ -151,7 +153,7 @@ bool gofer_give_up_nodes(struct gofer_sb *gsb, int err, int round);
 /* ---- fdcache.c ---- */
 void gofer_pin(struct gofer_inode *gi);
 void gofer_unpin(struct gofer_inode *gi);
-/* Pinned: makes sure of descriptors (GOFER_OPEN_READ, GOFER_OPEN_WRITE). */
+/* Pinned: makes sure of descriptors (GOFER_OPEN_*). */
 int gofer_need_fds(struct gofer_inode *gi, unsigned what) MUST_CHECK;
 /* fstat(2) as that host call: the C library's makes another, which may take names. */
 static inline int gofer_fstat(int fd, struct stat *st)
@@ -165,6 +167,13 @@ bool gofer_fd_is(const struct gofer_inode *gi, int fd, int accmode);
 /* A read-write descriptor that came with the creation, or a read-only one; consumed. */
 void gofer_adopt_fd(struct gofer_inode *gi, int fd, bool readonly);
 void gofer_drop_fds(struct gofer_inode *gi); /* the inode goes */
+
+/* ---- lend.c: what guest processes read and write themselves; how many bytes, as uio_by_guest() */
+size_t gofer_lend_read(struct gofer_inode *gi, struct uio *io, int64_t *off);
+/* only: the guest may not read the file.  The size is right afterwards. */
+size_t gofer_lend_write(struct gofer_inode *gi, bool only, struct uio *io, int64_t *off);
+/* Nobody has the file open any more. */
+void gofer_lend_end(struct gofer_inode *gi);
 
 /* ---- place.c ---- */
 #define GOFER_PLACE_DEPTH 16

@@ -1,9 +1,10 @@
 /*
  * Descriptors that the gofer donated.
  *
- * An inode has at most two: read-only and read-write.  While it is pinned (an open file, or a call
- * in progress) they stay; afterwards they are kept on a list, so that opening the file again costs
- * no round trip, until others push them out.
+ * An inode has at most two: read-only and read-write; and a write-only one while a file is open
+ * that guest processes write themselves.  While it is pinned (an open file, or a call in progress)
+ * they stay; afterwards they are kept on a list, so that opening the file again costs no round
+ * trip, until others push them out.
  */
 #include "sentry/fs/gofer/client.h"
 
@@ -87,15 +88,17 @@ static void lru_add(struct gofer_conn *c, struct gofer_inode *gi)
 void gofer_unpin(struct gofer_inode *gi)
 {
 	struct gofer_conn *c = gi_conn(gi);
-	int fd[4] = {-1, -1, -1, -1};
+	int fd[5] = {-1, -1, -1, -1, -1};
 
 	mutex_lock(&gi->in.lock, &lc_inode);
 	bool unlinked = gi->in.nlink == 0;
 	mutex_unlock(&gi->in.lock, &lc_inode);
 
 	mutex_lock(&c->fd_lock, &lc_leaf);
-	if (--gi->pins == 0) {
+	bool last = --gi->pins == 0;
+	if (last) {
 		atomic_store(&gi->written_by_map, false);
+		fd[4] = atomic_exchange(&gi->wo_fd, -1);
 		if (unlinked || gi_shared(gi))
 			fd[0] = atomic_exchange(&gi->rw_fd, -1);
 		if (unlinked)
@@ -106,6 +109,8 @@ void gofer_unpin(struct gofer_inode *gi)
 	mutex_unlock(&c->fd_lock, &lc_leaf);
 	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
 		close_fd(fd[i]);
+	if (last)
+		gofer_lend_end(gi);
 }
 
 void gofer_adopt_fd(struct gofer_inode *gi, int fd, bool readonly)
@@ -134,6 +139,7 @@ void gofer_drop_fds(struct gofer_inode *gi)
 	mutex_unlock(&c->fd_lock, &lc_leaf);
 	close_fd(atomic_exchange(&gi->ro_fd, -1));
 	close_fd(atomic_exchange(&gi->rw_fd, -1));
+	close_fd(atomic_exchange(&gi->wo_fd, -1));
 }
 
 int gofer_io_fd(const struct gofer_inode *gi)
@@ -182,9 +188,9 @@ static int request_fds(struct gofer_inode *gi, unsigned what)
 		.rep = &out,
 		.rep_min = sizeof(out),
 		.rep_max = sizeof(out),
-		.fds_room = 2,
+		.fds_room = 3,
 	};
-	unsigned want = (what & GOFER_OPEN_READ ? 1 : 0) + (what & GOFER_OPEN_WRITE ? 1 : 0);
+	unsigned want = (unsigned)__builtin_popcount(what);
 	int err = gofer_node(gi, &rq.node);
 
 	if (!err)
@@ -200,7 +206,11 @@ static int request_fds(struct gofer_inode *gi, unsigned what)
 	if (what & GOFER_OPEN_READ)
 		err = take_fd(gi, &gi->ro_fd, r.fds[i++], O_RDONLY);
 	if (what & GOFER_OPEN_WRITE) {
-		int e = take_fd(gi, &gi->rw_fd, r.fds[i], O_RDWR);
+		int e = take_fd(gi, &gi->rw_fd, r.fds[i++], O_RDWR);
+		err = err ? err : e;
+	}
+	if (what & GOFER_OPEN_ONLY_WRITE) {
+		int e = take_fd(gi, &gi->wo_fd, r.fds[i], O_WRONLY);
 		err = err ? err : e;
 	}
 	if (!err && gi_shared(gi))
@@ -234,6 +244,8 @@ int gofer_need_fds(struct gofer_inode *gi, unsigned what)
 		what &= ~(unsigned)GOFER_OPEN_READ;
 	if (atomic_load(&gi->rw_fd) >= 0)
 		what &= ~(unsigned)GOFER_OPEN_WRITE;
+	if (atomic_load(&gi->wo_fd) >= 0)
+		what &= ~(unsigned)GOFER_OPEN_ONLY_WRITE;
 	if (what)
 		err = request_fds(gi, what);
 	if (err == -ENFILE || err == -EMFILE) {

@@ -14,35 +14,6 @@
 #define SMALL_WRITE 4096  /* bounced on the stack */
 #define BOUNCE_SIZE 65536 /* otherwise */
 
-/*
- * Reads use whichever descriptor there is, since no guest sees which: what a guest may map is
- * chosen in map_fd.
- */
-/*
- * Files that nobody changes, and that stay when their names go: else a process's window would keep
- * a removed file on the host's disk.
- */
-static bool gofer_lend(struct gofer_inode *gi, struct uio *io, int64_t *off)
-{
-	const struct super_block *sb = gi->in.sb;
-	struct p_file f = {{gi->host_dev, gi->host_ino}, -1};
-
-	if (!io->lend || !sb->fixed_readonly || gi_shared(gi) || atomic_load(&gi->stale))
-		return false;
-	mutex_lock(&gi->in.lock, &lc_inode);
-	uint64_t size = gi->in.size;
-	mutex_unlock(&gi->in.lock, &lc_inode);
-	if ((uint64_t)*off >= size)
-		return false;
-	size_t n = MIN(io->left, size - (uint64_t)*off);
-	enum p_lend got = uio_lend(io, &f, off, n, false);
-	if (got == P_LEND_FD && !gofer_need_fds(gi, GOFER_OPEN_READ)) {
-		f.fd = atomic_load(&gi->ro_fd);
-		got = uio_lend(io, &f, off, n, false);
-	}
-	return got == P_LEND_DONE;
-}
-
 /* Direct I/O is buffered here, but asks for what the host would ask for. */
 static bool is_misaligned(const struct file *f, const struct uio *io, int64_t off)
 {
@@ -57,16 +28,21 @@ static bool is_misaligned(const struct file *f, const struct uio *io, int64_t of
 	return ((uint64_t)off | io->left) & mask;
 }
 
+/*
+ * Reads use whichever descriptor there is, since no guest sees which: what a guest may map is
+ * chosen in map_fd.
+ */
 static ssize_t gofer_file_read(struct file *f, struct uio *io, int64_t *off)
 {
 	struct gofer_inode *gi = gi_of(f->inode);
 
-	int64_t from = *off;
-	if (is_misaligned(f, io, from))
+	if (is_misaligned(f, io, *off))
 		return -EINVAL;
-	if (gofer_lend(gi, io, off))
-		return *off - from;
-	return uio_host_read(io, gofer_io_fd(gi), off);
+	size_t done = gofer_lend_read(gi, io, off);
+	if (done && (io->lent || !io->left))
+		return (ssize_t)done;
+	ssize_t n = uio_host_read(io, gofer_io_fd(gi), off);
+	return done ? (ssize_t)done + MAX(n, 0) : n;
 }
 
 /*
@@ -120,10 +96,8 @@ static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf
 	return done;
 }
 
-static ssize_t gofer_file_write(struct file *f, struct uio *io, int64_t *off)
+static ssize_t write_here(struct file *f, struct uio *io, int64_t *off)
 {
-	if (is_misaligned(f, io, *off))
-		return -EINVAL;
 	if (io->left <= SMALL_WRITE) {
 		char small[SMALL_WRITE];
 		return write_all(f, io, off, small, sizeof(small));
@@ -132,6 +106,19 @@ static ssize_t gofer_file_write(struct file *f, struct uio *io, int64_t *off)
 	if (!buf)
 		return -ENOMEM;
 	return write_all(f, io, off, buf, BOUNCE_SIZE);
+}
+
+static ssize_t gofer_file_write(struct file *f, struct uio *io, int64_t *off)
+{
+	bool append = atomic_load(&f->flags) & O_APPEND && !io->in_place;
+
+	if (is_misaligned(f, io, *off))
+		return -EINVAL;
+	size_t done = append ? 0 : gofer_lend_write(gi_of(f->inode), !file_readable(f), io, off);
+	if (done && !io->left)
+		return (ssize_t)done;
+	ssize_t n = write_here(f, io, off);
+	return done ? (ssize_t)done + MAX(n, 0) : n;
 }
 
 /* The host's own position of the descriptor is used by nothing else. */

@@ -159,6 +159,7 @@ static struct gofer_inode *inode_new(struct gofer_sb *gsb, const struct gofer_en
 	gi->host_ino = e->attr.ino;
 	atomic_init(&gi->ro_fd, -1);
 	atomic_init(&gi->rw_fd, -1);
+	atomic_init(&gi->wo_fd, -1);
 	list_init(&gi->lru);
 	inode_init(&gi->in, &gsb->sb, ops_for(e->attr.mode),
 		   gofer_present_ino(gsb, gi->host_dev, gi->host_ino), e->attr.mode, NULL);

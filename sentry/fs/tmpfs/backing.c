@@ -62,7 +62,7 @@ void tmpfs_backing_close(int fd)
 	backings--;
 }
 
-static void set_charge(struct tmpfs_inode *ti, uint64_t pages)
+void tmpfs_set_charge_locked(struct tmpfs_inode *ti, uint64_t pages)
 {
 	struct tmpfs_super *ts = tmpfs_super(ti->in.sb);
 	if (pages > ti->charged)
@@ -76,11 +76,10 @@ void tmpfs_fd_recount_locked(struct tmpfs_inode *ti)
 {
 	struct stat st;
 	if (!syscall(SYS_fstat, ti->data.memfd, &st))
-		set_charge(ti, st.st_blocks / (PAGE_SIZE / 512));
+		tmpfs_set_charge_locked(ti, st.st_blocks / (PAGE_SIZE / 512));
 }
 
-/* How many pages of [first, last] are holes. */
-static uint64_t missing_pages(struct tmpfs_inode *ti, uint64_t first, uint64_t last)
+uint64_t tmpfs_missing_locked(struct tmpfs_inode *ti, uint64_t first, uint64_t last)
 {
 	int fd = ti->data.memfd;
 	if (ti->data.dense) {
@@ -156,7 +155,7 @@ ssize_t tmpfs_fd_write_locked(struct tmpfs_inode *ti, const void *buf, size_t n,
 	struct tmpfs_data *td = &ti->data;
 	uint64_t first = off / PAGE_SIZE, last = (off + n - 1) / PAGE_SIZE;
 	uint64_t have = tmpfs_pages_of(ti->in.size);
-	uint64_t missing = missing_pages(ti, first, last);
+	uint64_t missing = tmpfs_missing_locked(ti, first, last);
 	int err = tmpfs_charge(tmpfs_super(ti->in.sb), missing);
 	if (err)
 		return err;
@@ -181,7 +180,7 @@ int tmpfs_fd_truncate_locked(struct tmpfs_inode *ti, uint64_t size)
 	if (size == 0)
 		td->dense = true;
 	if (td->dense)
-		set_charge(ti, tmpfs_pages_of(size));
+		tmpfs_set_charge_locked(ti, tmpfs_pages_of(size));
 	else
 		tmpfs_fd_recount_locked(ti);
 	return 0;
@@ -192,7 +191,7 @@ int tmpfs_fd_fallocate_locked(struct tmpfs_inode *ti, int mode, uint64_t off, ui
 	struct tmpfs_data *td = &ti->data;
 	uint64_t missing = 0;
 	if (!(mode & FALLOC_FL_PUNCH_HOLE))
-		missing = missing_pages(ti, off / PAGE_SIZE, (off + len - 1) / PAGE_SIZE);
+		missing = tmpfs_missing_locked(ti, off / PAGE_SIZE, (off + len - 1) / PAGE_SIZE);
 	int err = tmpfs_charge(tmpfs_super(ti->in.sb), missing);
 	if (err)
 		return err;
@@ -206,26 +205,26 @@ int tmpfs_fd_fallocate_locked(struct tmpfs_inode *ti, int mode, uint64_t off, ui
 	return err;
 }
 
-/* A descriptor that cannot be made writable, whatever its holder does. */
-static int readonly_fd_locked(struct tmpfs_inode *ti, int *fd)
+int tmpfs_twin_locked(struct tmpfs_inode *ti, int accmode, int *fd)
 {
 	struct tmpfs_data *td = &ti->data;
-	if (td->seals & F_SEAL_WRITE) {
+	int *twin = accmode == O_RDONLY ? &td->ro_fd : &td->wo_fd;
+	if (accmode == O_RDWR || (accmode == O_RDONLY && td->seals & F_SEAL_WRITE)) {
 		*fd = td->memfd;
 		return 0;
 	}
-	if (td->ro_fd < 0) {
+	if (*twin < 0) {
 		int err = backing_count();
 		if (err)
 			return err;
-		int ro = host_reopen_readonly(td->memfd);
-		if (ro < 0) {
+		int fresh = host_reopen_as(td->memfd, accmode);
+		if (fresh < 0) {
 			backings--;
-			return ro;
+			return fresh;
 		}
-		td->ro_fd = ro;
+		*twin = fresh;
 	}
-	*fd = td->ro_fd;
+	*fd = *twin;
 	return 0;
 }
 
@@ -239,67 +238,10 @@ int tmpfs_map_fd(struct tmpfs_inode *ti, bool writable_open, bool shared, int *f
 		if (shared && writable_open)
 			*fd = td->memfd;
 		else
-			err = readonly_fd_locked(ti, fd);
+			err = tmpfs_twin_locked(ti, O_RDONLY, fd);
 	}
 	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
 	return err;
-}
-
-/* Is all that a read or write would move there?  *f says where. */
-static bool may_lend(struct tmpfs_inode *ti, const struct uio *io, uint64_t off, bool write,
-		     struct p_file *f, size_t *n)
-{
-	static _Atomic uint64_t keys;
-	struct tmpfs_data *td = &ti->data;
-
-	mutex_lock(&ti->in.data_lock, &lc_inode_data);
-	/* A window that reads a hole would fill it; one that writes would be in the way of seals.
-	 */
-	bool ok = td->memfd >= 0 && td->dense && off < ti->in.size;
-	if (ok && write)
-		ok = td->seals == F_SEAL_SEAL && io->left <= ti->in.size - off;
-	if (ok) {
-		if (!td->lent)
-			td->lent = ++keys;
-		*f = (struct p_file){{UINT64_MAX, td->lent}, -1};
-		*n = MIN(io->left, ti->in.size - off);
-	}
-	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
-	return ok;
-}
-
-static int fd_to_lend(struct tmpfs_inode *ti, bool write)
-{
-	int fd = ti->data.memfd, err = 0;
-
-	if (write)
-		return fd;
-	mutex_lock(&ti->in.data_lock, &lc_inode_data);
-	err = readonly_fd_locked(ti, &fd);
-	mutex_unlock(&ti->in.data_lock, &lc_inode_data);
-	return err ? err : fd;
-}
-
-size_t tmpfs_lend(struct tmpfs_inode *ti, struct uio *io, int64_t *off, bool write)
-{
-	struct p_file f;
-	size_t n;
-
-	if (!io->lend || !may_lend(ti, io, (uint64_t)*off, write, &f, &n))
-		return 0;
-	/* No lock is held: a process may take its time for a mapping. */
-	enum p_lend got = uio_lend(io, &f, off, n, write);
-	if (got == P_LEND_FD && (f.fd = fd_to_lend(ti, write)) >= 0)
-		got = uio_lend(io, &f, off, n, write);
-	if (got != P_LEND_DONE)
-		return 0;
-	if (write) {
-		mutex_lock(&ti->in.data_lock, &lc_inode_data);
-		ti->data.mapped = true; /* it may have become shorter meanwhile */
-		tmpfs_data_changed_locked(ti, 0, false);
-		mutex_unlock(&ti->in.data_lock, &lc_inode_data);
-	}
-	return n;
 }
 
 int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals)

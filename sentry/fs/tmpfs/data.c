@@ -13,7 +13,7 @@
 
 void tmpfs_data_init(struct tmpfs_inode *ti)
 {
-	ti->data.memfd = ti->data.ro_fd = -1;
+	ti->data.memfd = ti->data.ro_fd = ti->data.wo_fd = -1;
 	ti->data.seals = F_SEAL_SEAL;
 }
 
@@ -29,6 +29,7 @@ void tmpfs_data_fini(struct tmpfs_inode *ti)
 		log_limited(LOG_WARN, "tmpfs: cannot free a file's memory");
 	tmpfs_backing_close(td->memfd);
 	tmpfs_backing_close(td->ro_fd);
+	tmpfs_backing_close(td->wo_fd);
 }
 
 void tmpfs_data_changed_locked(struct tmpfs_inode *ti, uint64_t size, bool exact)

@@ -46,16 +46,8 @@ static ssize_t read_all(struct tmpfs_inode *ti, struct uio *io, int64_t *off, vo
 	return total;
 }
 
-static ssize_t file_read_op(struct file *f, struct uio *io, int64_t *off)
+static ssize_t read_here(struct tmpfs_inode *ti, struct uio *io, int64_t *off, size_t n)
 {
-	struct tmpfs_inode *ti = tmpfs_inode(f->inode);
-	uint64_t size = f->inode->size;
-	if (*off < 0 || (uint64_t)*off >= size)
-		return 0;
-	size_t n = tmpfs_lend(ti, io, off, false);
-	if (n)
-		return (ssize_t)n;
-	n = MIN(io->left, size - *off);
 	if (n <= STACK_CHUNK) {
 		char buf[STACK_CHUNK];
 		return read_all(ti, io, off, buf, sizeof(buf));
@@ -67,6 +59,20 @@ static ssize_t file_read_op(struct file *f, struct uio *io, int64_t *off)
 	ssize_t got = read_all(ti, io, off, buf, chunk);
 	free(buf);
 	return got;
+}
+
+static ssize_t file_read_op(struct file *f, struct uio *io, int64_t *off)
+{
+	struct tmpfs_inode *ti = tmpfs_inode(f->inode);
+	uint64_t size = f->inode->size;
+	if (*off < 0 || (uint64_t)*off >= size)
+		return 0;
+	size_t done = tmpfs_lend_read(ti, io, off);
+	if (done && (io->lent || !io->left))
+		return (ssize_t)done;
+	size = (uint64_t)*off < size ? size - (uint64_t)*off : 0;
+	ssize_t n = read_here(ti, io, off, MIN(io->left, size));
+	return done ? (ssize_t)done + MAX(n, 0) : n;
 }
 
 static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf, size_t size)
@@ -93,14 +99,8 @@ static ssize_t write_all(struct file *f, struct uio *io, int64_t *off, void *buf
 	return total;
 }
 
-static ssize_t file_write_op(struct file *f, struct uio *io, int64_t *off)
+static ssize_t write_here(struct file *f, struct uio *io, int64_t *off)
 {
-	/* What guests map for writing, they may read: only those that have it open for both. */
-	size_t lent = file_readable(f) && (!(f->flags & O_APPEND) || io->in_place)
-			      ? tmpfs_lend(tmpfs_inode(f->inode), io, off, true)
-			      : 0;
-	if (lent)
-		return (ssize_t)lent;
 	if (io->left <= STACK_CHUNK) {
 		char buf[STACK_CHUNK];
 		return write_all(f, io, off, buf, sizeof(buf));
@@ -112,6 +112,17 @@ static ssize_t file_write_op(struct file *f, struct uio *io, int64_t *off)
 	ssize_t n = write_all(f, io, off, buf, chunk);
 	free(buf);
 	return n;
+}
+
+static ssize_t file_write_op(struct file *f, struct uio *io, int64_t *off)
+{
+	bool append = f->flags & O_APPEND && !io->in_place;
+	size_t done =
+		append ? 0 : tmpfs_lend_write(tmpfs_inode(f->inode), !file_readable(f), io, off);
+	if (done && !io->left)
+		return (ssize_t)done;
+	ssize_t n = write_here(f, io, off);
+	return done ? (ssize_t)done + MAX(n, 0) : n;
 }
 
 static int64_t file_llseek(struct file *f, int64_t off, int whence)

@@ -48,6 +48,7 @@ struct tmpfs_data {
 	size_t first_cap; /* bytes allocated for pages[0], so that tiny files stay tiny */
 	int memfd;	  /* -1: in memory.  Once made it stays: no lock needed to use it */
 	int ro_fd;	  /* read-only twin of memfd, or -1 */
+	int wo_fd;	  /* the same, write-only */
 	bool dense;	  /* memfd: every page up to the size is present */
 	uint64_t lent;	  /* 0, or its key: guest processes may keep it mapped (tmpfs_lend) */
 	bool mapped;	  /* guests may add pages without our knowing */
@@ -147,15 +148,21 @@ int tmpfs_fd_truncate_locked(struct tmpfs_inode *ti, uint64_t size) MUST_CHECK;
 int tmpfs_fd_fallocate_locked(struct tmpfs_inode *ti, int mode, uint64_t off,
 			      uint64_t len) MUST_CHECK;
 void tmpfs_fd_recount_locked(struct tmpfs_inode *ti);
+void tmpfs_set_charge_locked(struct tmpfs_inode *ti, uint64_t pages);
+/* How many pages of [first, last] are holes. */
+uint64_t tmpfs_missing_locked(struct tmpfs_inode *ti, uint64_t first, uint64_t last);
+/* A descriptor of the memfd that has no more access than that, whatever its holder does; borrowed
+ * while the inode lives. */
+int tmpfs_twin_locked(struct tmpfs_inode *ti, int accmode, int *fd) MUST_CHECK;
 /* The descriptor for a mapping, borrowed while the inode lives: writable only for a shared mapping
  * of a file open for writing. */
 int tmpfs_map_fd(struct tmpfs_inode *ti, bool writable_open, bool shared, int *fd) MUST_CHECK;
-/*
- * A read, or a write that changes no size, that is a call's only one and that the guest's process
- * makes itself: uio_lend.  How many bytes; 0: the usual way.
- */
-size_t tmpfs_lend(struct tmpfs_inode *ti, struct uio *io, int64_t *off, bool write) MUST_CHECK;
 int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals) MUST_CHECK;
+
+/* lend.c: what guest processes read and write themselves; how many bytes, as uio_by_guest() */
+size_t tmpfs_lend_read(struct tmpfs_inode *ti, struct uio *io, int64_t *off);
+/* only: the guest may not read the file. */
+size_t tmpfs_lend_write(struct tmpfs_inode *ti, bool only, struct uio *io, int64_t *off);
 
 /* file.c */
 extern const struct file_ops tmpfs_file_fops;
