@@ -163,6 +163,7 @@ struct p_file {
 /* So much is moved at a time at most: no interrupt gets in between; and is surely worth it. */
 #define P_MOVE_MAX (4UL << 20)
 #define P_MOVE_MIN (16UL << 10)
+#define P_STREAMS 2
 
 enum p_lend {
 	P_LEND_NO,   /* not now: the caller moves the bytes */
@@ -325,6 +326,18 @@ struct platform_ops {
 	ssize_t (*move_file)(struct p_thread *th, const struct p_file *f, uint64_t off,
 			     uint64_t addr, size_t n, bool write);
 	void (*forget_file)(struct platform *pf, const uint64_t key[2]);
+	/*
+	 * Streams, P_STREAMS of each thread: guest code's read(2)s of one descriptor number are
+	 * made without an event, one after the other, as long as each is whole.  Begin: if th's
+	 * call has just put off a read by a descriptor of the guest's process, further ones of `fd`
+	 * are of that file; false: it has not.  Go: of a stopped thread; from pos on, from the next
+	 * resume on; false: the file is to be forgotten, end it.  Pos: how far it got: any value,
+	 * guests can write it.  All NULL: none.
+	 */
+	bool (*stream_begin)(struct p_thread *th, unsigned i, int fd);
+	bool (*stream_go)(struct p_thread *th, unsigned i, int64_t pos);
+	int64_t (*stream_pos)(struct p_thread *th, unsigned i);
+	void (*stream_end)(struct p_thread *th, unsigned i);
 	/* Compare-and-swap of a 32-bit guest word, executed in the address space by `th`.
 	 * Returns 0 with *seen set (success when *seen == expect), or -EFAULT. */
 	int (*cmpxchg32)(struct p_thread *th, uint64_t addr, uint32_t expect, uint32_t desired,

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 
+#include "sentry/kernel/stream.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
 
@@ -60,6 +61,8 @@ static long rw_buf(struct task *t, int fd, uaddr_t buf, uint64_t count, int64_t 
 	if (io.lent && !off) {
 		t->lent_file = f;
 		t->lent = n;
+		if (!write && (uint64_t)n == count)
+			stream_begin(t, fd, f);
 	}
 	return n;
 }

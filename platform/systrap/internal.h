@@ -180,15 +180,16 @@ struct p_thread {
 	unsigned nlate;
 	size_t late_used; /* bytes of data[] */
 	bool late_failed;
-	long late_result;      /* … and what the call returns then */
-	struct window *window; /* that the answer goes through */
-	struct kept *kept;     /* the same */
-	bool cmd_patient;      /* the command may take as long as a disk does */
-	uint64_t fpstate;      /* the frame's XSAVE area; 0: none known */
-	uint32_t vain, skip;   /* spins of its stub that began with the doorbell: spin_of_stub */
-	bool parked;	       /* its task waited before it answered; see thread_parks */
-	uint64_t stub_spins;   /* ticks that its stub was told to spin for an answer … */
-	uint64_t spins_since;  /* … and began to at this time */
+	long late_result;		  /* … and what the call returns then */
+	struct window *window;		  /* that the answer goes through */
+	struct kept *kept;		  /* the same */
+	struct kept *streams[ST_STREAMS]; /* by which the stub reads by itself, or NULL */
+	bool cmd_patient;		  /* the command may take as long as a disk does */
+	uint64_t fpstate;		  /* the frame's XSAVE area; 0: none known */
+	uint32_t vain, skip;  /* spins of its stub that began with the doorbell: spin_of_stub */
+	bool parked;	      /* its task waited before it answered; see thread_parks */
+	uint64_t stub_spins;  /* ticks that its stub was told to spin for an answer … */
+	uint64_t spins_since; /* … and began to at this time */
 	uint64_t resumed_tsc, taken_tsc;
 	uint64_t guest_ticks, handle_ticks; /* last run in guest code; last time in the sentry */
 	/* A futex wait that was aborted: if exactly it is done again, its deadline is this. */
@@ -463,6 +464,11 @@ void systrap_forget_file(struct platform *p, const uint64_t key[2]);
 /* pread64 or pwrite64 by descriptor `fd` of the process, now. */
 long kept_move(struct p_thread *th, int fd, uint64_t off, uint64_t addr, size_t n, bool write);
 void kept_leave(struct p_thread *th);
+bool lent_stream_begin(struct p_thread *th, unsigned i, int fd);
+bool lent_stream_go(struct p_thread *th, unsigned i, int64_t pos);
+int64_t lent_stream_pos(struct p_thread *th, unsigned i);
+void lent_stream_end(struct p_thread *th, unsigned i);
+void lent_streams_leave(struct p_thread *th);
 void kept_close_gone(struct p_thread *th); /* as->kept_gone; th is stopped */
 /* The numbers over there, as a mask; cmd_lock is held, or there is no second thread. */
 uint64_t kept_mask(const struct p_aspace *as);

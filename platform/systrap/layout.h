@@ -192,6 +192,14 @@ struct st_late { /* a copy that is made before a fast call returns */
 };
 #define ST_LATE_MAX 2
 
+struct st_stream {     /* reads that the stub makes by itself (lent.c) */
+	uint32_t fd;   /* the guest's number and 1; 0: none */
+	uint32_t kept; /* the process's own */
+	int64_t pos;   /* moved by the stub */
+};
+#define ST_STREAMS 2
+#define ST_STREAM_MAX (4UL << 20) /* a read at most: no interrupt gets in between */
+
 struct st_ids { /* of the calling thread, as the guest sees them; pid 0: not known */
 	uint32_t pid, tid, uid, euid, gid, egid;
 };
@@ -277,6 +285,8 @@ struct st_pageset {
 	struct st_usage usage __attribute__((aligned(64))); /* at exit(2): of the process */
 	uint64_t woken_tsc; /* when it last woke up to find that it had the turn */
 	uint32_t cpu;	    /* where it went to sleep, waiting for the turn */
+
+	struct st_stream streams[ST_STREAMS] __attribute__((aligned(64)));
 
 	/* Written by the sentry: ST_CMD_RUN_LATE. */
 	uint32_t nlate __attribute__((aligned(64)));

@@ -9,9 +9,11 @@
  * told to do with them.
  *
  * A file's descriptor is worth sending (it costs some microseconds) once it is read or written in
- * earnest.  The one not used for longest makes room.  Children that are forked have their parents'.
- * When nobody has the file open any more, forget_file() marks them, and each process closes its own
- * as it is resumed the next time.
+ * earnest.  The one not used for longest makes room.  A file that is read on and on needs no word
+ * of the sentry's for each piece: the stub moves the position (a stream) and says how far it got
+ * with the next event, which comes at the end of the file at the latest.  Children that are forked
+ * have their parents'. When nobody has the file open any more, forget_file() marks them, and each
+ * process closes its own as it is resumed the next time.
  */
 #include "platform/systrap/internal.h"
 
@@ -110,13 +112,61 @@ static enum p_lend kept_get(struct p_thread *th, const struct p_file *f, size_t 
 	return P_LEND_DONE;
 }
 
+static void kept_put(struct p_thread *th, struct kept *k)
+{
+	if (k && atomic_fetch_sub(&k->users, 1) == 1 && k->gone)
+		atomic_store(&th->as->kept_gone, true);
+}
+
 void kept_leave(struct p_thread *th)
 {
 	struct kept *k = th->kept;
 
 	th->kept = NULL;
-	if (k && atomic_fetch_sub(&k->users, 1) == 1 && k->gone)
-		atomic_store(&th->as->kept_gone, true);
+	kept_put(th, k);
+}
+
+/* ---- streams: a file that is read on and on, by the stub alone ---- */
+
+_Static_assert(ST_STREAMS == P_STREAMS && ST_STREAM_MAX == P_MOVE_MAX, "platform.h");
+
+bool lent_stream_begin(struct p_thread *th, unsigned i, int fd)
+{
+	if (!th->kept)
+		return false;
+	lent_stream_end(th, i);
+	th->streams[i] = th->kept;
+	atomic_fetch_add(&th->kept->users, 1);
+	th->ps->streams[i] = (struct st_stream){(uint32_t)fd + 1, (uint32_t)th->kept->fd, 0};
+	return true;
+}
+
+bool lent_stream_go(struct p_thread *th, unsigned i, int64_t pos)
+{
+	st_put(th->ps->streams[i].pos, pos);
+	return th->streams[i] && !th->streams[i]->gone;
+}
+
+int64_t lent_stream_pos(struct p_thread *th, unsigned i)
+{
+	return __atomic_load_n(&th->ps->streams[i].pos, __ATOMIC_RELAXED);
+}
+
+void lent_stream_end(struct p_thread *th, unsigned i)
+{
+	struct kept *k = th->streams[i];
+
+	if (!k)
+		return;
+	th->streams[i] = NULL;
+	th->ps->streams[i].fd = 0;
+	kept_put(th, k);
+}
+
+void lent_streams_leave(struct p_thread *th)
+{
+	for (unsigned i = 0; i < ST_STREAMS; i++)
+		lent_stream_end(th, i);
 }
 
 enum p_lend kept_read_late(struct p_thread *th, const struct p_file *f, uint64_t off, uint64_t addr,

@@ -32,6 +32,7 @@ int thread_was_reset(struct p_thread *th)
 	th->trapped = 0;
 	memset(&th->redo, 0, sizeof(th->redo));
 	window_reset(th->as);
+	lent_streams_leave(th);
 	kept_reset(th->as);
 	return thread_xstate_init(th);
 }

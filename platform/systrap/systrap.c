@@ -264,5 +264,9 @@ const struct platform_ops platform_systrap = {
 	.copy_file_late = thread_copy_file_late,
 	.move_file = thread_move_file,
 	.forget_file = systrap_forget_file,
+	.stream_begin = lent_stream_begin,
+	.stream_go = lent_stream_go,
+	.stream_pos = lent_stream_pos,
+	.stream_end = lent_stream_end,
 	.cmpxchg32 = thread_cmpxchg32,
 };

@@ -85,6 +85,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->nlate = 0;
 	th->window = NULL;
 	th->kept = NULL;
+	memset(th->streams, 0, sizeof(th->streams));
 	th->cmd_patient = false;
 	th->late_failed = false;
 	th->owed = th->owed_given = false;
@@ -145,6 +146,7 @@ static int thread_unlink(struct p_thread *th)
 	}
 	pf->stats.answered += __atomic_load_n(&th->ps->answered, __ATOMIC_RELAXED);
 	window_leave(th);
+	lent_streams_leave(th);
 	list_del(&th->link);
 	int left = --th->as->nthreads;
 	mutex_unlock(&pf->lock, &lc_platform);

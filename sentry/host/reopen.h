@@ -13,6 +13,6 @@
 /* The O_PATH directory; borrowed for good; -1: none.  Once, at start-up. */
 void host_set_proc_fd(int fd);
 int host_proc_fd(void);
-/* A descriptor of the same file, open with O_RDONLY or O_WRONLY and close-on-exec; the caller closes
- * it.  -EACCES when there is no procfs. */
+/* A descriptor of the same file, open with O_RDONLY or O_WRONLY and close-on-exec; the caller
+ * closes it.  -EACCES when there is no procfs. */
 int host_reopen_as(int fd, int accmode) MUST_CHECK;

@@ -14,6 +14,7 @@
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
+#include "sentry/kernel/stream.h"
 #include "sentry/kernel/tty.h"
 #include "sentry/loader/loader.h"
 
@@ -243,6 +244,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 		goto out;
 
 	/* Nothing fails from here on. */
+	streams_end(t);
 	set_exe(x.mm, x.res.exe);
 	x.mm->thp_disabled = t->mm->thp_disabled;
 	if (x.pt)

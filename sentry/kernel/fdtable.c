@@ -105,6 +105,16 @@ static int close_file(struct fdtable *t, struct file *f)
 	return err;
 }
 
+bool fdtable_is_alone(struct fdtable *t, int fd, const struct file *f)
+{
+	if (fdtable_is_shared(t))
+		return false;
+	mutex_lock(&t->lock, &lc_fdtable);
+	bool alone = (size_t)fd < t->size && t->slots[fd].file == f && ref_read(&f->ref) == 1;
+	mutex_unlock(&t->lock, &lc_fdtable);
+	return alone;
+}
+
 bool fdtable_is_shared(struct fdtable *t)
 {
 	return ref_read(&t->ref) > 1;

@@ -16,7 +16,9 @@ struct fdtable *fdtable_new(void);			    /* NULL: no memory */
 struct fdtable *fdtable_dup(struct fdtable *src, int *err); /* fork: same files; NULL: *err */
 struct fdtable *fdtable_get(struct fdtable *t);
 bool fdtable_is_shared(struct fdtable *t); /* by another task, now */
-void fdtable_put(struct fdtable *t);	   /* the last put closes all, releasing POSIX locks */
+/* Is fd this file, and does nobody else refer to either? */
+bool fdtable_is_alone(struct fdtable *t, int fd, const struct file *f);
+void fdtable_put(struct fdtable *t); /* the last put closes all, releasing POSIX locks */
 
 /* Returns a reference, or NULL (EBADF).  fdtable_file also refuses O_PATH files. */
 struct file *fdtable_file(struct fdtable *t, int fd);

@@ -9,6 +9,7 @@
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/seccomp/seccomp.h"
+#include "sentry/kernel/stream.h"
 #include "sentry/lib/log.h"
 #include "syscalls/syscalls.h"
 
@@ -50,6 +51,7 @@ static void enter_guest(void *arg)
 	const struct platform_ops *ops = t->k->pf->ops;
 
 	bool direct = set_answers(t);
+	streams_give(t);
 	atomic_store(&t->in_guest, true);
 	/* Whoever made a signal pending before that did not see us in the guest. */
 	if (signal_pending(t) || task_must_die(t) || direct != may_answer_directly(t))
@@ -230,6 +232,7 @@ void task_main(void *arg)
 			task_exit(t);
 		fiber_suspend(&t->fiber, enter_guest, t);
 		signal_take_mask(t);
+		streams_take(t);
 		handle_event(t);
 		if (t->pass_on && signal_pending(t)) {
 			t->pass_on = false;

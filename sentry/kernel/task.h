@@ -245,6 +245,14 @@ struct task {
 	bool retry;
 	struct file *lent_file;
 	int64_t lent;
+	/* own: files that guest code reads on and on (stream.h). */
+	struct task_stream {
+		struct file *file; /* borrowed of the table; NULL: none */
+		int fd;
+		int64_t pos; /* what the platform was told */
+	} streams[P_STREAMS];
+	bool streaming; /* there are some */
+	unsigned next_stream;
 	/* own: the call that the platform reported is handed back to it (task loop). */
 	bool pass_on, passed_on;
 };

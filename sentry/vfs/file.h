@@ -81,6 +81,7 @@ struct file {
 	_Atomic uint32_t owner_uid, owner_euid;	     /* of who said so */
 	struct async *async;			     /* O_ASYNC: kernel/async_io.c; pos_busy */
 	bool noted;		 /* its opening was reported (notify.h), so its closing will be */
+	bool streamed;		 /* a task reads it by a stream (kernel/stream.h) */
 	bool writer;		 /* the mount counts it among its writers */
 	bool counted;		 /* the inode counts it among its readers or writers */
 	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */

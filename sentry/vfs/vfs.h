@@ -139,6 +139,9 @@ struct inode_ops {
 	int (*setxattr)(struct inode *in, const char *name, const void *v, size_t n, int flags);
 	ssize_t (*listxattr)(struct inode *in, char *buf, size_t size);
 	int (*removexattr)(struct inode *in, const char *name);
+	/* Guest processes are to let go of what they were lent of the file (mm/uaccess.h): it is
+	 * not what they mean any more.  NULL: nothing ever is. */
+	void (*forget)(struct inode *in);
 	/* Last reference went: frees what in->priv and embedding hold.  Required. */
 	void (*free)(struct inode *in);
 };

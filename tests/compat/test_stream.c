@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/time.h>
 
 #define PIECE (64 << 10)
 #define PIECES 48
@@ -404,4 +405,167 @@ TEST(stream_copies_between_files)
 	EXPECT_EQ(lseek(out, 0, SEEK_CUR), 1 << 20);
 	EXPECT_EQ(pread(out, buf, PIECE, 1000), PIECE);
 	check(buf, PIECE, 1005);
+}
+
+/* Nothing but reads in between, so that nobody has to be told of each. */
+static void read_on(int fd, unsigned char *buf, size_t from, int pieces)
+{
+	for (int i = 0; i < pieces; i++) {
+		EXPECT_EQ(read(fd, buf, PIECE), PIECE);
+		check(buf, PIECE, from + (size_t)i * PIECE);
+	}
+}
+
+TEST(stream_position_is_right_when_it_is_asked_for)
+{
+	test_dir();
+	unsigned char *buf = new_buffer(PIECE);
+
+	write_all("f", buf);
+	int fd = EXPECT_OK(open("f", O_RDONLY));
+	read_on(fd, buf, 0, 10);
+	EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 10 * PIECE);
+	read_on(fd, buf, 10 * PIECE, 5);
+	int two = EXPECT_OK(dup(fd));
+	EXPECT_EQ(lseek(two, 0, SEEK_CUR), 15 * PIECE);
+	read_on(two, buf, 15 * PIECE, 5);
+	EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 20 * PIECE);
+	EXPECT_OK(close(two));
+	read_on(fd, buf, 20 * PIECE, 5);
+	EXPECT_EQ(lseek(fd, PIECE, SEEK_SET), PIECE);
+	read_on(fd, buf, PIECE, PIECES - 1);
+	EXPECT_EQ(read(fd, buf, PIECE), 0);
+	EXPECT_EQ(pread(fd, buf, 10, 0), 10);
+	EXPECT_EQ(read(fd, buf, PIECE), 0);
+	EXPECT_EQ(lseek(fd, 0, SEEK_CUR), (off_t)TOTAL);
+	char info[256] = "";
+	int proc = EXPECT_OK(open("/proc/self/fdinfo", O_RDONLY | O_DIRECTORY));
+	snprintf(info, sizeof(info), "%d", fd);
+	int text = EXPECT_OK(openat(proc, info, O_RDONLY));
+	EXPECT(read(text, info, sizeof(info) - 1) > 0);
+	EXPECT(strstr(info, "pos:\t3145728\n"));
+}
+
+TEST(stream_number_means_another_file)
+{
+	test_dir();
+	unsigned char *buf = new_buffer(PIECE);
+	int fd, other;
+
+	write_all("f", buf);
+	other = EXPECT_OK(open("g", O_RDWR | O_CREAT, 0600));
+	memset(buf, 'g', PIECE);
+	for (int i = 0; i < 20; i++)
+		EXPECT_EQ(write(other, buf, PIECE), PIECE);
+	for (int i = 0; i < 10; i++) {
+		fd = EXPECT_OK(open("f", O_RDONLY));
+		read_on(fd, buf, 0, 5);
+		EXPECT_OK(close(fd));
+		EXPECT_EQ(open("g", O_RDONLY), fd);
+		EXPECT_EQ(read(fd, buf, PIECE), PIECE);
+		EXPECT_EQ(buf[0], 'g');
+		EXPECT_OK(close(fd));
+		EXPECT_ERRNO(read(fd, buf, PIECE), EBADF);
+		fd = EXPECT_OK(open("f", O_RDONLY));
+		read_on(fd, buf, 0, 5);
+		EXPECT_OK(lseek(other, 0, SEEK_SET));
+		EXPECT_EQ(dup2(other, fd), fd);
+		EXPECT_EQ(read(fd, buf, PIECE), PIECE);
+		EXPECT_EQ(buf[0], 'g');
+		EXPECT_EQ(lseek(other, 0, SEEK_CUR), PIECE);
+		EXPECT_OK(close(fd));
+	}
+}
+
+static void *read_five(void *arg)
+{
+	read_on(*(int *)arg, new_buffer(PIECE), 5 * PIECE, 5);
+	return NULL;
+}
+
+TEST(stream_goes_on_in_threads_children_and_programs)
+{
+	test_dir();
+	unsigned char *buf = new_buffer(PIECE);
+	pthread_t th;
+	int status;
+
+	write_all("f", buf);
+	int fd = EXPECT_OK(open("f", O_RDONLY));
+	read_on(fd, buf, 0, 5);
+	EXPECT_EQ(pthread_create(&th, NULL, read_five, &fd), 0);
+	EXPECT_EQ(pthread_join(th, NULL), 0);
+	read_on(fd, buf, 10 * PIECE, 5);
+	pid_t pid = fork();
+	if (!pid) {
+		read_on(fd, buf, 15 * PIECE, 5);
+		_exit(0);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	read_on(fd, buf, 20 * PIECE, 5);
+	pid = fork();
+	if (!pid) {
+		dup2(fd, 0);
+		close(fd);
+		read_on(0, buf, 25 * PIECE, 5);
+		execlp("dd", "dd", "bs=64k", "count=5", "of=copy", "status=none", NULL);
+		_exit(1);
+	}
+	EXPECT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(lseek(fd, 0, SEEK_CUR), 35 * PIECE);
+	int copy = EXPECT_OK(open("copy", O_RDONLY));
+	read_on(copy, buf, 30 * PIECE, 5);
+	EXPECT_EQ(read(copy, buf, PIECE), 0);
+}
+
+static void on_alarm(int sig)
+{
+	static int n;
+
+	(void)sig;
+	if (++n == 20)
+		alarm(0);
+}
+
+TEST(stream_with_signals_in_between)
+{
+	test_dir();
+	unsigned char *buf = new_buffer(PIECE);
+	struct itimerval it = {{0, 500}, {0, 500}};
+
+	write_all("f", buf);
+	int fd = EXPECT_OK(open("f", O_RDONLY));
+	signal(SIGALRM, on_alarm);
+	EXPECT_OK(setitimer(ITIMER_REAL, &it, NULL));
+	for (int round = 0; round < 10; round++) {
+		read_on(fd, buf, 0, PIECES);
+		EXPECT_EQ(lseek(fd, 0, SEEK_CUR), (off_t)TOTAL);
+		EXPECT_OK(lseek(fd, 0, SEEK_SET));
+	}
+}
+
+/* The reader of a file that an overlay's lower layer has sees what is written later. */
+TEST(stream_sees_what_others_write_meanwhile)
+{
+	test_dir();
+	unsigned char *buf = new_buffer(PIECE);
+
+	write_all("f", buf);
+	int fd = EXPECT_OK(open("f", O_RDONLY));
+	read_on(fd, buf, 0, 10);
+	int wr = EXPECT_OK(open("f", O_RDWR));
+	memset(buf, 'w', PIECE);
+	EXPECT_EQ(pwrite(wr, buf, PIECE, 12 * PIECE), PIECE);
+	EXPECT_EQ(pwrite(wr, buf, PIECE, (off_t)TOTAL), PIECE);
+	read_on(fd, buf, 10 * PIECE, 2);
+	EXPECT_EQ(read(fd, buf, PIECE), PIECE);
+	EXPECT(buf[0] == 'w' && buf[PIECE - 1] == 'w');
+	read_on(fd, buf, 13 * PIECE, PIECES - 13);
+	EXPECT_EQ(read(fd, buf, PIECE), PIECE);
+	EXPECT_EQ(buf[9], 'w');
+	EXPECT_EQ(read(fd, buf, PIECE), 0);
+	EXPECT_EQ(pwrite(wr, buf, 10, (off_t)TOTAL + PIECE), 10);
+	EXPECT_EQ(read(fd, buf, PIECE), 10);
 }

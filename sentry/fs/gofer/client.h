@@ -174,6 +174,7 @@ size_t gofer_lend_read(struct gofer_inode *gi, struct uio *io, int64_t *off);
 size_t gofer_lend_write(struct gofer_inode *gi, bool only, struct uio *io, int64_t *off);
 /* Nobody has the file open any more. */
 void gofer_lend_end(struct gofer_inode *gi);
+void gofer_forget(struct inode *in);
 
 /* ---- place.c ---- */
 #define GOFER_PLACE_DEPTH 16

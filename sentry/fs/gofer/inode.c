@@ -490,7 +490,8 @@ static ssize_t gofer_readlink(struct inode *in, char *buf, size_t size)
 	.setxattr = gofer_setxattr, .listxattr = gofer_listxattr,                       \
 	.removexattr = gofer_removexattr, .free = gofer_inode_free
 
-const struct inode_ops gofer_file_iops = {COMMON_OPS, .open = gofer_open_file};
+const struct inode_ops gofer_file_iops = {COMMON_OPS, .open = gofer_open_file,
+					  .forget = gofer_forget};
 const struct inode_ops gofer_link_iops = {COMMON_OPS, .readlink = gofer_readlink};
 const struct inode_ops gofer_other_iops = {COMMON_OPS};
 const struct inode_ops gofer_dir_iops = {

@@ -99,11 +99,16 @@ size_t gofer_lend_write(struct gofer_inode *gi, bool only, struct uio *io, int64
 	return done;
 }
 
+void gofer_forget(struct inode *in)
+{
+	for (int only = 0; only < 2; only++)
+		uio_forget_file(file_of(gi_of(in), only).key);
+}
+
 void gofer_lend_end(struct gofer_inode *gi)
 {
 	if (!atomic_load_explicit(&gi->lent, memory_order_relaxed) ||
 	    !atomic_exchange(&gi->lent, false))
 		return;
-	for (int only = 0; only < 2; only++)
-		uio_forget_file(file_of(gi, only).key);
+	gofer_forget(&gi->in);
 }

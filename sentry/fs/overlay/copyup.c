@@ -253,6 +253,9 @@ static void publish(struct ovl_super *os, struct ovl_inode *oi, struct dentry *t
 	ovl_record_insert(os, r);
 	ovl_rehash_locked(os, oi);
 	mutex_unlock(&os->hash_lock, &lc_leaf);
+	struct inode *lower = oi->lower[0].d->inode;
+	if (lower->ops->forget)
+		lower->ops->forget(lower);
 	ovl_copy_attr(oi, true);
 }
 

@@ -109,6 +109,7 @@ const struct inode_ops tmpfs_file_iops = {
 	.setxattr = tmpfs_setxattr,
 	.listxattr = tmpfs_listxattr,
 	.removexattr = tmpfs_removexattr,
+	.forget = tmpfs_forget,
 	.free = tmpfs_free,
 };
 

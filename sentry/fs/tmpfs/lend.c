@@ -51,6 +51,14 @@ static void name_locked(struct tmpfs_inode *ti, bool only, struct uio_file *f)
 	};
 }
 
+void tmpfs_forget(struct inode *in)
+{
+	uint64_t lent = tmpfs_inode(in)->data.lent;
+
+	for (int only = 0; lent && only < 2; only++)
+		uio_forget_file((uint64_t[2]){UINT64_MAX - (uint64_t)only, lent});
+}
+
 size_t tmpfs_lend_read(struct tmpfs_inode *ti, struct uio *io, int64_t *off)
 {
 	struct uio_file f;

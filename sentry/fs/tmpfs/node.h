@@ -160,6 +160,7 @@ int tmpfs_map_fd(struct tmpfs_inode *ti, bool writable_open, bool shared, int *f
 int tmpfs_add_seals(struct tmpfs_inode *ti, unsigned seals) MUST_CHECK;
 
 /* lend.c: what guest processes read and write themselves; how many bytes, as uio_by_guest() */
+void tmpfs_forget(struct inode *in);
 size_t tmpfs_lend_read(struct tmpfs_inode *ti, struct uio *io, int64_t *off);
 /* only: the guest may not read the file. */
 size_t tmpfs_lend_write(struct tmpfs_inode *ti, bool only, struct uio *io, int64_t *off);
