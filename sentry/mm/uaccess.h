@@ -72,6 +72,7 @@ struct uio {
 	bool lend;     /* … or start: uio_lend may do all of it */
 	bool lent;     /* … and has */
 	bool last;     /* uio_put is the call's end: copy_out_last */
+	bool at_pos;   /* at the file's own position: set by the vfs */
 	bool in_place; /* a write goes to its offset, O_APPEND or not (RWF_NOAPPEND) */
 };
 

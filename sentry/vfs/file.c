@@ -93,6 +93,7 @@ static ssize_t read_checked(struct file *f, struct uio *io, int64_t *off)
 		return err;
 	if (!io->left && empty_io_is_nothing(f))
 		return 0;
+	io->at_pos = !off;
 	ssize_t n = f->ops->read(f, io, &pos);
 	if (n < 0)
 		return n;
@@ -199,6 +200,7 @@ static ssize_t write_checked(struct file *f, struct uio *io, int64_t *off, uint6
 		return -EINVAL;
 	if (f->flags & O_APPEND && !io->in_place)
 		pos = inode_size(f->inode);
+	io->at_pos = !off;
 	ssize_t n = write_at(f, io, &pos, fsize_limit);
 	if (n < 0)
 		return n;

@@ -15,6 +15,7 @@ struct hostfile {
 	int fd;
 	uint32_t mode;	/* st_mode of the host's file */
 	int access;	/* O_ACCMODE of the description */
+	bool append;	/* the description has O_APPEND */
 	bool nonblock;	/* the description is ours and has O_NONBLOCK */
 	bool no_nowait; /* it does not know RWF_NOWAIT; a hint */
 	struct inode_ops iops;

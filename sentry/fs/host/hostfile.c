@@ -193,18 +193,43 @@ static const struct file_ops stream_ops = {
 
 /* ---- regular files ---- */
 
+/* Pieces of what a uio moves at a time, until one is short. */
+static ssize_t move_at_own_position(struct hostfile *h, struct uio *io, bool write_it)
+{
+	ssize_t done = 0;
+
+	while (io->left) {
+		uint64_t left = io->left;
+		ssize_t n =
+			write_it ? uio_host_write(io, h->fd, NULL) : uio_host_read(io, h->fd, NULL);
+		if (n <= 0)
+			return done ? done : n;
+		done += n;
+		if ((uint64_t)n < MIN(left, (uint64_t)MOVE_MAX))
+			break;
+	}
+	return done;
+}
+
 /*
  * A move at the file's position is made at the description's own, which host processes share: a
- * shell that runs a container with its output in a file goes on behind that output.
+ * shell that runs a container with its output in a file goes on behind that output.  So it is with
+ * appending, where the host appends, too.
  */
 static ssize_t regular_move(struct file *f, struct uio *io, int64_t *off, bool write_it)
 {
 	struct hostfile *h = f->priv;
-	bool own = *off == f->pos;
-	int64_t *at = own ? NULL : off;
-	ssize_t n = write_it ? uio_host_write(io, h->fd, at) : uio_host_read(io, h->fd, at);
+	bool ours = write_it && f->flags & O_APPEND && !h->append; /* only the guest appends */
+	ssize_t n;
 
-	if (own && n > 0) {
+	if (!io->at_pos || ours) {
+		n = write_it ? uio_host_write(io, h->fd, off) : uio_host_read(io, h->fd, off);
+		if (io->at_pos && n > 0)
+			(void)!lseek(h->fd, *off, SEEK_SET);
+		return n;
+	}
+	n = move_at_own_position(h, io, write_it);
+	if (n > 0) {
 		off_t pos = lseek(h->fd, 0, SEEK_CUR);
 		*off = pos >= 0 ? pos : *off + n;
 	}
@@ -236,11 +261,19 @@ static int regular_fsync(struct file *f, bool datasync)
 	return (datasync ? fdatasync(h->fd) : fsync(h->fd)) ? -errno : 0;
 }
 
+static int regular_fallocate(struct file *f, int mode, int64_t off, int64_t len)
+{
+	struct hostfile *h = f->priv;
+
+	return fallocate(h->fd, mode, off, len) ? -errno : 0;
+}
+
 static const struct file_ops regular_ops = {
 	.read = regular_read,
 	.write = regular_write,
 	.llseek = regular_llseek,
 	.fsync = regular_fsync,
+	.fallocate = regular_fallocate,
 };
 
 /* ---- the inode ---- */
@@ -257,6 +290,21 @@ static int hostfile_getattr(struct inode *in, struct kstat *st)
 	st->blocks = hst.st_blocks;
 	st->blksize = hst.st_blksize;
 	st->mtime = (struct ktime){hst.st_mtim.tv_sec, hst.st_mtim.tv_nsec};
+	return 0;
+}
+
+/* Owner and mode are the sandbox's affair, the size is the file's. */
+static int hostfile_setattr(struct inode *in, const struct iattr *a)
+{
+	struct hostfile *h = in->priv;
+
+	if (a->valid & ATTR_SIZE) {
+		if (h->fops != &regular_ops)
+			return -EINVAL;
+		if (ftruncate(h->fd, (off_t)a->size))
+			return -errno;
+	}
+	inode_apply_attr(in, a);
 	return 0;
 }
 
@@ -315,6 +363,7 @@ struct hostfile *hostfile_new(int host_fd, const struct file_ops *fops, int *err
 	h->mode = st.st_mode;
 	h->access = flags & O_ACCMODE;
 	h->nonblock = flags & O_NONBLOCK;
+	h->append = flags & O_APPEND;
 	h->fops = fops ? fops : S_ISREG(st.st_mode) ? &regular_ops : &stream_ops;
 	h->src.free = source_free;
 	if ((*err = poller_add(&h->src, host_fd, &h->wq))) {
@@ -334,6 +383,7 @@ int hostfile_new_file(struct hostfile *h, const char *name, uint32_t mode, uint6
 	}
 	h->iops = *in->ops;
 	h->iops.getattr = hostfile_getattr;
+	h->iops.setattr = hostfile_setattr;
 	h->iops.open = hostfile_open;
 	in->ops = &h->iops;
 	in->own_open = true;
