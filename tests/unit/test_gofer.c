@@ -385,7 +385,12 @@ START_TEST(open_donates_exactly_what_was_asked)
 	ck_assert_int_eq(fcntl(rep.fds[0], F_GETFL) & O_ACCMODE, O_RDONLY);
 	ck_assert_int_eq(fcntl(rep.fds[1], F_GETFL) & O_ACCMODE, O_RDWR);
 	ck_assert_int_eq(open_node(file, 0), -EINVAL);
-	ck_assert_int_eq(open_node(file, 4), -EINVAL);
+	ck_assert_int_eq(open_node(file, 8), -EINVAL);
+	ck_assert_int_eq(open_node(file, GOFER_OPEN_WRITE | GOFER_OPEN_ONLY_WRITE), 0);
+	ck_assert_uint_eq(rep.nfds, 2);
+	ck_assert_int_eq(fcntl(rep.fds[0], F_GETFL) & O_ACCMODE, O_RDWR);
+	ck_assert_int_eq(fcntl(rep.fds[1], F_GETFL) & O_ACCMODE, O_WRONLY);
+	ck_assert_int_eq(read(rep.fds[1], buf, 1), -1);
 }
 END_TEST
 
