@@ -1,12 +1,10 @@
 #!/bin/bash
 # Whole programs, timed from inside: one line each, `name nanoseconds`, as bench/ops.c prints them.
-# Each runs once unmeasured, so that caches are warm; then the median of three counts.
 #
 # Usage: bench/programs.sh [WORD ...]     those whose names contain one of the words
 set -eu
-
-work=$(mktemp -d /tmp/bench-programs.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=bench/timing.sh
+. "$(dirname "$0")/timing.sh"
 
 shell_loop() { for ((i = 0; i < 300; i++)); do /bin/true; done; }
 pipelines() { for ((i = 0; i < 50; i++)); do echo "line $i" | cat | grep line | wc -l; done; }
@@ -30,6 +28,7 @@ prepare_c_build() {
 c_build() { make -s -C "$work/c" -B -j2 lib.a; }
 
 prepare_git() {
+	[ ! -d "$work/git" ] || return 0
 	git init -q "$work/git"
 	cd "$work/git"
 	git config user.email bench@example.org
@@ -42,6 +41,8 @@ prepare_git() {
 	done
 	cd /
 }
+prepare_git_status() { prepare_git; }
+prepare_git_log() { prepare_git; }
 git_status() { for ((i = 0; i < 5; i++)); do git -C "$work/git" status --short; done; }
 git_log() { git -C "$work/git" log -p; }
 
@@ -71,34 +72,4 @@ programs() {
 	END
 }
 
-wanted() {
-	local name=$1 word
-	shift
-	[ $# = 0 ] && return
-	for word; do [[ $name == *"$word"* ]] && return; done
-	return 1
-}
-
-now() { echo "${EPOCHREALTIME/./}"; }
-
-measure() {
-	local name=$1 begin times=()
-	"$name" > /dev/null
-	for _ in 1 2 3; do
-		begin=$(now)
-		"$name" > /dev/null
-		times+=($(($(now) - begin)))
-	done
-	printf '%s %d000\n' "$name" "$(printf '%s\n' "${times[@]}" | sort -n | sed -n 2p)"
-}
-
-prepared=
-programs | while read -r name needs; do
-	wanted "$name" "$@" || continue
-	[ -z "$needs" ] || command -v "$needs" > /dev/null || continue
-	case $name in
-	c_build) prepare_c_build ;;
-	git_*) [ "$prepared" ] || prepare_git; prepared=yes ;;
-	esac
-	measure "$name" < /dev/null
-done
+measure_all "$@"
