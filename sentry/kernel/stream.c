@@ -1,5 +1,7 @@
 #include "sentry/kernel/stream.h"
 
+#include <fcntl.h>
+
 #include "sentry/kernel/fdtable.h"
 #include "sentry/kernel/task.h"
 
@@ -49,7 +51,7 @@ void streams_take(struct task *t)
 static bool may_go(struct task *t, const struct task_stream *s)
 {
 	return fdtable_is_alone(t->fds, s->fd, s->file) && s->file->streamed &&
-	       !s->file->inode->marks;
+	       !(s->file->flags & O_DIRECT) && !s->file->inode->marks;
 }
 
 void streams_give(struct task *t)
