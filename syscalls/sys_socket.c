@@ -18,6 +18,13 @@ struct ns *socket_current_net(void)
 	return t && t->ns ? t->ns->of[NS_NET] : NULL;
 }
 
+bool socket_current_capable(const struct ns *net, int cap)
+{
+	const struct task *t = task_current();
+
+	return t && task_ns_capable(t, net ? net->owner : &user_ns_top, cap);
+}
+
 int socket_current_pid(int pid)
 {
 	const struct task *t = task_current();

@@ -42,6 +42,9 @@ void socket_init(struct socket *s, const struct socket_ops *ops, int family, int
 	s->sndtimeo = s->rcvtimeo = TIME_NEVER;
 	s->linger = -1;
 	s->rcvlowat = 1;
+	struct sock_ucred who;
+	socket_current_ucred(&who);
+	s->uid = who.uid;
 	socket_set_net(s, socket_current_net());
 }
 
@@ -175,7 +178,7 @@ static long sock_ioctl(struct file *f, struct task *t, unsigned cmd, uint64_t ar
 		return v < 0 ? v : copy_out_val(task_umem(t), UADDR(arg), &v);
 	}
 	default:
-		return interface_ioctl(t, cmd, arg);
+		return interface_ioctl(s->net, t, cmd, arg);
 	}
 }
 
@@ -207,6 +210,8 @@ static const struct file_ops socket_file_ops = {
 int socket_file_new(struct socket *s, int flags, struct file **out)
 {
 	struct inode *in = anon_inode_new(S_IFSOCK | 0777, NULL, NULL);
+	if (in)
+		s->ino = in->ino;
 	int err = in ? file_new_anon(in, "socket:[%lu]", &socket_file_ops, s,
 				     O_RDWR | (flags & SOCK_NONBLOCK), out)
 		     : -ENOMEM;

@@ -117,6 +117,8 @@ struct socket {
 	const struct socket_ops *ops;
 	int family, type, protocol; /* immutable */
 	struct ns *net;		    /* reference, immutable: the network namespace that it is in */
+	uint64_t ino;		    /* its file's; 0: none yet */
+	uint32_t uid;		    /* who made it */
 	struct waitq wq;
 	_Atomic int error; /* SO_ERROR: positive, taken when shown */
 	_Atomic int shut;  /* enum sock_shut bits */
@@ -192,5 +194,7 @@ void socket_set_net(struct socket *s, struct ns *net);
 struct ns *socket_current_net(void);
 /* Who calls, for write(2) on a socket; zeros when nobody does. */
 void socket_current_ucred(struct sock_ucred *out);
+/* Has the calling task the capability over that network namespace? */
+bool socket_current_capable(const struct ns *net, int cap);
 /* What the calling process calls that one: pids here are the sandbox's. */
 int socket_current_pid(int pid);

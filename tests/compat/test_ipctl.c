@@ -4,9 +4,13 @@
 
 #include <arpa/inet.h>
 #include <linux/errqueue.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "compat.h"
 
@@ -246,4 +250,120 @@ TEST(udplite_has_ports_of_its_own)
 	EXPECT_EQ(sendto(from, "lite", 4, 0, (void *)&to, sizeof(struct sockaddr_in)), 4);
 	EXPECT_EQ(recv(lite, buf, sizeof(buf), 0), 4);
 	EXPECT_ERRNO(recv(udp, buf, sizeof(buf), MSG_DONTWAIT), EAGAIN);
+}
+
+/* ---- lo, and what /proc/net tells ---- */
+
+static int try_connect(int family)
+{
+	struct sockaddr_in6 to = {
+		.sin6_family = AF_INET6, .sin6_port = htons(1), .sin6_addr = in6addr_loopback};
+	struct sockaddr_in to4 = {.sin_family = AF_INET,
+				  .sin_port = htons(1),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = EXPECT_OK(socket(family, SOCK_STREAM, 0));
+	int err = family == AF_INET ? connect(fd, (void *)&to4, sizeof(to4))
+				    : connect(fd, (void *)&to, sizeof(to));
+	int why = errno;
+
+	close(fd);
+	return err ? why : 0;
+}
+
+TEST(lo_is_down_in_a_new_network_namespace)
+{
+	struct ifreq r = {.ifr_name = "lo"};
+
+	if (unshare(CLONE_NEWNET))
+		test_skip("needs root");
+	int fd = EXPECT_OK(socket(AF_INET, SOCK_DGRAM, 0));
+	EXPECT_EQ(try_connect(AF_INET), ENETUNREACH);
+	EXPECT_EQ(try_connect(AF_INET6), EADDRNOTAVAIL);
+	EXPECT_OK(ioctl(fd, SIOCGIFFLAGS, &r));
+	EXPECT_EQ(r.ifr_flags, IFF_LOOPBACK);
+	EXPECT_ERRNO(ioctl(fd, SIOCGIFADDR, &r), EADDRNOTAVAIL);
+	EXPECT_ERRNO(ioctl(fd, SIOCSIFFLAGS, BAD_ADDR), EFAULT);
+	r.ifr_flags = IFF_UP;
+	EXPECT_OK(ioctl(fd, SIOCSIFFLAGS, &r));
+	EXPECT_OK(ioctl(fd, SIOCGIFFLAGS, &r));
+	EXPECT(r.ifr_flags & IFF_UP && r.ifr_flags & IFF_RUNNING);
+	EXPECT_EQ(try_connect(AF_INET), ECONNREFUSED);
+	EXPECT_EQ(try_connect(AF_INET6), ECONNREFUSED);
+	EXPECT_OK(ioctl(fd, SIOCGIFADDR, &r));
+	r.ifr_flags = 0;
+	EXPECT_OK(ioctl(fd, SIOCSIFFLAGS, &r));
+	EXPECT_EQ(try_connect(AF_INET6), EADDRNOTAVAIL);
+}
+
+/* Does a line of the file contain that text? */
+static bool shows(const char *path, const char *text)
+{
+	char line[512];
+	bool found = false;
+	FILE *f = fopen(path, "r");
+
+	EXPECT(f != NULL);
+	while (!found && fgets(line, sizeof(line), f))
+		found = strstr(line, text) != NULL;
+	fclose(f);
+	return found;
+}
+
+TEST(proc_net_shows_sockets)
+{
+	struct sockaddr_un un = {AF_UNIX, "proc_net_socket"};
+	struct sockaddr_in6 name;
+	struct stat st;
+	char text[64];
+	test_dir();
+	int udp = bound(AF_INET, 0, &name), u = EXPECT_OK(socket(AF_UNIX, SOCK_STREAM, 0));
+
+	EXPECT_OK(fstat(udp, &st));
+	sprintf(text, ": 0100007F:%04X 00000000:0000 07 ", ntohs(name.sin6_port));
+	EXPECT(shows("/proc/net/udp", text));
+	sprintf(text, " %lu ", (unsigned long)st.st_ino);
+	EXPECT(shows("/proc/net/udp", text));
+	close(udp);
+	EXPECT(!shows("/proc/self/net/udp", text));
+
+	int tcp = EXPECT_OK(socket(AF_INET6, SOCK_STREAM, 0));
+	socklen_t len = sizeof(name);
+	EXPECT_OK(listen(tcp, 3));
+	EXPECT_OK(getsockname(tcp, (void *)&name, &len));
+	sprintf(text, "00000000:%04X %032d:0000 0A ", ntohs(name.sin6_port), 0);
+	EXPECT(shows("/proc/net/tcp6", text));
+
+	EXPECT(!shows("/proc/net/unix", un.sun_path));
+	EXPECT_OK(bind(u, (void *)&un, sizeof(un)));
+	EXPECT_OK(listen(u, 1));
+	EXPECT(shows("/proc/net/unix", "00010000 0001 01"));
+	EXPECT(shows("/proc/net/unix", un.sun_path));
+	EXPECT(shows("/proc/net/dev", "lo:"));
+}
+
+static unsigned long udp_received(void)
+{
+	unsigned long n = 0;
+	char line[512];
+	FILE *f = fopen("/proc/net/snmp", "r");
+
+	EXPECT(f != NULL);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "Udp: %lu", &n);
+	fclose(f);
+	return n;
+}
+
+TEST(proc_net_snmp_counts_datagrams)
+{
+	struct sockaddr_in6 to;
+	char c;
+	int fd = bound(AF_INET, 0, &to);
+	unsigned long before = udp_received();
+
+	for (int i = 0; i < 5; i++) {
+		EXPECT_EQ(sendto(fd, "x", 1, 0, (void *)&to, sizeof(struct sockaddr_in)), 1);
+		EXPECT_EQ(recv(fd, &c, 1, 0), 1);
+	}
+	EXPECT(udp_received() >= before + 5);
 }

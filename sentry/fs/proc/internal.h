@@ -42,5 +42,6 @@ extern const struct synth_file_ops proc_uid_map_ops, proc_gid_map_ops, proc_proj
 	proc_setgroups_ops;
 extern const struct synth_file_ops proc_syscall_ops, proc_stack_ops, proc_timers_ops,
 	proc_sched_ops, proc_autogroup_ops, proc_io_ops;
+extern const struct synth_dir_ops proc_net_ops; /* net.c */
 extern const struct synth_dir_ops proc_attr_ops, proc_map_files_ops;
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

@@ -234,11 +234,8 @@ LINK_OPS(root);
 
 /* ---- the directory ---- */
 
-static int net_lookup(struct inode *dir, const char *name, struct inode **out, void *task);
-static int net_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off, void *task);
 static int task_dir_lookup(struct inode *dir, const char *name, struct inode **out, void *task);
 static int task_dir_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off, void *task);
-static const struct synth_dir_ops net_ops = {TASK_COMMON, net_lookup, net_readdir};
 static const struct synth_dir_ops task_dir_ops = {TASK_COMMON, task_dir_lookup, task_dir_readdir};
 
 static const struct pid_entry {
@@ -272,7 +269,7 @@ static const struct pid_entry {
 	{"mountinfo", 0444, &proc_mountinfo_ops, NULL, NULL, false},
 	{"mounts", 0444, &proc_mounts_ops, NULL, NULL, false},
 	{"mountstats", 0400, &proc_mountstats_ops, NULL, NULL, false},
-	{"net", 0555, NULL, &net_ops, NULL, false},
+	{"net", 0555, NULL, &proc_net_ops, NULL, false},
 	{"ns", 0511, NULL, &proc_ns_ops, NULL, false},
 	{"numa_maps", 0444, &proc_numa_maps_ops, NULL, NULL, false},
 	{"oom_adj", 0644, &proc_oom_adj_ops, NULL, NULL, false},
@@ -515,46 +512,3 @@ static int show_thread_self(struct text *out, void *arg)
 
 const struct synth_link_ops proc_self_ops = {.show = show_self};
 const struct synth_link_ops proc_thread_self_ops = {.show = show_thread_self};
-
-/* ---- net: headers of tables that are empty without a network ---- */
-
-static const struct {
-	const char *name, *text;
-} net_files[] = {
-	{"arp", "IP address       HW type     Flags       HW address            Mask     Device\n"},
-	{"dev", "Inter-|   Receive                                                |  Transmit\n"
-		" face |bytes    packets errs drop fifo frame compressed multicast|bytes    "
-		"packets errs drop fifo colls carrier compressed\n"},
-	{"if_inet6", ""},
-	{"route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\t"
-		  "IRTT\n"},
-	{"tcp", "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   "
-		"uid  timeout inode\n"},
-	{"udp", "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   "
-		"uid  timeout inode ref pointer drops\n"},
-	{"unix", "Num       RefCount Protocol Flags    Type St Inode Path\n"},
-};
-
-static int net_lookup(struct inode *dir, const char *name, struct inode **out, void *task)
-{
-	(void)task;
-	for (size_t i = 0; i < ARRAY_SIZE(net_files); i++) {
-		if (strcmp(net_files[i].name, name))
-			continue;
-		*out = synth_text_new(dir->sb, 0444, net_files[i].text);
-		return *out ? 0 : -ENOMEM;
-	}
-	return -ENOENT;
-}
-
-static int net_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off, void *task)
-{
-	(void)task;
-	for (size_t i = (size_t)*off; i < ARRAY_SIZE(net_files); i++) {
-		if (!ctx->emit(ctx, net_files[i].name, strlen(net_files[i].name), (int64_t)i + 1,
-			       dir->ino + i + 1, DT_REG))
-			break;
-		*off = (int64_t)i + 1;
-	}
-	return 0;
-}

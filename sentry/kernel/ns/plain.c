@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/auth/user_ns.h"
 
 static void plain_free(struct ns *ns)
@@ -16,9 +17,15 @@ const struct ns_type net_ns_type = {
 const struct ns_type cgroup_ns_type = {
 	.name = "cgroup", .flag = CLONE_NEWCGROUP, .count = NS_COUNT_CGROUP, .free = plain_free};
 
+/* struct net_ns begins with its struct ns; it is the larger one. */
+static struct ns *ns_alloc(const struct ns_type *type)
+{
+	return calloc(1, type == &net_ns_type ? sizeof(struct net_ns) : sizeof(struct ns));
+}
+
 static struct ns *top(const struct ns_type *type, uint64_t ino)
 {
-	struct ns *ns = malloc(sizeof(*ns));
+	struct ns *ns = ns_alloc(type);
 
 	if (ns)
 		ns_init(ns, type, ino, &user_ns_top);
@@ -27,7 +34,7 @@ static struct ns *top(const struct ns_type *type, uint64_t ino)
 
 static int make(const struct ns_type *type, const struct ns_maker *m, struct ns **out)
 {
-	struct ns *ns = malloc(sizeof(*ns));
+	struct ns *ns = ns_alloc(type);
 	int err = ns ? ns_make(ns, type, m) : -ENOMEM;
 
 	if (err)
@@ -39,7 +46,11 @@ static int make(const struct ns_type *type, const struct ns_maker *m, struct ns 
 
 struct ns *net_ns_top(void)
 {
-	return top(&net_ns_type, NS_INO_NET);
+	struct ns *ns = top(&net_ns_type, NS_INO_NET);
+
+	if (ns)
+		net_ns_set_lo(net_ns_of(ns), true);
+	return ns;
 }
 
 struct ns *cgroup_ns_top(void)

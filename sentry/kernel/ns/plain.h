@@ -1,7 +1,6 @@
 /*
- * Namespaces without contents of their own.  Of a network namespace the header is all: sockets
- * refer to it, and names (ports, abstract unix addresses) are compared with it.  A cgroup namespace
- * shows the whole tree of groups, whatever its root.  Source: network_namespaces(7),
+ * Namespaces that are made empty.  What a network namespace holds is in auth/net_ns.h.  A cgroup
+ * namespace shows the whole tree of groups, whatever its root.  Source: network_namespaces(7),
  * cgroup_namespaces(7).
  */
 #pragma once

@@ -43,6 +43,20 @@ bool inet_is_local(const struct inet_addr *a)
 	return inet_is_v4(a) ? a->ip[12] == 127 : !memcmp(a->ip, v6_loopback, 16);
 }
 
+bool inet_lo_up(const struct inet_sock *i)
+{
+	return !i->s.net || net_ns_of(i->s.net)->lo_up;
+}
+
+int inet_route(const struct inet_sock *i, const struct inet_addr *to)
+{
+	if (!inet_is_local(to))
+		return -ENETUNREACH;
+	if (!inet_is_v4(to))
+		return inet_lo_up(i) ? 0 : -EADDRNOTAVAIL;
+	return !i->s.net || net_ns_of(i->s.net)->lo_seen ? 0 : -ENETUNREACH;
+}
+
 bool inet_same_ip(const struct inet_addr *a, const struct inet_addr *b)
 {
 	return !memcmp(a->ip, b->ip, sizeof(a->ip));

@@ -15,6 +15,7 @@
 
 #include <netinet/in.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/inet/inet.h"
 
 /* An address of either family; IPv4 is ::ffff:a.b.c.d (RFC 4291, 2.5.5.2). */
@@ -50,6 +51,7 @@ struct inet_sock {
 	struct inet_addr remote;
 	struct list_head rcvq; /* of struct inet_chunk */
 	uint64_t rcvq_bytes;
+	uint32_t drops;	     /* datagrams that found no room */
 	bool rbusy, rmissed; /* the queue's front is claimed; somebody saw that */
 	bool room_wanted;    /* the sender waits for room in rcvq */
 	bool fin;	     /* the other end sends no more */
@@ -120,6 +122,10 @@ void inet_set_v4(struct inet_addr *a, const void *ip);
 bool inet_is_v4(const struct inet_addr *a);
 bool inet_is_any(const struct inet_addr *a);
 bool inet_is_local(const struct inet_addr *a); /* of lo */
+/* Whether there is a way from i to that address: -ENETUNREACH, -EADDRNOTAVAIL. */
+int inet_route(const struct inet_sock *i, const struct inet_addr *to);
+/* Does lo carry anything? */
+bool inet_lo_up(const struct inet_sock *i);
 bool inet_same_ip(const struct inet_addr *a, const struct inet_addr *b);
 /* The address from which lo sends to one of that family. */
 void inet_loopback(const struct inet_addr *like, struct inet_addr *to);
@@ -169,6 +175,7 @@ enum inet_option {
 	OPT_RECVTCLASS,
 };
 int inet_option(const struct inet_sock *i, enum inet_option o);
+unsigned inet_tcp_state(const struct inet_sock *i); /* TCP_*: netinet/tcp.h */
 void inet_options_init(struct inet_sock *i);
 int inet_setsockopt(struct socket *s, int level, int name, const void *v, uint32_t len);
 int inet_getsockopt(struct socket *s, int level, int name, void *v, uint32_t *len);
@@ -191,5 +198,7 @@ extern const struct socket_ops inet_tcp_ops, inet_udp_ops;
 ssize_t inet_tcp_sendmsg(struct socket *s, struct sock_msg *m, const struct sock_caller *c);
 ssize_t inet_tcp_recvmsg(struct socket *s, struct sock_msg *m);
 uint32_t inet_tcp_poll(struct socket *s);
+/* n segments with `bytes` of data in all went over lo. */
+void inet_tcp_count(const struct inet_sock *i, unsigned n, uint64_t bytes);
 int inet_tcp_at_mark(struct socket *s);
 long inet_tcp_queue_len(struct socket *s, bool out);

@@ -155,15 +155,25 @@ int inet_setsockopt(struct socket *s, int level, int name, const void *v, uint32
 	return 0;
 }
 
-static int give_info(struct inet_sock *i, void *v, uint32_t *len)
+unsigned inet_tcp_state(const struct inet_sock *i)
 {
 	static const uint8_t states[] = {
 		[INET_CLOSED] = TCP_CLOSE,  [INET_CONNECTING] = TCP_SYN_SENT,
 		[INET_LISTEN] = TCP_LISTEN, [INET_CONNECTED] = TCP_ESTABLISHED,
 		[INET_DONE] = TCP_CLOSE,
 	};
+	int state = i->state;
+	bool sent_fin = i->s.shut & SOCK_SHUT_WR;
+
+	if (state == INET_CONNECTED && i->fin)
+		return sent_fin ? TCP_TIME_WAIT : TCP_CLOSE_WAIT;
+	return state == INET_CONNECTED && sent_fin ? TCP_FIN_WAIT2 : states[state];
+}
+
+static int give_info(struct inet_sock *i, void *v, uint32_t *len)
+{
 	struct tcp_info info = {
-		.tcpi_state = states[i->state],
+		.tcpi_state = (uint8_t)inet_tcp_state(i),
 		.tcpi_rto = 200000,
 		.tcpi_snd_mss = 32768,
 		.tcpi_rcv_mss = MSS_DEFAULT,
@@ -172,10 +182,6 @@ static int give_info(struct inet_sock *i, void *v, uint32_t *len)
 		.tcpi_advmss = 65483,
 	};
 
-	if (i->state == INET_CONNECTED && i->fin)
-		info.tcpi_state = i->s.shut & SOCK_SHUT_WR ? TCP_TIME_WAIT : TCP_CLOSE_WAIT;
-	else if (i->state == INET_CONNECTED && i->s.shut & SOCK_SHUT_WR)
-		info.tcpi_state = TCP_FIN_WAIT2;
 	return socket_option_give(v, len, &info, sizeof(info));
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sentry/net/inet/inet_sock.h"
+#include "sentry/net/net_info.h"
 
 #define BUCKETS 1024
 
@@ -225,4 +226,47 @@ struct inet_sock *inet_port_find(const struct socket *s, const struct inet_addr 
 		inet_get(best);
 	mutex_unlock(&ports_lock, &lc_net);
 	return best;
+}
+
+/* ---- for /proc/net ---- */
+
+static void tell(struct inet_sock *b, net_info_fn *fn, void *arg) REQUIRES(lc_net)
+{
+	struct net_sock_info i = {.family = b->s.family,
+				  .type = b->s.type,
+				  .protocol = b->s.protocol,
+				  .local_port = b->local.port,
+				  .uid = b->s.uid,
+				  .ino = b->s.ino,
+				  .refs = (unsigned)ref_read(&b->ref)};
+
+	memcpy(i.local, b->local.ip, sizeof(i.local));
+	mutex_lock(&b->lock, &lc_socket);
+	i.listening = b->state == INET_LISTEN;
+	i.rx = i.listening ? b->nqueued : b->rcvq_bytes;
+	i.tx = i.listening ? b->backlog : 0;
+	i.drops = b->drops;
+	memcpy(i.remote, b->remote.ip, sizeof(i.remote));
+	i.remote_port = b->remote.port;
+	i.state = inet_tcp_state(b);
+	mutex_unlock(&b->lock, &lc_socket);
+	fn(&i, arg);
+}
+
+void net_info_inet(int protocol, const struct ns *net, net_info_fn *fn, void *arg)
+{
+	struct inet_sock *b;
+	struct list_head *table = tables[protocol == IPPROTO_TCP   ? INET_TCP
+					 : protocol == IPPROTO_UDP ? INET_UDP
+								   : INET_UDPLITE];
+
+	mutex_lock(&ports_lock, &lc_net);
+	for (int n = 0; n < BUCKETS; n++) {
+		if (!table[n].next)
+			continue;
+		list_for_each (b, &table[n], port_node)
+			if (b->s.net == net)
+				tell(b, fn, arg);
+	}
+	mutex_unlock(&ports_lock, &lc_net);
 }

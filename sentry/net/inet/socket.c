@@ -100,7 +100,7 @@ int inet_bind(struct socket *s, const struct sock_addr *a, const struct sock_cal
 		return -EAFNOSUPPORT;
 	if (s->family == AF_INET6 && a->family == AF_INET)
 		return -EAFNOSUPPORT;
-	if (!inet_is_any(&at) && !inet_is_local(&at))
+	if (!inet_is_any(&at) && (!inet_is_local(&at) || (!inet_is_v4(&at) && !inet_lo_up(i))))
 		return -EADDRNOTAVAIL;
 	if (at.port && at.port < PORT_PRIVILEGED &&
 	    !socket_net_capable(s, c->cred, CAP_NET_BIND_SERVICE))

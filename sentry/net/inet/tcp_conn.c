@@ -9,6 +9,7 @@
 #include "sentry/lib/cleanup.h"
 #include "sentry/net/inet/inet_sock.h"
 
+#define HANDSHAKE 3 /* segments */
 #define EV_IN (POLLIN | POLLRDNORM)
 #define EV_OUT (POLLOUT | POLLWRNORM)
 #define EV_ALL (EV_IN | EV_OUT | POLLHUP | POLLRDHUP | POLLERR)
@@ -30,6 +31,7 @@ static void reset(struct inet_sock *i, int error)
 {
 	mutex_lock(&i->lock, &lc_socket);
 	if (i->state != INET_DONE) {
+		net_count(i->s.net, NET_TCP_ESTAB_RESETS, 1);
 		i->s.error = error;
 		i->state = INET_DONE;
 		i->s.connected = false;
@@ -155,6 +157,9 @@ static int establish(struct inet_sock *i, struct inet_sock *listener)
 	i->s.connected = true;
 	i->state = INET_CONNECTED;
 	mutex_unlock(&i->lock, &lc_socket);
+	net_count(i->s.net, NET_TCP_ACTIVE_OPENS, 1);
+	net_count(i->s.net, NET_TCP_PASSIVE_OPENS, 1);
+	inet_tcp_count(i, HANDSHAKE, 0);
 	waitq_notify(&listener->s.wq, EV_IN);
 	waitq_notify(&i->s.wq, EV_OUT);
 	return 0;
@@ -231,8 +236,10 @@ static int connect_to(struct inet_sock *i, const struct sock_caller *c)
 		return err;
 	inet_local(i, &local);
 	struct inet_sock *listener = inet_port_find(&i->s, &i->remote, &local);
-	if (!listener)
+	if (!listener) {
+		net_count(i->s.net, NET_TCP_ATTEMPT_FAILS, 1);
 		return -ECONNREFUSED;
+	}
 	err = establish(i, listener);
 	inet_put(listener);
 	return err;
@@ -255,10 +262,8 @@ static int tcp_connect(struct socket *s, const struct sock_addr *a, const struct
 		inet_loopback(&to, &to);
 	if ((err = connect_begin(i, &to, nonblock)))
 		return MIN(err, 0);
-	if (!inet_is_local(&to) || !to.port)
-		err = inet_is_local(&to) ? -ECONNREFUSED : -ENETUNREACH;
-	else
-		err = connect_to(i, c);
+	if (!(err = inet_route(i, &to)))
+		err = !inet_lo_up(i) ? -ETIMEDOUT : to.port ? connect_to(i, c) : -ECONNREFUSED;
 	/* Linux answers before the other side does, so refusals come by SO_ERROR. */
 	if (nonblock && err == -ECONNREFUSED)
 		refuse(i);

@@ -6,6 +6,9 @@
 #include "sentry/net/inet/inet_sock.h"
 
 #define CHUNK_MAX 65536u
+/* IP's and TCP's, with time stamps. */
+#define V4_HEADERS 52u
+#define V6_HEADERS 72u
 /* Room behind short writes, for the next ones. */
 #define CHUNK_MIN 512u
 
@@ -80,6 +83,15 @@ static bool deliver(struct inet_sock *to, struct inet_chunk *k)
 	return open;
 }
 
+void inet_tcp_count(const struct inet_sock *i, unsigned n, uint64_t bytes)
+{
+	uint64_t headers = inet_is_v4(&i->remote) ? V4_HEADERS : V6_HEADERS;
+
+	net_count(i->s.net, NET_TCP_SEGMENTS, n);
+	net_count(i->s.net, NET_LO_PACKETS, n);
+	net_count(i->s.net, NET_LO_BYTES, n * headers + bytes);
+}
+
 static ssize_t send_chunk(struct inet_sock *i, struct inet_sock *peer, struct sock_msg *m)
 {
 	uint64_t want = m->io->left - (m->flags & MSG_OOB ? 1 : 0);
@@ -96,6 +108,7 @@ static ssize_t send_chunk(struct inet_sock *i, struct inet_sock *peer, struct so
 		return got ? got : -EFAULT;
 	}
 	k->len = (uint32_t)got;
+	inet_tcp_count(i, 1, (uint64_t)got);
 	if (!deliver(peer, k))
 		was_reset(i);
 	return got;

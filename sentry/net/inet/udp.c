@@ -6,7 +6,9 @@
 #include "sentry/net/inet/inet_sock.h"
 
 #define PAYLOAD_MAX 65507u /* of IPv4; IPv6 has 20 bytes more */
-#define OVERHEAD 256u	   /* what a datagram costs of SO_RCVBUF besides its bytes */
+#define V4_HEADERS 28u	   /* of IP and UDP */
+#define V6_HEADERS 48u
+#define OVERHEAD 256u /* what a datagram costs of SO_RCVBUF besides its bytes */
 
 static int udp_connect(struct socket *s, const struct sock_addr *a, const struct sock_caller *c,
 		       bool nonblock)
@@ -24,8 +26,8 @@ static int udp_connect(struct socket *s, const struct sock_addr *a, const struct
 	if (!off) {
 		if (inet_is_any(&to))
 			inet_loopback(&to, &to);
-		if (!inet_is_local(&to))
-			return -ENETUNREACH;
+		if ((err = inet_route(i, &to)))
+			return err;
 		if ((err = inet_port_auto(i, &to, c)))
 			return err;
 	} else {
@@ -56,7 +58,13 @@ static int destination(struct inet_sock *i, const struct sock_msg *m, struct ine
 	}
 	if (inet_is_any(to))
 		inet_loopback(to, to);
-	return inet_is_local(to) ? 0 : -ENETUNREACH;
+	return inet_route(i, to);
+}
+
+/* c: of IPv4. */
+static void count(struct socket *s, const struct inet_chunk *k, enum net_counter c)
+{
+	net_count(s->net, inet_is_v4(&k->to) ? c : c + (NET_UDP6_IN - NET_UDP_IN), 1);
 }
 
 /* A datagram that finds no room is lost, as UDP's may be. */
@@ -68,7 +76,9 @@ static void deliver(struct inet_sock *to, struct inet_chunk *k)
 	if (fits) {
 		list_add_tail(&k->node, &to->rcvq);
 		to->rcvq_bytes += k->len + OVERHEAD;
-	}
+	} else
+		to->drops++;
+	count(&to->s, k, fits ? NET_UDP_IN : NET_UDP_NO_ROOM);
 	mutex_unlock(&to->lock, &lc_socket);
 	if (fits)
 		waitq_notify(&to->s.wq, POLLIN | POLLRDNORM);
@@ -104,11 +114,18 @@ static ssize_t udp_sendmsg(struct socket *s, struct sock_msg *m, const struct so
 	k->len = (uint32_t)n;
 	k->to = to;
 	inet_control_fill(i, &m->ip, k);
+	count(s, k, NET_UDP_OUT);
+	if (!inet_lo_up(i)) {
+		free(k);
+		return got;
+	}
+	net_count_packet(s->net, n + (inet_is_v4(&to) ? V4_HEADERS : V6_HEADERS));
 	struct inet_sock *target = inet_port_find(s, &to, &k->from);
 	if (target) {
 		deliver(target, k);
 		inet_put(target);
 	} else {
+		count(s, k, NET_UDP_NO_PORTS);
 		inet_unreachable(i, k);
 	}
 	return got;

@@ -8,6 +8,8 @@
 
 #include "sentry/lib/compiler.h"
 
+struct ns;
+
 /* A datagram of one or more messages.  Failure to get memory sticks. */
 struct nl_buf {
 	uint8_t *data; /* owned */
@@ -29,6 +31,8 @@ void nl_error(struct nl_buf *b, const struct nlmsghdr *req, uint32_t port, int e
 
 /*
  * Answers one request of NETLINK_ROUTE (route.c); msg is all of it, of msg->nlmsg_len bytes.  0, or
- * the errno of the NLMSG_ERROR that is to be sent.  admin: the sender has CAP_NET_ADMIN.
+ * the errno of the NLMSG_ERROR that is to be sent.  admin: the sender has
+ * CAP_NET_ADMIN over net, the socket's namespace (NULL: none).
  */
-int nl_route(const struct nlmsghdr *msg, uint32_t port, bool admin, struct nl_buf *b) MUST_CHECK;
+int nl_route(const struct nlmsghdr *msg, uint32_t port, struct ns *net, bool admin,
+	     struct nl_buf *b) MUST_CHECK;

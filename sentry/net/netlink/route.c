@@ -8,10 +8,13 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/interface.h"
 #include "sentry/net/netlink/nl_msg.h"
 
-#define LO_FLAGS (IFF_UP | IFF_LOOPBACK | IFF_RUNNING | IFF_LOWER_UP)
+#define FLAGS_UP (IFF_UP | IFF_RUNNING | IFF_LOWER_UP)
+#define OPER_UNKNOWN 0 /* RFC 2863's states: lo's while it is up */
+#define OPER_DOWN 2
 #define FOREVER UINT32_MAX
 #define QUEUE_LEN 1000
 
@@ -46,28 +49,52 @@ static const uint8_t *find_attr(const struct nlmsghdr *msg, size_t n, uint16_t t
 
 /* ---- answers ---- */
 
-static void put_link(struct nl_buf *b, const struct nlmsghdr *req, uint32_t port, uint16_t flags)
+static bool is_up(struct ns *net)
+{
+	return !net || net_ns_of(net)->lo_up;
+}
+
+static bool has_v4(struct ns *net)
+{
+	return !net || net_ns_of(net)->lo_seen;
+}
+
+static void put_stats(struct nl_buf *b, struct ns *net)
+{
+	struct rtnl_link_stats64 stats = {0};
+
+	if (net) {
+		const struct net_ns *n = net_ns_of(net);
+		stats.rx_packets = stats.tx_packets = n->counters[NET_LO_PACKETS];
+		stats.rx_bytes = stats.tx_bytes = n->counters[NET_LO_BYTES];
+	}
+	nl_attr(b, IFLA_STATS64, &stats, sizeof(stats));
+}
+
+static void put_link(struct nl_buf *b, const struct nlmsghdr *req, uint32_t port, uint16_t flags,
+		     struct ns *net)
 {
 	static const uint8_t no_address[6];
-	const struct rtnl_link_stats64 stats = {0};
-	const struct ifinfomsg body = {
-		.ifi_type = ARPHRD_LOOPBACK, .ifi_index = LOOPBACK_INDEX, .ifi_flags = LO_FLAGS};
+	bool up = is_up(net);
+	const struct ifinfomsg body = {.ifi_type = ARPHRD_LOOPBACK,
+				       .ifi_index = LOOPBACK_INDEX,
+				       .ifi_flags = IFF_LOOPBACK | (up ? FLAGS_UP : 0)};
 
 	nl_begin(b, req, port, RTM_NEWLINK, flags, &body, sizeof(body));
 	nl_attr_str(b, IFLA_IFNAME, LOOPBACK_NAME);
 	nl_attr_u32(b, IFLA_TXQLEN, QUEUE_LEN);
-	nl_attr_u8(b, IFLA_OPERSTATE, 0 /* unknown, as lo's is */);
+	nl_attr_u8(b, IFLA_OPERSTATE, up ? OPER_UNKNOWN : OPER_DOWN);
 	nl_attr_u8(b, IFLA_LINKMODE, 0);
 	nl_attr_u32(b, IFLA_MTU, LOOPBACK_MTU);
 	nl_attr_u32(b, IFLA_GROUP, 0);
 	nl_attr_u32(b, IFLA_PROMISCUITY, 0);
 	nl_attr_u32(b, IFLA_NUM_TX_QUEUES, 1);
 	nl_attr_u32(b, IFLA_NUM_RX_QUEUES, 1);
-	nl_attr_u8(b, IFLA_CARRIER, 1);
-	nl_attr_str(b, IFLA_QDISC, "noqueue");
+	nl_attr_u8(b, IFLA_CARRIER, up);
+	nl_attr_str(b, IFLA_QDISC, has_v4(net) ? "noqueue" : "noop");
 	nl_attr(b, IFLA_ADDRESS, no_address, sizeof(no_address));
 	nl_attr(b, IFLA_BROADCAST, no_address, sizeof(no_address));
-	nl_attr(b, IFLA_STATS64, &stats, sizeof(stats));
+	put_stats(b, net);
 	nl_end(b);
 }
 
@@ -143,12 +170,12 @@ static int names_lo(const struct nlmsghdr *msg)
 		       : -ENODEV;
 }
 
-static int get_link(const struct nlmsghdr *msg, uint32_t port, struct nl_buf *b)
+static int get_link(const struct nlmsghdr *msg, uint32_t port, struct ns *net, struct nl_buf *b)
 {
 	int err = names_lo(msg);
 
 	if (!err)
-		put_link(b, msg, port, 0);
+		put_link(b, msg, port, 0, net);
 	return err;
 }
 
@@ -169,16 +196,16 @@ static int get_route(const struct nlmsghdr *msg, uint32_t port, struct nl_buf *b
 	return 0;
 }
 
-static int dump(const struct nlmsghdr *msg, uint32_t port, struct nl_buf *b)
+static int dump(const struct nlmsghdr *msg, uint32_t port, struct ns *net, struct nl_buf *b)
 {
 	struct rtgenmsg body;
 
 	body_of(msg, &body, sizeof(body));
-	bool v4 = body.rtgen_family == AF_UNSPEC || body.rtgen_family == AF_INET;
-	bool v6 = body.rtgen_family == AF_UNSPEC || body.rtgen_family == AF_INET6;
+	bool v4 = (body.rtgen_family == AF_UNSPEC || body.rtgen_family == AF_INET) && has_v4(net);
+	bool v6 = (body.rtgen_family == AF_UNSPEC || body.rtgen_family == AF_INET6) && is_up(net);
 	switch (msg->nlmsg_type) {
 	case RTM_GETLINK:
-		put_link(b, msg, port, NLM_F_MULTI);
+		put_link(b, msg, port, NLM_F_MULTI, net);
 		break;
 	case RTM_GETADDR:
 		if (v4)
@@ -204,15 +231,29 @@ static int dump(const struct nlmsghdr *msg, uint32_t port, struct nl_buf *b)
 	return 0;
 }
 
-/* lo is up and has its addresses from the start: who asks for that has it. */
-static int change(const struct nlmsghdr *msg)
+/* IFF_UP is all that can be changed of lo; without a mask all flags are meant. */
+static int set_link(const struct nlmsghdr *msg, struct ns *net)
+{
+	struct ifinfomsg body;
+
+	if (names_lo(msg))
+		return -EOPNOTSUPP;
+	body_of(msg, &body, sizeof(body));
+	unsigned mask = body.ifi_change ? body.ifi_change : body.ifi_flags ? ~0u : 0;
+	if (net && mask & IFF_UP)
+		net_ns_set_lo(net_ns_of(net), body.ifi_flags & IFF_UP);
+	return 0;
+}
+
+/* lo's addresses come by themselves when it is up: who asks for them has them. */
+static int change(const struct nlmsghdr *msg, struct ns *net)
 {
 	struct ifaddrmsg addr;
 
 	switch (msg->nlmsg_type) {
 	case RTM_NEWLINK:
 	case RTM_SETLINK:
-		return names_lo(msg) == 0 ? 0 : -EOPNOTSUPP;
+		return set_link(msg, net);
 	case RTM_NEWADDR:
 		body_of(msg, &addr, sizeof(addr));
 		return addr.ifa_index == LOOPBACK_INDEX ? 0 : -ENODEV;
@@ -220,7 +261,8 @@ static int change(const struct nlmsghdr *msg)
 	return -EOPNOTSUPP;
 }
 
-int nl_route(const struct nlmsghdr *msg, uint32_t port, bool admin, struct nl_buf *b)
+int nl_route(const struct nlmsghdr *msg, uint32_t port, struct ns *net, bool admin,
+	     struct nl_buf *b)
 {
 	/* The types come in fours: new, delete, get, set. */
 	bool get = (msg->nlmsg_type & 3) == (RTM_GETLINK & 3);
@@ -228,10 +270,10 @@ int nl_route(const struct nlmsghdr *msg, uint32_t port, bool admin, struct nl_bu
 	if (msg->nlmsg_type < RTM_BASE || msg->nlmsg_type > RTM_MAX)
 		return -EOPNOTSUPP;
 	if (!get)
-		return admin ? change(msg) : -EPERM;
+		return admin ? change(msg, net) : -EPERM;
 	if ((msg->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP)
-		return dump(msg, port, b);
+		return dump(msg, port, net, b);
 	if (msg->nlmsg_type == RTM_GETLINK)
-		return get_link(msg, port, b);
+		return get_link(msg, port, net, b);
 	return msg->nlmsg_type == RTM_GETROUTE ? get_route(msg, port, b) : -EOPNOTSUPP;
 }

@@ -154,7 +154,7 @@ static int queue_answer(struct nl_sock *n, struct nl_buf *b)
 static int serve_one(struct nl_sock *n, const struct nlmsghdr *msg, bool admin)
 {
 	struct nl_buf b = {0};
-	int err = nl_route(msg, n->port, admin, &b);
+	int err = nl_route(msg, n->port, n->s.net, admin, &b);
 
 	if (err || msg->nlmsg_flags & NLM_F_ACK)
 		nl_error(&b, msg, n->port, err);

@@ -1,9 +1,13 @@
 #include <errno.h>
+#include <linux/net.h>
 #include <stdlib.h>
 
+#include "sentry/net/net_info.h"
 #include "sentry/net/unix/unix_sock.h"
 
 static struct mutex blocked_lock; /* lc_socket2 */
+static struct mutex all_lock;	  /* lc_leaf */
+static struct list_head all = LIST_HEAD_INIT(all);
 
 struct unix_sock *unix_get(struct unix_sock *u)
 {
@@ -15,6 +19,9 @@ void unix_put(struct unix_sock *u)
 {
 	if (!u || !ref_put(&u->ref))
 		return;
+	mutex_lock(&all_lock, &lc_leaf);
+	list_del(&u->all_node);
+	mutex_unlock(&all_lock, &lc_leaf);
 	unix_addr_put(u->addr);
 	cred_put(u->listen_cred);
 	socket_fini(&u->s);
@@ -190,6 +197,9 @@ struct unix_sock *unix_sock_new(int type)
 	list_init(&u->name_node);
 	list_init(&u->blocked);
 	list_init(&u->blocked_node);
+	mutex_lock(&all_lock, &lc_leaf);
+	list_add_tail(&u->all_node, &all);
+	mutex_unlock(&all_lock, &lc_leaf);
 	return u;
 }
 
@@ -209,3 +219,26 @@ static int unix_create(int type, int protocol, struct socket **out)
 }
 
 const struct net_family unix_family = {.family = AF_UNIX, .create = unix_create};
+
+void net_info_unix(const struct ns *net, net_info_fn *fn, void *arg)
+{
+	struct unix_sock *u;
+
+	mutex_lock(&all_lock, &lc_leaf);
+	list_for_each (u, &all, all_node) {
+		const struct unix_addr *name = u->addr;
+		struct net_sock_info i = {
+			.family = AF_UNIX,
+			.type = u->s.type,
+			.state = u->state == UNIX_CONNECTED ? SS_CONNECTED : SS_UNCONNECTED,
+			.uid = u->s.uid,
+			.ino = u->s.ino,
+			.refs = (unsigned)ref_read(&u->ref) + 1,
+			.listening = u->state == UNIX_LISTEN,
+			.name = name ? &name->a : NULL,
+		};
+		if (u->s.net == net)
+			fn(&i, arg);
+	}
+	mutex_unlock(&all_lock, &lc_leaf);
+}

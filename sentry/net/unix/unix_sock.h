@@ -57,6 +57,7 @@ struct unix_sock {
 	int listen_pid;
 	struct cred *listen_cred; /* who listens: SO_PEERCRED of those that connect */
 
+	struct list_head all_node;	/* of all there are: socket.c's all_lock */
 	_Atomic uint32_t wmem;		/* bytes of queued messages that this socket sent */
 	struct unix_addr *_Atomic addr; /* set once */
 	struct path path;		/* of a path name: reference; bind and close only */
