@@ -211,10 +211,7 @@ static long set_owner(struct task *t, struct file *f, int kind, int id)
 	}
 	if (!exists)
 		return -ESRCH;
-	f->owner_kind = kind;
-	f->owner_id = id;
-	f->owner_uid = t->cred->uid;
-	f->owner_euid = t->cred->euid;
+	async_io_set_owner(f, kind, id, t->cred);
 	return 0;
 }
 

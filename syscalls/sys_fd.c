@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 
+#include "sentry/vfs/landlock.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
 
@@ -145,6 +146,9 @@ long sys_ioctl(struct task *t, int fd, unsigned cmd, uint64_t arg)
 
 	if (!f)
 		return -EBADF;
+	int err = landlock_may_ioctl(f, cmd);
+	if (err)
+		return err;
 	uint32_t type = f->inode->mode & S_IFMT;
 	switch (cmd) {
 	case FIOCLEX:

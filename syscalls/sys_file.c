@@ -106,6 +106,8 @@ long sys_ftruncate(struct task *t, int fd, int64_t length)
 		return -EBADF;
 	if (!S_ISREG(f->inode->mode) || !file_writable(f))
 		return -EINVAL;
+	if (f->landlock_denied & LL_TRUNCATE)
+		return -EACCES;
 	int err = check_new_size(t, (uint64_t)length);
 	if (!err && !(err = inode_truncate(f->inode, (uint64_t)length, t->cred)))
 		notify_dentry(f->path.dentry, IN_MODIFY);

@@ -8,6 +8,7 @@
 
 #include "sentry/mm/uaccess.h"
 #include "sentry/vfs/mount.h"
+#include "sentry/vfs/landlock.h"
 #include "syscalls/file_io.h"
 #include "syscalls/mount_util.h"
 #include "syscalls/syscalls.h"
@@ -248,6 +249,8 @@ static int reconfigure(struct task *t, struct conf *c)
 {
 	if (c->phase != TAKES_CHANGES)
 		return -EBUSY;
+	if (landlock_may_mount(t->cred))
+		return -EPERM;
 	bool readonly = c->readonly < 0 ? c->sb->readonly : c->readonly;
 	int err = super_reconfigure(c->sb, c->options, readonly, t->cred);
 	if (err) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "sentry/kernel/pid.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/mount.h"
 #include "syscalls/file_io.h"
 #include "syscalls/mount_util.h"
@@ -140,7 +141,7 @@ static int mount_new_fs(struct task *t, const struct mount_strings *s, struct pa
 static int do_mount(struct task *t, const struct mount_strings *s, struct path where,
 		    uint64_t flags)
 {
-	if (!may_mount(t))
+	if (!may_mount(t) || landlock_may_mount(t->cred))
 		return -EPERM;
 	if (flags & LINUX_MS_NOUSER)
 		return -EINVAL;
@@ -202,7 +203,7 @@ long sys_umount2(struct task *t, uaddr_t target, int flags)
 	int err = path_at(t, AT_FDCWD, target, flags & UMOUNT_NOFOLLOW ? WALK_NOFOLLOW : 0, &p);
 	if (err)
 		return err;
-	if (!may_mount(t))
+	if (!may_mount(t) || landlock_may_mount(t->cred))
 		err = -EPERM;
 	else if (!(err = path_cross_mounts(&p, 0)))
 		err = umount_found(t, p, flags);
@@ -261,7 +262,7 @@ long sys_pivot_root(struct task *t, uaddr_t new_root, uaddr_t put_old)
 		return -EPERM;
 	if ((err = path_at(t, AT_FDCWD, new_root, WALK_DIRECTORY, &new)) ||
 	    (err = path_at(t, AT_FDCWD, put_old, WALK_DIRECTORY, &old)) ||
-	    (err = path_cross_mounts(&old, 0)))
+	    (err = path_cross_mounts(&old, 0)) || (err = landlock_may_mount(t->cred)))
 		return err;
 	/* Memory first: nothing may fail once the roots have changed. */
 	size_t max = (size_t)atomic_load(&kernel->ntasks) + 64;

@@ -4,6 +4,7 @@
 #include <linux/mount.h>
 
 #include "sentry/vfs/mount.h"
+#include "sentry/vfs/landlock.h"
 #include "syscalls/file_io.h"
 #include "syscalls/mount_util.h"
 #include "syscalls/syscalls.h"
@@ -68,7 +69,8 @@ long sys_move_mount(struct task *t, int from_fd, uaddr_t from_name, int to_fd, u
 	unsigned to_walk =
 		walk_flags_of_move(flags & MOVE_MOUNT_T_SYMLINKS, flags & MOVE_MOUNT_T_EMPTY_PATH);
 	if ((err = path_at(t, to_fd, to_name, to_walk, &to)) ||
-	    (err = path_at(t, from_fd, from_name, from_walk, &from)))
+	    (err = path_at(t, from_fd, from_name, from_walk, &from)) ||
+	    (err = landlock_may_mount(t->cred)))
 		return err;
 	if (flags & MOVE_MOUNT_SET_GROUP)
 		return mount_share_group(ns, from, to);

@@ -25,6 +25,13 @@ bool socket_current_capable(const struct ns *net, int cap)
 	return t && task_ns_capable(t, net ? net->owner : &user_ns_top, cap);
 }
 
+struct landlock_domain *socket_current_landlock(void)
+{
+	const struct task *t = task_current();
+
+	return t && t->cred ? t->cred->landlock : NULL;
+}
+
 int socket_current_pid(int pid)
 {
 	const struct task *t = task_current();
@@ -203,6 +210,8 @@ long sys_bind(struct task *t, int fd, uaddr_t uaddr, unsigned len)
 		return err;
 	if (!s->ops->bind)
 		return -EOPNOTSUPP;
+	if ((err = socket_port_allowed(s, &a, t->cred, LL_BIND_TCP)))
+		return err;
 	if ((err = task_caller_init(&tc, t, &a)))
 		return err;
 	err = s->ops->bind(s, &a, &tc.c);
@@ -222,6 +231,8 @@ long sys_connect(struct task *t, int fd, uaddr_t uaddr, unsigned len)
 		return err;
 	if (!s->ops->connect)
 		return -EOPNOTSUPP;
+	if ((err = socket_port_allowed(s, &a, t->cred, LL_CONNECT_TCP)))
+		return err;
 	if ((err = task_caller_init(&tc, t, &a)))
 		return err;
 	bool nonblock = f->flags & O_NONBLOCK;

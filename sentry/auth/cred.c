@@ -37,6 +37,7 @@ struct cred *cred_dup(const struct cred *c)
 		return NULL;
 	}
 	user_ns_get(n->user_ns);
+	landlock_domain_get(n->landlock);
 	return n;
 }
 
@@ -50,6 +51,7 @@ void cred_put(struct cred *c)
 {
 	if (!c || !ref_put(&c->ref))
 		return;
+	landlock_domain_put(c->landlock);
 	user_ns_put(c->user_ns);
 	free(c->groups);
 	free(c);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "sentry/auth/landlock.h"
 #include "sentry/auth/user_ns.h"
 #include "sentry/lib/compiler.h"
 #include "sentry/lib/ref.h"
@@ -25,7 +26,8 @@ struct cred {
 	uint64_t cap_inheritable, cap_permitted, cap_effective, cap_bounding, cap_ambient;
 	uint32_t securebits;
 	size_t ngroups;
-	uint32_t *groups; /* owned, sorted */
+	uint32_t *groups;		  /* owned, sorted */
+	struct landlock_domain *landlock; /* reference; NULL: none */
 };
 
 struct cred *cred_new_root(void);	     /* uid 0, all capabilities; NULL: no memory */

@@ -56,9 +56,26 @@ static void async_notify(struct waiter *w, uint32_t events)
 struct notice {
 	int kind, id, sig, fd;
 	uint32_t uid, euid;
+	struct landlock_domain *landlock; /* reference */
 	uint32_t events;
 	bool fifo;
 };
+
+/* due_lock held. */
+static struct notice notice_of(const struct file *f, int fd, uint32_t events)
+{
+	return (struct notice){
+		.kind = f->owner_kind,
+		.id = f->owner_id,
+		.sig = f->owner_sig,
+		.fd = fd,
+		.uid = f->owner_uid,
+		.euid = f->owner_euid,
+		.landlock = landlock_domain_get(f->owner_landlock),
+		.events = events,
+		.fifo = S_ISFIFO(f->inode->mode),
+	};
+}
 
 static bool take_notice(struct notice *n)
 {
@@ -66,11 +83,8 @@ static bool take_notice(struct notice *n)
 	bool any = !list_empty(&due);
 	if (any) {
 		struct async *a = list_first(&due, struct async, due);
-		const struct file *f = a->f;
 		list_del(&a->due);
-		*n = (struct notice){
-			f->owner_kind, f->owner_id,   f->owner_sig, a->fd,
-			f->owner_uid,  f->owner_euid, a->events,    S_ISFIFO(f->inode->mode)};
+		*n = notice_of(a->f, a->fd, a->events);
 		a->events = 0;
 	}
 	async_io_due = !list_empty(&due);
@@ -78,11 +92,28 @@ static bool take_notice(struct notice *n)
 	return any;
 }
 
+void async_io_set_owner(struct file *f, int kind, int id, const struct cred *c)
+{
+	struct landlock_domain *old;
+
+	mutex_lock(&due_lock, &lc_leaf);
+	f->owner_kind = kind;
+	f->owner_id = id;
+	f->owner_uid = c->uid;
+	f->owner_euid = c->euid;
+	old = f->owner_landlock;
+	f->owner_landlock = landlock_domain_get(c->landlock);
+	mutex_unlock(&due_lock, &lc_leaf);
+	landlock_domain_put(old);
+}
+
 /* May the owner's setter signal that task? */
 static bool may_signal(const struct notice *n, const struct task *t)
 {
 	const struct cred *c = t->cred;
 
+	if (landlock_is_scoped(n->landlock, c->landlock, LL_SCOPE_SIGNAL))
+		return false;
 	return n->euid == 0 || n->euid == c->suid || n->euid == c->uid || n->uid == c->suid ||
 	       n->uid == c->uid;
 }
@@ -154,29 +185,28 @@ static void send_notice(const struct notice *n)
 
 void async_io_tell(struct file *f, int fd)
 {
-	const struct notice n = {f->owner_kind, f->owner_id, f->owner_sig, fd, f->owner_uid,
-				 f->owner_euid, 0,	     false};
-
+	mutex_lock(&due_lock, &lc_leaf);
+	const struct notice n = notice_of(f, fd, 0);
+	mutex_unlock(&due_lock, &lc_leaf);
 	if (n.id)
 		send_reason(&n, POLL_MSG, POLLIN | POLLRDNORM | POLLMSG);
+	landlock_domain_put(n.landlock);
 }
 
 void async_io_own(struct file *f, struct task *t)
 {
-	if (f->owner_id)
-		return;
-	f->owner_kind = F_OWNER_PID;
-	f->owner_id = t->tg->tgid;
-	f->owner_uid = t->cred->uid;
-	f->owner_euid = t->cred->euid;
+	if (!f->owner_id)
+		async_io_set_owner(f, F_OWNER_PID, t->tg->tgid, t->cred);
 }
 
 void async_io_send(void)
 {
 	struct notice n;
 
-	while (take_notice(&n))
+	while (take_notice(&n)) {
 		send_notice(&n);
+		landlock_domain_put(n.landlock);
+	}
 }
 
 /* Pipes, sockets, terminals and inotify, as on Linux; of others the flag is just kept. */

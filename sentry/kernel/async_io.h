@@ -22,6 +22,8 @@ void async_io_tell(struct file *f, int fd);
 /* Who is the owner, where nobody has said so: t's process. */
 void async_io_own(struct file *f, struct task *t);
 void lease_break_init(void); /* lease_break.c */
+/* F_SETOWN by who has these credentials. */
+void async_io_set_owner(struct file *f, int kind, int id, const struct cred *c);
 /* Sends the signals that are due. */
 extern _Atomic bool async_io_due;
 void async_io_send(void);

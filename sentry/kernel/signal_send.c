@@ -303,6 +303,8 @@ static bool permitted(const struct task *sender, const struct thread_group *targ
 
 	if (sender->tg == target || !tc)
 		return true;
+	if (landlock_is_scoped(c->landlock, tc->landlock, LL_SCOPE_SIGNAL))
+		return false;
 	if (c->euid == tc->suid || c->euid == tc->uid || c->uid == tc->suid || c->uid == tc->uid)
 		return true;
 	if (cred_ns_capable(c, tc->user_ns, CAP_KILL))

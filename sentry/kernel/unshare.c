@@ -59,7 +59,8 @@ bool task_may_ptrace(struct task *t, struct task *other, bool fscreds)
 	struct cred *c = task_cred_get(other);
 	struct mm *mm = task_mm_get(other);
 	bool dumpable = !mm || atomic_load(&mm->dumpable) == 1;
-	bool may = may_look(t->cred, c, fscreds, dumpable, mm ? mm->user_ns : c->user_ns);
+	bool may = landlock_domain_covers(t->cred->landlock, c->landlock) &&
+		   may_look(t->cred, c, fscreds, dumpable, mm ? mm->user_ns : c->user_ns);
 
 	mm_put(mm);
 	cred_put(c);

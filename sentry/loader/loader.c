@@ -16,6 +16,7 @@
 #include "sentry/lib/cleanup.h"
 #include "sentry/loader/image.h"
 #include "sentry/vfs/file.h"
+#include "sentry/vfs/landlock.h"
 
 #define MAY_EXEC 1
 /* Linux: a file, and at most five interpreters in a row. */
@@ -49,8 +50,11 @@ static int open_exec(const struct walk_env *env, const char *name, struct file *
 	/* An empty name, as of a file that is just "#!", is the working directory to Linux. */
 	int err = *name ? path_walk(env, name, 0, &p) : -EACCES;
 
+	uint16_t denied; /* of no interest: nobody gets this file */
 	if (!err)
 		err = check_executable(p, env->cred);
+	if (!err)
+		err = landlock_may_open(p, O_RDONLY, true, env->cred, &denied);
 	return err ? err : file_open_path(p, O_RDONLY, out);
 }
 

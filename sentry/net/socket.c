@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,6 +15,7 @@
 #include "sentry/net/unix/unix.h"
 #include "sentry/time/ktimer.h"
 
+#define SIN6_LEN_RFC2133 24 /* without a scope */
 #define BUF_DEFAULT 212992u /* net.core.wmem_default */
 
 static const struct net_family *const families[] = {&unix_family, &inet_family, &inet6_family,
@@ -46,6 +49,28 @@ void socket_init(struct socket *s, const struct socket_ops *ops, int family, int
 	socket_current_ucred(&who);
 	s->uid = who.uid;
 	socket_set_net(s, socket_current_net());
+	s->landlock = landlock_domain_get(socket_current_landlock());
+}
+
+int socket_port_allowed(const struct socket *s, const struct sock_addr *a, const struct cred *c,
+			uint32_t access)
+{
+	uint16_t port;
+
+	if (s->type != SOCK_STREAM || (s->family != AF_INET && s->family != AF_INET6) ||
+	    !(landlock_handled(c->landlock, LANDLOCK_PORT) & access))
+		return 0;
+	if (a->len < sizeof(a->family))
+		return -EINVAL;
+	if (a->family == AF_UNSPEC && access == LL_CONNECT_TCP)
+		return 0; /* which ends a connection */
+	if (a->family == AF_INET6 ? a->len < SIN6_LEN_RFC2133 : a->len < sizeof(struct sockaddr_in))
+		return -EINVAL;
+	if (a->family != AF_UNSPEC && a->family != s->family)
+		return -EINVAL;
+	/* Where it is in the addresses of both families. */
+	memcpy(&port, a->bytes + offsetof(struct sockaddr_in, sin_port), sizeof(port));
+	return landlock_port_allowed(c->landlock, ntohs(port), access) ? 0 : -EACCES;
 }
 
 void socket_set_net(struct socket *s, struct ns *net)
@@ -62,6 +87,8 @@ void socket_fini(struct socket *s)
 	s->peer_cred = NULL;
 	ns_put(s->net);
 	s->net = NULL;
+	landlock_domain_put(s->landlock);
+	s->landlock = NULL;
 }
 
 void socket_discard(struct socket *s)

@@ -119,6 +119,7 @@ struct socket {
 	struct ns *net;		    /* reference, immutable: the network namespace that it is in */
 	uint64_t ino;		    /* its file's; 0: none yet */
 	uint32_t uid;		    /* who made it */
+	struct landlock_domain *landlock; /* reference, immutable: its maker's, or NULL */
 	struct waitq wq;
 	_Atomic int error; /* SO_ERROR: positive, taken when shown */
 	_Atomic int shut;  /* enum sock_shut bits */
@@ -187,11 +188,17 @@ void sock_msg_fini(struct sock_msg *m);
 int socket_option_give(void *v, uint32_t *len, const void *src, uint32_t n);
 /* Has c the capability over the network namespace of the socket? */
 bool socket_net_capable(const struct socket *s, const struct cred *c, int cap);
+/* May c bind or connect (LL_BIND_TCP, LL_CONNECT_TCP) the socket so?  landlock(7): EACCES, EINVAL.
+ */
+int socket_port_allowed(const struct socket *s, const struct sock_addr *a, const struct cred *c,
+			uint32_t access) MUST_CHECK;
 /* It belongs to that namespace, not to the caller's: of sockets that a listener makes. */
 void socket_set_net(struct socket *s, struct ns *net);
 /* The network namespace of the calling task, borrowed; NULL: nobody calls.  Defined by
  * syscalls/sys_socket.c, as are the others. */
 struct ns *socket_current_net(void);
+/* … and its Landlock domain. */
+struct landlock_domain *socket_current_landlock(void);
 /* Who calls, for write(2) on a socket; zeros when nobody does. */
 void socket_current_ucred(struct sock_ucred *out);
 /* Has the calling task the capability over that network namespace? */

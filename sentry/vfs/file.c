@@ -43,6 +43,7 @@ void file_put(struct file *f)
 	epoll_file_gone(f);
 	if (f->async)
 		vfs_async_free(f);
+	landlock_domain_put(f->owner_landlock);
 	if (f->inode->flocks)
 		flock_release_file(f);
 	if (f->ops->release)

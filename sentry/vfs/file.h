@@ -79,12 +79,14 @@ struct file {
 	_Atomic int64_t pos;
 	_Atomic int owner_kind, owner_id, owner_sig; /* F_SETOWN, F_SETSIG */
 	_Atomic uint32_t owner_uid, owner_euid;	     /* of who said so */
+	struct landlock_domain *owner_landlock;	     /* … reference; kernel/async_io.c */
 	struct async *async;			     /* O_ASYNC: kernel/async_io.c; pos_busy */
-	bool noted;		 /* its opening was reported (notify.h), so its closing will be */
-	bool streamed;		 /* a task reads it by a stream (kernel/stream.h) */
-	bool writer;		 /* the mount counts it among its writers */
-	bool counted;		 /* the inode counts it among its readers or writers */
-	struct list_head epolls; /* epoll items that watch it; lc_leaf of epoll.c */
+	uint16_t landlock_denied; /* LL_TRUNCATE, LL_IOCTL_DEV: its opener might not; immutable */
+	bool noted;		  /* its opening was reported (notify.h), so its closing will be */
+	bool streamed;		  /* a task reads it by a stream (kernel/stream.h) */
+	bool writer;		  /* the mount counts it among its writers */
+	bool counted;		  /* the inode counts it among its readers or writers */
+	struct list_head epolls;  /* epoll items that watch it; lc_leaf of epoll.c */
 	void *priv;
 };
 

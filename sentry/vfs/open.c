@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/lease.h"
 
 int (*vfs_open_device)(struct inode *in, struct file *f);
@@ -118,15 +119,23 @@ static int open_end(struct file *f, int flags, uint32_t event, struct file **out
 	return 0;
 }
 
-/* As file_open_path, for a guest: who wants to be asked is, and leases that are in the way end. */
-static int open_asking(struct path p, int flags, struct file **out)
+/*
+ * As file_open_path, for a guest: his own rules are obeyed, who wants to be asked is, and leases
+ * that are in the way end.
+ */
+static int open_asking(struct path p, int flags, bool exec, const struct cred *c, struct file **out)
 {
+	uint16_t denied;
 	struct file *f;
-	int err = notify_ask(&p, NOTIFY_OPEN_PERM);
+	int err = landlock_may_open(p, flags, exec, c, &denied);
 
-	if (err || (err = file_open_quiet(p, flags, &f)))
+	if (!err && exec)
+		err = notify_ask(&p, NOTIFY_OPEN_EXEC_PERM);
+	if (err || (err = notify_ask(&p, NOTIFY_OPEN_PERM)) ||
+	    (err = file_open_quiet(p, flags, &f)))
 		return err;
-	return open_end(f, flags, IN_OPEN, out);
+	f->landlock_denied = denied;
+	return open_end(f, flags, IN_OPEN | (exec ? NOTIFY_OPEN_EXEC : 0), out);
 }
 
 static int access_mask(int flags)
@@ -180,7 +189,7 @@ static int open_found(struct path p, int flags, const struct cred *c, struct fil
 	int err = may_open(p, &flags, c);
 	if (err)
 		return err;
-	if ((err = open_asking(p, flags, &f)))
+	if ((err = open_asking(p, flags, false, c, &f)))
 		return err;
 	if (flags & O_TRUNC && (err = inode_truncate(in, 0, c))) {
 		file_put(f);
@@ -224,7 +233,7 @@ static int open_tmpfile(const struct walk_env *env, const char *name, int flags,
 		d->inode->linkable = !(flags & O_EXCL);
 		d->name_len = (uint16_t)snprintf(d->inline_name, sizeof(d->inline_name), "#%lu",
 						 (unsigned long)d->inode->ino);
-		err = open_asking((struct path){dir.mnt, d}, flags, out);
+		err = open_asking((struct path){dir.mnt, d}, flags, false, env->cred, out);
 	}
 	dentry_put(d);
 	return err;
@@ -250,7 +259,7 @@ static int open_last(struct walk *w, int flags, uint32_t mode, struct file **out
 
 	CLEANUP_PATH struct path p = {mount_get(w->cur.mnt), d};
 	if (!dentry_inode(d)) {
-		if ((err = may_create(w->cur, c)))
+		if ((err = may_create(w->cur, c)) || (err = landlock_may_make(w->cur, S_IFREG, c)))
 			return err;
 		err = create_to_open(w, d, S_IFREG | (mode & 07777), flags);
 		if (err == -EEXIST && !(flags & O_EXCL))
@@ -259,7 +268,7 @@ static int open_last(struct walk *w, int flags, uint32_t mode, struct file **out
 			return err;
 		notify_name(dentry_inode(w->cur.dentry), IN_CREATE, w->last, w->last_len,
 			    dentry_inode(d), 0);
-		return open_asking(p, flags & ~O_TRUNC, out);
+		return open_asking(p, flags & ~O_TRUNC, false, c, out);
 	}
 	if (flags & O_EXCL)
 		return -EEXIST;
@@ -340,8 +349,5 @@ int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_fl
 		return -EACCES;
 	if ((err = inode_permission(in, MAY_EXEC, env->cred)))
 		return err;
-	if ((err = notify_ask(&p, NOTIFY_OPEN_EXEC_PERM)) ||
-	    (err = notify_ask(&p, NOTIFY_OPEN_PERM)) || (err = file_open_quiet(p, O_RDONLY, &f)))
-		return err;
-	return open_end(f, O_RDONLY, IN_OPEN | NOTIFY_OPEN_EXEC, out);
+	return open_asking(p, O_RDONLY, true, env->cred, out);
 }

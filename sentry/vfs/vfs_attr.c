@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/landlock.h"
 #include "sentry/vfs/lease.h"
 
 #define LINUX_ST_VALID 0x20
@@ -178,6 +179,8 @@ int vfs_truncate(struct path p, uint64_t size, const struct cred *c)
 	if (!S_ISREG(in->mode))
 		return -EINVAL;
 	int err = path_permission(p, MAY_WRITE, c);
+	if (!err)
+		err = landlock_may_truncate(p, c);
 	if (!err)
 		err = lease_break(in, true, false);
 	if (!err && !(err = inode_truncate(in, size, c)))

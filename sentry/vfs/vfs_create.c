@@ -5,6 +5,7 @@
 #include <sys/mount.h>
 
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/landlock.h"
 
 #define NAME_RETRIES 32
 
@@ -237,8 +238,9 @@ static void notify_created(const struct walk *w, const struct dentry *d)
 		    0);
 }
 
-/* Walks to where a name is to be made: w->cur is the directory, *out the negative dentry. */
-static int find_place(struct walk *w, const struct walk_env *env, const char *name, bool is_dir,
+/* Walks to where a name is to be made: w->cur is the directory, *out the negative dentry.  type:
+ * S_IF*, or 0 for another name of a file, which landlock_may_link() judges. */
+static int find_place(struct walk *w, const struct walk_env *env, const char *name, uint32_t type,
 		      struct dentry **out)
 {
 	struct dentry *d;
@@ -254,10 +256,12 @@ static int find_place(struct walk *w, const struct walk_env *env, const char *na
 		return err;
 	if (dentry_inode(d))
 		err = -EEXIST;
-	else if (w->trailing && !is_dir)
+	else if (w->trailing && !S_ISDIR(type))
 		err = -ENOENT;
 	else
 		err = may_create(w->cur, env->cred);
+	if (!err && type)
+		err = landlock_may_make(w->cur, type, env->cred);
 	if (err) {
 		dentry_put(d);
 		return err;
@@ -283,7 +287,7 @@ static int mkdir_once(const struct walk_env *env, const char *name, uint32_t mod
 {
 	struct walk w;
 	struct dentry *d;
-	int err = find_place(&w, env, name, true, &d);
+	int err = find_place(&w, env, name, S_IFDIR, &d);
 
 	if (!err) {
 		err = mkdir_at(&w, d, mode, env);
@@ -341,7 +345,7 @@ static int mknod_once(const struct walk_env *env, const char *name, uint32_t mod
 {
 	struct walk w;
 	struct dentry *d;
-	int err = find_place(&w, env, name, false, &d);
+	int err = find_place(&w, env, name, mode & S_IFMT, &d);
 
 	if (!err) {
 		if (is_device(mode, rdev) && !cred_capable(env->cred, CAP_MKNOD))
@@ -387,7 +391,7 @@ static int symlink_once(const struct walk_env *env, const char *target, const ch
 {
 	struct walk w;
 	struct dentry *d;
-	int err = find_place(&w, env, name, false, &d);
+	int err = find_place(&w, env, name, S_IFLNK, &d);
 
 	if (!err) {
 		err = vfs_do_symlink(w.cur.dentry, d, target, env->cred);
@@ -415,14 +419,16 @@ static int link_once(struct path old, const struct walk_env *env, const char *na
 	struct inode *target = dentry_inode(old.dentry);
 	struct walk w;
 	struct dentry *d;
-	int err = find_place(&w, env, name, false, &d);
+	int err = find_place(&w, env, name, 0, &d);
 
 	if (!err) {
 		if (old.mnt != w.cur.mnt)
 			err = -EXDEV;
-		else if (inode_is_dir(target))
-			err = -EPERM;
 		else
+			err = landlock_may_link(old, w.cur, env->cred);
+		if (!err && inode_is_dir(target))
+			err = -EPERM;
+		if (!err)
 			err = vfs_do_link(target, w.cur.dentry, d);
 		if (!err) {
 			notify_inode(target, IN_ATTRIB);

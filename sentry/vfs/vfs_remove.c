@@ -5,6 +5,7 @@
 
 #include "sentry/vfs/handle.h"
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/landlock.h"
 
 #define NAME_RETRIES 32
 
@@ -116,7 +117,7 @@ static int remove_last(struct walk *w, bool rmdir)
 		err = -ENOENT;
 	else if (!rmdir && w->trailing)
 		err = inode_is_dir(victim) ? -EISDIR : -ENOTDIR;
-	else
+	else if (!(err = landlock_may_remove(w->cur, rmdir, w->env->cred)))
 		err = may_delete(w->cur, d, rmdir, w->env->cred);
 	if (!err && mount_is_point_of(w->cur.mnt->ns, d))
 		err = -EBUSY;

@@ -6,6 +6,7 @@
 
 #include "sentry/vfs/handle.h"
 #include "sentry/vfs/internal.h"
+#include "sentry/vfs/landlock.h"
 
 #define NAME_RETRIES 32
 
@@ -212,9 +213,10 @@ static int rename_found(struct walk *from, struct dentry *oldd, struct walk *to,
 		return -EINVAL;
 	if (over_parent)
 		return exchange ? -EINVAL : -ENOTEMPTY;
-	if (source == target)
-		return 0;
-	int err = may_rename(from->cur, oldd, to->cur, newd, flags, from->env->cred);
+	int err = landlock_may_rename(from->cur, oldd, to->cur, newd, exchange, from->env->cred);
+	if (err || source == target)
+		return err;
+	err = may_rename(from->cur, oldd, to->cur, newd, flags, from->env->cred);
 	if (err)
 		return err;
 	err = vfs_do_rename(from->cur.dentry, oldd, to->cur.dentry, newd, flags);

@@ -92,6 +92,8 @@ long ptrace_traceme(struct task *t)
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	if (!task_is_traced(t))
 		parent = parent_thread(t);
+	if (parent && !landlock_domain_covers(parent->cred->landlock, t->cred->landlock))
+		parent = NULL;
 	if (parent)
 		trace_link(parent, t, false, 0);
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);

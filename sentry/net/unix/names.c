@@ -295,6 +295,10 @@ int unix_find(const struct sock_addr *a, const struct socket *s, const struct so
 	mutex_unlock(&names_lock, &lc_net);
 	if (!u)
 		return -ECONNREFUSED;
+	if (c && landlock_is_scoped(c->cred->landlock, u->s.landlock, LL_SCOPE_ABSTRACT_UNIX)) {
+		unix_put(u);
+		return -EPERM;
+	}
 	*out = u;
 	return 0;
 }
