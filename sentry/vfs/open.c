@@ -337,7 +337,6 @@ int vfs_open_exec(const struct walk_env *env, const char *name, unsigned walk_fl
 		  struct file **out)
 {
 	CLEANUP_PATH struct path p = {NULL, NULL};
-	struct file *f;
 	int err = path_walk(env, name, walk_flags | WALK_OPEN, &p);
 
 	if (err)
