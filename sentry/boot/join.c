@@ -103,6 +103,7 @@ int join_parts(void)
 	lease_break_init();
 	fanotify_enable();
 	dnotify_enable();
+	umem_init();
 	dev_tty_open = open_tty;
 	dev_console_open = open_console;
 	return err;

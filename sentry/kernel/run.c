@@ -152,7 +152,9 @@ static void run_fault(struct task *t, const struct p_event *ev)
 
 	if (ev->signo == SIGSEGV && code > 0 && code != SI_KERNEL) {
 		int segv = code;
-		if (mm_fault(t->mm, t->pt, ev->addr, ev->error_code & 2, &segv))
+		unsigned access = MM_ACCESS_USER | (ev->error_code & 2 ? MM_ACCESS_WRITE : 0) |
+				  (ev->error_code & 16 ? MM_ACCESS_EXEC : 0);
+		if (mm_fault(t->mm, t->pt, ev->addr, access, &segv))
 			return;
 		code = segv;
 	}

@@ -395,6 +395,9 @@ void task_waiter_init(struct task_waiter *tw, struct task *t); /* notify = task_
  */
 int task_wait_file(struct task *t, struct file *f, uint32_t events, int64_t deadline) MUST_CHECK;
 
+/* Start-up: what sentry/mm asks of tasks (umem.c). */
+void umem_init(void);
+
 /* ---- clone, exec, exit, wait ---- */
 struct clone_args_k { /* clone3(2), kernel layout; set_tid was read into pids */
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include "sentry/mm/uffd.h"
 #include "sentry/mm/vma.h"
 
 /* Grown by at least this much, so that a deepening recursion faults seldom. */
@@ -22,9 +23,11 @@ static bool was_unmapped(const struct mm *mm, struct p_thread *th)
 	return ev->kind != P_EVENT_SIGNAL || ev->si_code == SEGV_MAPERR;
 }
 
-static bool access_allowed(const struct vma *v, bool write)
+static bool access_allowed(const struct vma *v, unsigned access)
 {
-	return write ? v->prot & PROT_WRITE : v->prot != PROT_NONE;
+	if (access & MM_ACCESS_EXEC)
+		return v->prot & PROT_EXEC;
+	return access & MM_ACCESS_WRITE ? v->prot & PROT_WRITE : v->prot != PROT_NONE;
 }
 
 /* The lowest start that v, which grows down, may have: its limit and the guard gap say it. */
@@ -68,8 +71,10 @@ static bool grow_down(struct mm *mm, struct p_thread *th, struct vma *v, uint64_
 	return true;
 }
 
-bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, bool write, int *si_code)
+bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, unsigned access, int *si_code)
 {
+	enum uffd_verdict verdict = UFFD_NO;
+	struct uffd *u = NULL;
 	bool retry = false;
 
 	*si_code = SEGV_MAPERR;
@@ -78,12 +83,16 @@ bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, bool write, int
 	if (v && v->start <= addr) {
 		*si_code = SEGV_ACCERR;
 		/* A sibling has grown it since: the access will succeed now. */
-		retry = v->flags & MAP_GROWSDOWN && access_allowed(v, write) &&
+		retry = v->flags & MAP_GROWSDOWN && access_allowed(v, access) &&
 			was_unmapped(mm, th);
+		if (v->hidden && access_allowed(v, access))
+			verdict = uffd_fault(mm, th, v, addr, &u);
 	} else if (v && v->flags & MAP_GROWSDOWN) {
 		/* Linux grows first and judges the access when it is repeated. */
 		retry = grow_down(mm, th, v, addr);
 	}
 	mutex_unlock(&mm->map_lock, &lc_mm_map);
-	return retry;
+	if (verdict == UFFD_WAIT)
+		return uffd_wait(u, addr, access & MM_ACCESS_WRITE, access & MM_ACCESS_USER);
+	return retry || verdict == UFFD_RETRY;
 }

@@ -13,7 +13,7 @@
 #include "sentry/mm/uaccess.h"
 #include "sentry/vfs/file.h"
 
-static size_t write_host_mem(struct mm *mm, uint64_t addr, const void *src, size_t n)
+size_t mm_write_host(struct mm *mm, uint64_t addr, const void *src, size_t n)
 {
 	char name[32];
 
@@ -40,7 +40,7 @@ size_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src, size_t n)
 		if (v.prot & PROT_WRITE)
 			moved = copy_out_partial(&um, UADDR(addr + done), from, part);
 		else if (!(v.flags & MAP_SHARED))
-			moved = write_host_mem(mm, addr + done, from, part);
+			moved = mm_write_host(mm, addr + done, from, part);
 		file_put(v.file);
 		done += moved;
 		if (moved < part)

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "sentry/lib/cleanup.h"
+#include "sentry/mm/uffd.h"
 #include "sentry/mm/vma.h"
 #include "sentry/vfs/file.h"
 
@@ -149,6 +150,14 @@ static int advise_host(struct mm *mm, struct p_thread *th, uint64_t start, uint6
 			     .len = end - start,
 			     .flags = advice,
 			     .fd = -1};
+	if (uffd_any_hidden(mm, start, end)) {
+		/* Pages may be dropped later, or never. */
+		if (advice == MADV_FREE)
+			return 0;
+		int err = advice == MADV_DONTNEED ? uffd_before_drop(mm, th, start, end) : 0;
+		if (err)
+			return err;
+	}
 	return mm_run(mm, th, &op, 1);
 }
 

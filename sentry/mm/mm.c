@@ -247,6 +247,7 @@ static size_t copy_tree(struct mm *child, struct mm *parent, struct p_memop *ops
 		*c = *v;
 		c->next_free = NULL;
 		c->locked = false; /* mlock(2): locks are not inherited */
+		c->uffd = NULL;
 		if (c->file)
 			file_get(c->file);
 		vma_link(child, c);
@@ -449,16 +450,20 @@ bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out)
 	return found;
 }
 
-/* [addr, end) is mapped, with one of the bits of `prot` in each mapping and none of `flags`. */
-static bool is_covered(struct mm *mm, uint64_t addr, uint64_t len, int prot, int flags)
+/* [addr, end) is mapped, with one of the bits of `prot` in each mapping; plain: and private, and
+ * the host agrees. */
+static bool is_covered(struct mm *mm, uint64_t addr, uint64_t len, int prot, bool plain)
 {
+	int flags = plain ? MAP_SHARED : 0;
+
 	uint64_t end = addr + len;
 	bool ok = end >= addr && end <= mm->task_size;
 
 	mutex_lock(&mm->lock, &lc_mm);
 	const struct vma *v = vma_find(mm, addr);
 	while (ok && addr < end) {
-		ok = v && v->start <= addr && v->prot & prot && !(v->flags & flags);
+		ok = v && v->start <= addr && v->prot & prot && !(v->flags & flags) &&
+		     !(plain && v->hidden);
 		if (ok) {
 			addr = v->end;
 			v = vma_next(v);
@@ -471,10 +476,10 @@ static bool is_covered(struct mm *mm, uint64_t addr, uint64_t len, int prot, int
 bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
 {
 	return is_covered(mm, addr, len, write ? PROT_WRITE : PROT_READ | PROT_WRITE | PROT_EXEC,
-			  0);
+			  false);
 }
 
 bool mm_is_plain(struct mm *mm, uint64_t addr, uint64_t len)
 {
-	return is_covered(mm, addr, len, PROT_WRITE, MAP_SHARED);
+	return is_covered(mm, addr, len, PROT_WRITE, true);
 }

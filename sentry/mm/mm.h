@@ -43,6 +43,8 @@ struct vma {
 	bool sealed;	   /* mseal(2): for good */
 	bool may_exec;	   /* mprotect(PROT_EXEC) allowed: not from a noexec mount */
 	bool was_writable; /* private, of a file: Linux keeps such apart from the others */
+	bool hidden;	   /* uffd.h: the host may give less access to pages of it */
+	struct uffd *uffd; /* borrowed: userfaultfd(2), or NULL */
 	struct file *file; /* reference; NULL: private anonymous.  Shared anonymous memory has an
 			      internal file too */
 	uint64_t off;	   /* offset in file of start; 0 in copies of private anonymous ones */
@@ -193,10 +195,16 @@ bool mm_late_failed(struct mm *mm, struct p_thread *th, int err, long *ret);
 
 /*
  * A fault at `addr` (from P_EVENT_SIGNAL/SIGSEGV): grows the stack when it is the page below a
- * growing one and the limit allows (design rule 24).  Returns true when the thread may retry.
+ * growing one and the limit allows (design rule 24), and waits for a page that userfaultfd(2) will
+ * provide.  Returns true when the thread may retry.
  * Otherwise *si_code is SEGV_MAPERR or SEGV_ACCERR as the guest's own map says.
  */
-bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, bool write, int *si_code);
+enum {
+	MM_ACCESS_WRITE = 1,
+	MM_ACCESS_USER = 2, /* by guest code; else by a copy for it */
+	MM_ACCESS_EXEC = 4,
+};
+bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, unsigned access, int *si_code);
 
 void mm_set_rlimit(struct mm *mm, int resource, uint64_t cur);
 
@@ -214,6 +222,8 @@ bool mm_lookup(struct mm *mm, uint64_t addr, struct vma *out);
 bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write);
 /* A tracer's write, to private mappings whatever their protection (force.c): bytes written. */
 size_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src, size_t n);
+/* A write to private memory by the host's procfs, whatever the host's protection is. */
+size_t mm_write_host(struct mm *mm, uint64_t addr, const void *src, size_t n);
 /* ---- what the host really keeps (resident.c), from the guests' procfs ---- */
 struct mm_usage { /* pages and counts; all 0 when unknown */
 	uint64_t resident, resident_peak, anon, file, shmem, swapped, page_tables;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "sentry/mm/uffd.h"
 #include "sentry/mm/vma.h"
 
 /* Not in every libc's headers: mprotect(2)'s "extend to the start (end) of a growing mapping". */
@@ -71,9 +72,14 @@ static int protect_locked(struct mm *mm, struct p_thread *th, uint64_t start, ui
 			     .len = stop - start,
 			     .prot = mm_host_prot(prot),
 			     .fd = -1};
+	bool hidden = uffd_any_hidden(mm, start, stop);
 	/* Less than before is never refused. */
-	bool later = !(prot & PROT_WRITE) && mm_run_later(mm, th, &op, MM_LATE_OTHER);
-	if (!later && (err = mm_run(mm, th, &op, 1)))
+	bool later = !hidden && !(prot & PROT_WRITE) && mm_run_later(mm, th, &op, MM_LATE_OTHER);
+	if (hidden)
+		err = uffd_protect(mm, th, start, stop, prot);
+	else if (!later)
+		err = mm_run(mm, th, &op, 1);
+	if (err)
 		return err;
 	mutex_lock(&mm->lock, &lc_mm);
 	vma_change(mm, start, stop, set_prot, &prot, dead);

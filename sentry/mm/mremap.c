@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "sentry/lib/cleanup.h"
+#include "sentry/mm/uffd.h"
 #include "sentry/mm/vma.h"
 #include "sentry/vfs/file.h"
 
@@ -295,7 +296,10 @@ int mm_remap(struct mm *mm, struct p_thread *th, uint64_t old, uint64_t old_len,
 
 	struct vma *dead = NULL;
 	mutex_lock(&mm->map_lock, &lc_mm_map);
-	err = remap_locked(mm, th, &r, &dead);
+	if (uffd_any_hidden(mm, old, old + r.old_len))
+		err = uffd_unhide(mm, th, old, old + r.old_len, &dead);
+	if (!err)
+		err = remap_locked(mm, th, &r, &dead);
 	mutex_unlock(&mm->map_lock, &lc_mm_map);
 	vma_release_list(dead);
 	if (!err)

@@ -41,7 +41,8 @@ static size_t copy_grow(const struct umem *um, void *buf, uint64_t addr, size_t 
 	if (!n || !range_ok(um, addr, n))
 		return 0;
 	size_t done = copy_once(um, buf, addr, n, out);
-	while (done < n && um->th && mm_fault(um->mm, um->th, addr + done, out, &si_code)) {
+	while (done < n && um->th &&
+	       mm_fault(um->mm, um->th, addr + done, out ? MM_ACCESS_WRITE : 0, &si_code)) {
 		size_t more = copy_once(um, (char *)buf + done, addr + done, n - done, out);
 		if (!more)
 			break;

@@ -165,7 +165,7 @@ static bool probe_range(const struct umem *um, uint64_t addr, uint64_t len)
 		bool mapped = mm_lookup(um->mm, addr, &v);
 		if (mapped)
 			file_put(v.file);
-		if (mapped || !um->th || !mm_fault(um->mm, um->th, addr, true, &si_code))
+		if (mapped || !um->th || !mm_fault(um->mm, um->th, addr, MM_ACCESS_WRITE, &si_code))
 			return false;
 	}
 	return probe_file_pages(um, addr, addr + len);

@@ -228,9 +228,9 @@ static bool alike(const struct vma *a, const struct vma *b)
 	       a->dontfork == b->dontfork && a->wipeonfork == b->wipeonfork &&
 	       a->dontdump == b->dontdump && a->locked == b->locked && a->sealed == b->sealed &&
 	       a->may_write == b->may_write && a->may_exec == b->may_exec &&
-	       a->was_writable == b->was_writable && a->policy.mode == b->policy.mode &&
-	       a->policy.nodes == b->policy.nodes && a->file == b->file && a->name == b->name &&
-	       a->off + (a->end - a->start) == b->off;
+	       a->was_writable == b->was_writable && a->uffd == b->uffd && a->hidden == b->hidden &&
+	       a->policy.mode == b->policy.mode && a->policy.nodes == b->policy.nodes &&
+	       a->file == b->file && a->name == b->name && a->off + (a->end - a->start) == b->off;
 }
 
 /* Merges b into a, its predecessor, when they are alike.  Returns what is left of the pair that

@@ -263,8 +263,13 @@ static const struct sysctl mqueue_values[] = {
 	{"msgsize_max", "8192"}, {"queues_max", "256"}, {NULL, NULL},
 };
 static const struct sysctl vm_values[] = {
-	{"max_map_count", "65530"}, {"mmap_min_addr", "65536"}, {"overcommit_memory", "0"},
-	{"overcommit_ratio", "50"}, {"swappiness", "60"},	{NULL, NULL},
+	{"max_map_count", "65530"},
+	{"mmap_min_addr", "65536"},
+	{"overcommit_memory", "0"},
+	{"overcommit_ratio", "50"},
+	{"swappiness", "60"},
+	{"unprivileged_userfaultfd", "0"},
+	{NULL, NULL},
 };
 static const struct sysctl net_core_values[] = {{"somaxconn", "4096"}, {NULL, NULL}};
 static const struct sysctl net_unix_values[] = {{"max_dgram_qlen", "512"}, {NULL, NULL}};
