@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -140,6 +141,25 @@ static long prctl_speculation(bool set, uint64_t which, uint64_t value)
 	return -ENODEV;
 }
 
+/* Newer than libc's headers. */
+#define LINUX_PR_SET_MDWE 65
+#define LINUX_PR_GET_MDWE 66
+#define LINUX_PR_GET_AUXV 0x41555856
+
+/* The heap begins after the program's data, and its size is limited with theirs. */
+static int set_mm_brk(struct mm *mm, bool end, uint64_t addr)
+{
+	uint64_t start = end ? mm->brk_start : addr, brk = end ? addr : mm->brk;
+
+	if (addr <= mm->data_end || start > brk)
+		return -EINVAL;
+	if (mm->rlimit_data != RLIM_INFINITY &&
+	    brk - start + (mm->data_end - mm->data_start) > mm->rlimit_data)
+		return -EINVAL;
+	*(end ? &mm->brk : &mm->brk_start) = addr;
+	return 0;
+}
+
 /* The words that PR_SET_MM changes, and the one that bounds each from the other side. */
 static int set_mm_word(struct mm *mm, uint64_t option, uint64_t addr)
 {
@@ -172,6 +192,9 @@ static int set_mm_word(struct mm *mm, uint64_t option, uint64_t addr)
 	case PR_SET_MM_START_STACK:
 		mm->start_stack = addr;
 		return 0;
+	case PR_SET_MM_START_BRK:
+	case PR_SET_MM_BRK:
+		return set_mm_brk(mm, option == PR_SET_MM_BRK, addr);
 	default:
 		return -EINVAL;
 	}
@@ -212,6 +235,29 @@ static long prctl_set_mm(struct task *t, uint64_t option, uint64_t addr, uint64_
 	int err = set_mm_word(mm, option, addr);
 	mutex_unlock(&mm->lock, &lc_mm);
 	return err;
+}
+
+static long prctl_get_auxv(struct task *t, uint64_t addr, uint64_t len)
+{
+	uint64_t auxv[ARRAY_SIZE(t->mm->auxv)];
+
+	mutex_lock(&t->mm->lock, &lc_mm);
+	memcpy(auxv, t->mm->auxv, sizeof(auxv));
+	mutex_unlock(&t->mm->lock, &lc_mm);
+	return copy_out(&t->um, UADDR(addr), auxv, MIN(len, sizeof(auxv))) ? -EFAULT
+									   : (long)sizeof(auxv);
+}
+
+/* Once said, it is said for good. */
+static long prctl_set_mdwe(struct mm *mm, uint64_t bits)
+{
+	if (bits & ~(uint64_t)(MM_MDWE_REFUSE_EXEC_GAIN | MM_MDWE_NO_INHERIT) ||
+	    bits == MM_MDWE_NO_INHERIT)
+		return -EINVAL;
+	if (mm->mdwe && mm->mdwe != bits)
+		return -EPERM;
+	mm->mdwe = (unsigned)bits;
+	return 0;
 }
 
 /* Whom Yama lets attach: attaching goes by ptrace(2)'s own rules here. */
@@ -327,6 +373,12 @@ long sys_prctl(struct task *t, int option, uint64_t a2, uint64_t a3, uint64_t a4
 		return prctl_set_mm(t, a2, a3, a4, a5);
 	case PR_SET_PTRACER:
 		return prctl_set_ptracer(t, a2);
+	case LINUX_PR_SET_MDWE:
+		return a3 || a4 || a5 ? -EINVAL : prctl_set_mdwe(t->mm, a2);
+	case LINUX_PR_GET_MDWE:
+		return a2 || a3 || a4 || a5 ? -EINVAL : (long)t->mm->mdwe;
+	case LINUX_PR_GET_AUXV:
+		return a4 || a5 ? -EINVAL : prctl_get_auxv(t, a2, a3);
 	case PR_SET_VMA:
 		/* Names of anonymous mappings: a kernel may be built without them. */
 		return -EINVAL;

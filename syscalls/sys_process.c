@@ -25,9 +25,6 @@ long sys_clone(struct task *t, uint64_t flags, uint64_t stack, uaddr_t parent_ti
 		.tls = tls,
 	};
 
-	/* Both would be stored at the same place. */
-	if ((flags & CLONE_PIDFD) && (flags & CLONE_PARENT_SETTID))
-		return -EINVAL;
 	return task_clone(t, &a, NULL);
 }
 

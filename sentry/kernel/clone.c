@@ -41,6 +41,9 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 		return -EINVAL;
 	if ((f & CLONE_PARENT) && task_pid_ns(t)->init == t->tg)
 		return -EINVAL;
+	/* Both would be stored at the same place. */
+	if ((f & CLONE_PIDFD) && (f & CLONE_PARENT_SETTID) && a->pidfd == a->parent_tid)
+		return -EINVAL;
 	if ((f & CLONE_PIDFD) && (f & (CLONE_THREAD | CLONE_DETACHED)))
 		return -EINVAL;
 	if (a->exit_signal > LINUX_NSIG)

@@ -247,6 +247,7 @@ int task_exec(struct task *t, const struct exec_args *a)
 	streams_end(t);
 	set_exe(x.mm, x.res.exe);
 	x.mm->thp_disabled = t->mm->thp_disabled;
+	x.mm->mdwe = mm_mdwe_inherited(t->mm);
 	if (x.pt)
 		switch_memory(t, x.mm, x.pt);
 	else
@@ -280,6 +281,25 @@ out:
 	return err;
 }
 
+/* What a container's process may do: as execve(2), by what the operator says of it. */
+static int first_cred(struct task *t, const struct process_args *a, struct path program,
+		      bool *secure)
+{
+	struct exec_grant g = {false};
+
+	*secure = false;
+	if (!kernel->allow_suid || a->no_new_privs) {
+		t->cred = cred_get(a->cred);
+		return 0;
+	}
+	if (!(t->cred = cred_dup(a->cred)))
+		return -ENOMEM;
+	path_exec_grant(program, a->cred, &g);
+	if (!g.set_uid && !g.set_gid && !g.has_caps)
+		return 0; /* the operator's capabilities, not those that follow from ids */
+	return cred_exec(t->cred, a->cred, &g, 0, secure);
+}
+
 int kernel_process_create(const struct process_args *a, struct thread_group **out)
 {
 	struct loader_program prog;
@@ -287,6 +307,7 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	struct walk_env env = {.cred = a->cred};
 	struct p_thread *pt = NULL;
 	struct mm *mm = NULL;
+	bool secure;
 
 	mutex_lock(&a->fs->lock, &lc_fs);
 	env.root = path_get(a->fs->root);
@@ -309,7 +330,9 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	if ((err = mm_create(kernel->pf, &mm, &pt)))
 		goto fail;
 	set_mm_rlimits(mm, tg->rlimit);
-	if ((err = loader_load(&prog, mm, pt, a->cred, false, &res)))
+	if ((err = first_cred(t, a, prog.file->path, &secure)))
+		goto fail;
+	if ((err = loader_load(&prog, mm, pt, t->cred, secure, &res)))
 		goto fail;
 	set_exe(mm, res.exe);
 	t->mm = mm;
@@ -320,7 +343,6 @@ int kernel_process_create(const struct process_args *a, struct thread_group **ou
 	t->fs = fs_context_get(a->fs);
 	t->ns = ns_set_get(kernel->ns);
 	tg->pid_ns = pid_ns_get(a->container->pid_ns);
-	t->cred = cred_get(a->cred);
 	t->no_new_privs = a->no_new_privs;
 	tg->oom_score_adj = tg->oom_score_adj_min = a->oom_score_adj;
 	atomic_store(&mm->dumpable, 1);

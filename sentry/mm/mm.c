@@ -190,6 +190,13 @@ void mm_set_user_ns(struct mm *mm, struct user_ns *u)
 	mm->user_ns = user_ns_get(u);
 }
 
+unsigned mm_mdwe_inherited(const struct mm *mm)
+{
+	unsigned mdwe = mm->mdwe;
+
+	return mdwe & MM_MDWE_NO_INHERIT ? 0 : mdwe;
+}
+
 /* ---- fork ---- */
 
 static void copy_layout(struct mm *child, struct mm *parent)
@@ -213,6 +220,7 @@ static void copy_layout(struct mm *child, struct mm *parent)
 	child->dumpable = parent->dumpable;
 	mm_set_user_ns(child, parent->user_ns);
 	child->thp_disabled = parent->thp_disabled;
+	child->mdwe = mm_mdwe_inherited(parent);
 	child->rlimit_as = parent->rlimit_as;
 	child->rlimit_data = parent->rlimit_data;
 	child->rlimit_stack = parent->rlimit_stack;
@@ -482,4 +490,16 @@ bool mm_may_access(struct mm *mm, uint64_t addr, uint64_t len, bool write)
 bool mm_is_plain(struct mm *mm, uint64_t addr, uint64_t len)
 {
 	return is_covered(mm, addr, len, PROT_WRITE, true);
+}
+
+bool mm_holds_secret(struct mm *mm, uint64_t addr, uint64_t len)
+{
+	bool found = false;
+
+	mutex_lock(&mm->lock, &lc_mm);
+	for (const struct vma *v = vma_find(mm, addr); v && v->start < addr + len && !found;
+	     v = vma_next(v))
+		found = v->file && v->file->ops->map_secret;
+	mutex_unlock(&mm->lock, &lc_mm);
+	return found;
 }

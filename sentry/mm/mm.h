@@ -92,6 +92,8 @@ struct mm {
 	_Atomic int dumpable;
 	struct user_ns *user_ns;   /* reference: who has CAP_SYS_PTRACE there may look into it */
 	_Atomic bool thp_disabled; /* prctl(PR_SET_THP_DISABLE); kept by execve */
+	_Atomic unsigned mdwe;	   /* prctl(PR_SET_MDWE): PR_MDWE_*; kept by fork and execve,
+				      unless it says otherwise */
 	/* Resource limits that the mm enforces; set by prlimit through mm_set_rlimit. */
 	uint64_t rlimit_as, rlimit_data, rlimit_stack, rlimit_memlock;
 	uint64_t task_size, mmap_min; /* of the platform; immutable */
@@ -189,6 +191,8 @@ uint64_t mm_brk(struct mm *mm, struct p_thread *th, uint64_t want);
 /* Writable and private: what is written there does not fail, but for the pages of a file that has
  * become shorter. */
 bool mm_is_plain(struct mm *mm, uint64_t addr, uint64_t len);
+/* Is memory of memfd_secret(2) in the range, which nobody else may see? */
+bool mm_holds_secret(struct mm *mm, uint64_t addr, uint64_t len);
 /* P_EVENT_OWED: undoes the map, and *ret is what the call returns.  False: tree and host do not
  * agree any more, and the process has to die. */
 bool mm_late_failed(struct mm *mm, struct p_thread *th, int err, long *ret);
@@ -205,6 +209,11 @@ enum {
 	MM_ACCESS_EXEC = 4,
 };
 bool mm_fault(struct mm *mm, struct p_thread *th, uint64_t addr, unsigned access, int *si_code);
+
+/* What a new program, or a child, is bound to of PR_SET_MDWE. */
+#define MM_MDWE_REFUSE_EXEC_GAIN 1U
+#define MM_MDWE_NO_INHERIT 2U
+unsigned mm_mdwe_inherited(const struct mm *mm);
 
 void mm_set_rlimit(struct mm *mm, int resource, uint64_t cur);
 

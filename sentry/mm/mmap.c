@@ -33,7 +33,7 @@ struct plan {
 	uint64_t start, end, off;
 	int prot, flags; /* flags as vma.flags */
 	int host_fd;
-	bool shared, locked, populate, may_write, may_exec, wipeonfork;
+	bool shared, locked, populate, may_write, may_exec, wipeonfork, dontdump;
 	struct file *file; /* a reference, moved into the vma */
 	const char *name;
 };
@@ -215,7 +215,8 @@ static uint64_t choose_address(const struct mm *mm, const struct mm_map_args *a,
 static int check_locked(const struct mm *mm, const struct mm_map_args *a, struct plan *p,
 			uint64_t len)
 {
-	p->locked = a->flags & MAP_LOCKED || mm->lock_future;
+	p->dontdump = a->file && a->file->ops->map_secret;
+	p->locked = a->flags & MAP_LOCKED || mm->lock_future || p->dontdump;
 	if (!p->locked || a->lock_exempt)
 		return 0;
 	if (!mm->rlimit_memlock && a->flags & MAP_LOCKED)
@@ -244,6 +245,8 @@ static int plan_place(struct mm *mm, const struct mm_map_args *a, struct plan *p
 	if (vma_any_sealed(mm, p->start, p->end))
 		return -EPERM;
 
+	if (mm->mdwe && (p->prot & (PROT_WRITE | PROT_EXEC)) == (PROT_WRITE | PROT_EXEC))
+		return -EACCES;
 	int err = check_locked(mm, a, p, len);
 	if (err)
 		return err;
@@ -276,6 +279,7 @@ static void plan_commit(struct mm *mm, struct plan *p, struct vma **dead)
 	v->may_write = p->may_write;
 	v->may_exec = p->may_exec;
 	v->wipeonfork = p->wipeonfork;
+	v->dontdump = p->dontdump;
 	v->file = steal(p->file);
 	v->off = p->off;
 	v->name = p->name;

@@ -22,6 +22,12 @@ static bool prot_allowed(const struct vma *v, int prot)
 	return (v->may_write || !(prot & PROT_WRITE)) && (v->may_exec || !(prot & PROT_EXEC));
 }
 
+/* What PR_MDWE_REFUSE_EXEC_GAIN refuses: code that is, or was, data. */
+static bool gains_exec(const struct vma *v, int prot)
+{
+	return prot & PROT_EXEC && (prot & PROT_WRITE || !(v->prot & PROT_EXEC));
+}
+
 /*
  * How far the change gets: Linux works from mapping to mapping and stops at the first that is
  * missing or refuses, with the ones before it changed.  Returns the errno for the stop, or 0.
@@ -37,7 +43,7 @@ static int protect_reach(const struct mm *mm, uint64_t start, uint64_t end, int 
 			return -ENOMEM;
 		if (v->sealed)
 			return -EPERM;
-		if (!prot_allowed(v, prot))
+		if (!prot_allowed(v, prot) || (mm->mdwe && gains_exec(v, prot)))
 			return -EACCES;
 		uint64_t upto = MIN(v->end, end);
 		if (vma_is_data(prot, v->flags) && !vma_is_data(v->prot, v->flags)) {

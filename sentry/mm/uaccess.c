@@ -38,7 +38,7 @@ static size_t copy_grow(const struct umem *um, void *buf, uint64_t addr, size_t 
 	int si_code;
 
 	lock_assert_none_held();
-	if (!n || !range_ok(um, addr, n))
+	if (!n || !range_ok(um, addr, n) || (!um->th && mm_holds_secret(um->mm, addr, n)))
 		return 0;
 	size_t done = copy_once(um, buf, addr, n, out);
 	while (done < n && um->th &&

@@ -48,6 +48,9 @@ struct file_ops {
 	int (*map_fd)(struct file *f, bool shared, int *fd);
 	/* Before it: gets what the pages are to hold, which may wait.  NULL: they have it. */
 	int (*map_prepare)(struct file *f, bool shared, uint64_t off, uint64_t len);
+	/* Mappings count as locked, and only the program itself can look into them: memfd_secret(2)
+	 */
+	bool map_secret;
 	/* Where in that descriptor an offset of mmap(2) is; NULL: at the offset. */
 	uint64_t (*map_offset)(struct file *f, uint64_t off);
 	int (*fsync)(struct file *f, bool datasync); /* EINVAL; directories: 0 */

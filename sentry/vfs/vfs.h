@@ -161,8 +161,9 @@ struct inode {
 	struct flock_list *_Atomic flocks; /* made on demand; lc_flock */
 	struct acl *acl[2];		   /* acl.h: access, default; lc_inode */
 	struct notify_mark *_Atomic marks; /* first of a list; lc_notify */
-	char *_Atomic link; /* the vfs: target of a symlink once read; lives with the inode */
-	bool linkable;	    /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
+	char *_Atomic link;   /* the vfs: target of a symlink once read; lives with the inode */
+	_Atomic bool no_caps; /* the vfs: it is known to have no file capabilities */
+	bool linkable;	      /* the vfs: made by O_TMPFILE without O_EXCL: linkat may name it */
 	/* How many files have it open, for reading only and for writing; regular files. */
 	_Atomic int readers, writers;
 	_Atomic bool dead; /* a removed directory: nothing can be made in it; set under dir_lock */

@@ -145,10 +145,29 @@ int vfs_setattr(struct path p, const struct iattr *a, const struct cred *c)
 	return err;
 }
 
+/* Whoever writes takes a file's capabilities away. */
+static int remove_filecaps(struct inode *in)
+{
+	if (in->no_caps)
+		return 0;
+	/* Before the question: who sets some meanwhile says that there are some. */
+	in->no_caps = true;
+	ssize_t n = in->ops->getxattr ? in->ops->getxattr(in, XATTR_NAME_CAPS, NULL, 0) : 0;
+	if (n <= 0 || !in->ops->removexattr)
+		return 0;
+	int err = in->ops->removexattr(in, XATTR_NAME_CAPS);
+	if (err)
+		in->no_caps = false;
+	return err;
+}
+
 int inode_remove_privs(struct inode *in, const struct cred *c)
 {
-	if (!S_ISREG(in->mode) || !(in->mode & (S_ISUID | S_ISGID)) || cred_capable(c, CAP_FSETID))
+	if (!S_ISREG(in->mode))
 		return 0;
+	int err = remove_filecaps(in);
+	if (err || !(in->mode & (S_ISUID | S_ISGID)) || cred_capable(c, CAP_FSETID))
+		return err;
 	struct iattr a = {.valid = ATTR_MODE, .mode = mode_without_privs(in, c)};
 	return a.mode == (in->mode & 07777) ? 0 : change(in, &a);
 }
@@ -163,6 +182,9 @@ int inode_truncate(struct inode *in, uint64_t size, const struct cred *c)
 		.valid = ATTR_SIZE | ATTR_MTIME | ATTR_MTIME_NOW,
 		.size = size,
 	};
+	int err = remove_filecaps(in);
+	if (err)
+		return err;
 	if (in->mode & (S_ISUID | S_ISGID) && !cred_capable(c, CAP_FSETID)) {
 		a.mode = mode_without_privs(in, c);
 		a.valid |= ATTR_MODE;

@@ -79,8 +79,10 @@ static int set_filecaps(struct inode *in, const void *v, size_t n, int flags, co
 
 	if (err)
 		return err;
-	return in->ops->setxattr ? in->ops->setxattr(in, XATTR_NAME_CAPS, &d, n, flags)
-				 : -EOPNOTSUPP;
+	err = in->ops->setxattr ? in->ops->setxattr(in, XATTR_NAME_CAPS, &d, n, flags)
+				: -EOPNOTSUPP;
+	in->no_caps = false;
+	return err;
 }
 
 ssize_t vfs_getxattr(struct path p, const char *name, void *buf, size_t size, const struct cred *c)

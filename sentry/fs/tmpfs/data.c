@@ -126,6 +126,8 @@ static int truncate_locked(struct tmpfs_inode *ti, uint64_t size)
 {
 	struct tmpfs_data *td = &ti->data;
 	uint64_t old = ti->in.size;
+	if (td->secret && old)
+		return -EINVAL;
 	if (size < old && (td->seals & F_SEAL_SHRINK))
 		return -EPERM;
 	if (size > old && (td->seals & F_SEAL_GROW))

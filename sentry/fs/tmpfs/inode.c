@@ -96,7 +96,9 @@ static ssize_t link_readlink(struct inode *in, char *buf, size_t size)
 
 static int file_open(struct inode *in, struct dentry *d, struct file *f)
 {
-	(void)in, (void)d;
+	(void)d;
+	if (tmpfs_inode(in)->data.secret)
+		return -ENXIO;
 	f->ops = &tmpfs_file_fops;
 	return 0;
 }

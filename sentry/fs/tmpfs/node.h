@@ -53,6 +53,7 @@ struct tmpfs_data {
 	uint64_t lent;	  /* 0, or its key: guest processes may keep it mapped (tmpfs_lend) */
 	bool mapped;	  /* guests may add pages without our knowing */
 	unsigned seals;	  /* F_SEAL_*; data_lock */
+	bool secret;	  /* SHMEM_SECRET; immutable */
 };
 
 struct tmpfs_xattr {

@@ -12,6 +12,33 @@ int tmpfs_init(void)
 	return shmem_sb ? 0 : tmpfs_mount("size=0,nr_inodes=0", &shmem_sb);
 }
 
+static ssize_t no_io(struct file *f, struct uio *io, int64_t *off)
+{
+	(void)f, (void)io, (void)off;
+	return -EINVAL;
+}
+
+static int secret_map_fd(struct file *f, bool shared, int *fd)
+{
+	return shared ? tmpfs_file_fops.map_fd(f, shared, fd) : -EINVAL;
+}
+
+static const struct file_ops secret_fops = {
+	.read = no_io,
+	.write = no_io,
+	.stream = true,
+	.map_fd = secret_map_fd,
+	.map_secret = true,
+};
+
+static int huge_map_fd(struct file *f, bool shared, int *fd)
+{
+	(void)f, (void)shared, (void)fd;
+	return -ENOMEM;
+}
+
+static const struct file_ops huge_fops = {.map_fd = huge_map_fd};
+
 int shmem_file_create(const char *name, uint64_t size, uint32_t mode, unsigned flags,
 		      struct file **out)
 {
@@ -33,7 +60,11 @@ int shmem_file_create(const char *name, uint64_t size, uint32_t mode, unsigned f
 	} else if (flags & SHMEM_SEALABLE) {
 		ti->data.seals = 0;
 	}
-	return file_new_anon(in, name, &tmpfs_file_fops, NULL, O_RDWR, out);
+	ti->data.secret = flags & SHMEM_SECRET;
+	const struct file_ops *ops = flags & SHMEM_SECRET ? &secret_fops
+				     : flags & SHMEM_HUGE ? &huge_fops
+							  : &tmpfs_file_fops;
+	return file_new_anon(in, name, ops, NULL, O_RDWR, out);
 }
 
 int shmem_zero_setup(uint64_t size, struct file **out)

@@ -32,6 +32,8 @@ int tmpfs_mount_as(const char *fstype, const char *options, struct super_block *
 enum {
 	SHMEM_SEALABLE = 1,    /* MFD_ALLOW_SEALING */
 	SHMEM_NOEXEC_SEAL = 2, /* MFD_NOEXEC_SEAL */
+	SHMEM_SECRET = 4,      /* memfd_secret(2): only mapped, and by no name; sized once */
+	SHMEM_HUGE = 8,	       /* of huge pages, which there are none of: it cannot be mapped */
 };
 /*
  * An unnamed file, open read-write, that does not count against any instance: shared anonymous
