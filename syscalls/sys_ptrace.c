@@ -74,19 +74,6 @@ static long peek_user(struct task *t, struct task *target, uint64_t off, uint64_
 	return copy_out_val(&t->um, UADDR(data), &word);
 }
 
-/* The processor's own breakpoints are the host's: values are kept, and none can be turned on. */
-static long poke_debugreg(struct task *target, unsigned n, uint64_t word)
-{
-	if (n == 4 || n == 5)
-		return -EIO;
-	if (n < 4 && word >= target->k->pf->ops->limits(target->k->pf)->task_size)
-		return -EINVAL;
-	if (n == 7 && (word & 0xff))
-		return -ENOSPC;
-	target->trace.debugreg[n] = word;
-	return 0;
-}
-
 static long poke_user(struct task *target, uint64_t off, uint64_t word)
 {
 	struct arch_regs regs;
@@ -101,7 +88,8 @@ static long poke_user(struct task *target, uint64_t off, uint64_t word)
 		return ptrace_set_regs(target, &regs);
 	}
 	if (off >= DEBUG_OFFSET && off < DEBUG_OFFSET + sizeof(target->trace.debugreg))
-		return poke_debugreg(target, (unsigned)((off - DEBUG_OFFSET) / sizeof(word)), word);
+		return ptrace_set_debugreg(target, (unsigned)((off - DEBUG_OFFSET) / sizeof(word)),
+					   word);
 	return 0;
 }
 

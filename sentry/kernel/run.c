@@ -158,6 +158,8 @@ static void run_fault(struct task *t, const struct p_event *ev)
 			return;
 		code = segv;
 	}
+	if (ev->signo == SIGTRAP && !(code = ptrace_watch_step(t, code)))
+		return;
 	memset(&info, 0, sizeof(info));
 	info.si_signo = ev->signo;
 	info.si_code = code;
@@ -220,6 +222,8 @@ static void handle_event(struct task *t)
 	case P_EVENT_DEAD:
 		log_limited(LOG_WARN, "guest process %d was killed by the host (signal %d)",
 			    t->tg->tgid, ev->signo);
+		if (ev->signo == SIGKILL && !atomic_exchange(&t->tg->host_killed, true))
+			atomic_fetch_add(&t->k->oom_kills, 1);
 		signal_group_exit(t->tg, SIGKILL);
 		break;
 	}
@@ -232,6 +236,7 @@ void task_main(void *arg)
 	for (;;) {
 		if (t->exit_requested || task_must_die(t))
 			task_exit(t);
+		ptrace_watch_begin(t);
 		fiber_suspend(&t->fiber, enter_guest, t);
 		signal_take_mask(t);
 		streams_take(t);

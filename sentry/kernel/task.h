@@ -123,6 +123,7 @@ struct thread_group {
 	struct sighand *sighand;      /* reference; replaced by exec */
 	struct sigqueue_head pending; /* for the group */
 	_Atomic bool exiting;	      /* group exit under way */
+	_Atomic bool host_killed;     /* … since its host process was killed */
 	int group_exit_status;
 	struct core_state *core; /* a core file is being written: core/core.h */
 	enum { STOP_NONE, STOP_PENDING, STOP_STOPPED } stop_state;
@@ -266,11 +267,12 @@ struct kernel {
 	struct ns_set *ns; /* of containers' first processes; reference */
 	_Atomic uint64_t nforks;
 	_Atomic int ntasks;
-	int64_t boot_time;	       /* CLOCK_REALTIME ns at start */
-	int64_t boot_boottime;	       /* … and CLOCK_BOOTTIME */
-	bool allow_suid;	       /* --allow-suid: set-id bits and file capabilities count */
-	bool strace;		       /* --strace */
-	const uint64_t *strace_filter; /* bitmap by number, or NULL: all */
+	_Atomic unsigned long oom_kills; /* guest processes that the host has killed */
+	int64_t boot_time;		 /* CLOCK_REALTIME ns at start */
+	int64_t boot_boottime;		 /* … and CLOCK_BOOTTIME */
+	bool allow_suid;		 /* --allow-suid: set-id bits and file capabilities count */
+	bool strace;			 /* --strace */
+	const uint64_t *strace_filter;	 /* bitmap by number, or NULL: all */
 	unsigned ncpus;
 	uint64_t cpus; /* the same as bits: those that the host lets us have */
 };

@@ -94,7 +94,6 @@ static int show_vmstat(struct text *out, void *arg)
 					    "pgrotated",
 					    "drop_pagecache",
 					    "drop_slab",
-					    "oom_kill",
 					    "pgmigrate_success",
 					    "pgmigrate_fail",
 					    "compact_stall",
@@ -111,6 +110,7 @@ static int show_vmstat(struct text *out, void *arg)
 	text_printf(out, "nr_free_pages %llu\n", (unsigned long long)free_pages());
 	for (size_t i = 0; i < ARRAY_SIZE(zeros); i++)
 		text_printf(out, "%s 0\n", zeros[i]);
+	text_printf(out, "oom_kill %lu\n", atomic_load(&kernel->oom_kills));
 	return 0;
 }
 

@@ -56,6 +56,16 @@ void ptrace_step_into_handler(struct task *t);
 void ptrace_enter_guest(struct task *t);
 void ptrace_left_guest(struct task *t);
 
+/* ---- debug registers (watch.c) ---- */
+/* PTRACE_POKEUSER of one: -EIO, -EINVAL; -ENOSPC: what cannot be watched. */
+long ptrace_set_debugreg(struct task *target, unsigned n, uint64_t word);
+/* Is it stepped, to be looked at after each instruction? */
+bool ptrace_watches(const struct task *t);
+/* Before it runs on; holds nothing. */
+void ptrace_watch_begin(struct task *t);
+/* After a SIGTRAP with that code: the code to report, or 0 for nothing. */
+int ptrace_watch_step(struct task *t, int code);
+
 /* ---- acting on a stopped task (request.c) ---- */
 /* Resumes it.  -ESRCH: not stopped. */
 long ptrace_resume(struct task *target, enum trace_mode mode, bool step, int signo);

@@ -292,6 +292,7 @@ void ptrace_exec(struct task *t, int old_tid)
 {
 	ksiginfo info;
 
+	memset(t->trace.debugreg, 0, sizeof(t->trace.debugreg));
 	if (!task_is_traced(t))
 		return;
 	if (options(t) & PTRACE_O_TRACEEXEC) {
@@ -316,7 +317,8 @@ void ptrace_enter_guest(struct task *t)
 {
 	struct arch_regs *regs = t->k->pf->ops->regs(t->pt);
 
-	t->trace.set_tf = atomic_load(&t->trace.step) && !(regs->eflags & ARCH_EFLAGS_TF);
+	t->trace.set_tf = (atomic_load(&t->trace.step) || ptrace_watches(t)) &&
+			  !(regs->eflags & ARCH_EFLAGS_TF);
 	if (t->trace.set_tf)
 		regs->eflags |= ARCH_EFLAGS_TF;
 }

@@ -31,10 +31,12 @@ struct trace {
 	bool has_info;
 	ksiginfo info;
 	int resume_signal;
-	_Atomic int mode;  /* enum trace_mode: how it was resumed */
-	_Atomic bool step; /* … and by a single step */
-	int syscall_op;	   /* PTRACE_SYSCALL_INFO_* of the stop */
-	uint64_t debugreg[8];
+	_Atomic int mode;     /* enum trace_mode: how it was resumed */
+	_Atomic bool step;    /* … and by a single step */
+	int syscall_op;	      /* PTRACE_SYSCALL_INFO_* of the stop */
+	uint64_t debugreg[8]; /* watch.c */
+	uint64_t watched[4];  /* own: what was at the places of debugreg */
+	bool watch_goes_on;   /* own: … and is, as nothing but one instruction came between */
 
 	_Atomic bool trap_wanted; /* PTRACE_INTERRUPT, a new child, the end of a group stop */
 	bool stop_seen;		  /* siglock: resumed from the group stop that is in effect */
