@@ -89,6 +89,7 @@ fi
 
 # Files that are only remembered are given up; what the guest holds open is bounded by EMFILE or
 # ENFILE, and everything works again afterwards.
+# shellcheck disable=SC3045 # dash and bash have it
 few_descriptors() {
 	i=0
 	while [ $i -lt 200 ]; do
