@@ -89,13 +89,13 @@ fi
 
 # Files that are only remembered are given up; what the guest holds open is bounded by EMFILE or
 # ENFILE, and everything works again afterwards.
-# shellcheck disable=SC3045 # dash and bash have it
 few_descriptors() {
 	i=0
 	while [ $i -lt 200 ]; do
 		echo $i >"$shared/many$i"
 		i=$((i + 1))
 	done
+	# shellcheck disable=SC3045 # dash has it
 	(ulimit -n 100 && expect 0 'sum 19900' in_sandbox '
 		s=0
 		for r in 1 2 3; do
@@ -119,6 +119,7 @@ except OSError as e:
 held.clear()
 print(open("/shared/many7").read().strip(), "read")
 P
+	# shellcheck disable=SC3045 # dash has it
 	(ulimit -n 100 && expect 0 '7 read' in_sandbox '/usr/bin/python3 /shared/hold.py')
 }
 
