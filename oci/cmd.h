@@ -25,6 +25,7 @@ struct command {
 	X(debug)    \
 	X(delete)   \
 	X(do)       \
+	X(events)   \
 	X(exec)     \
 	X(flags)    \
 	X(gofer)    \

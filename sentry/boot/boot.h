@@ -111,6 +111,7 @@ void boot_config_free(struct boot_config *c); /* its descriptors are left alone 
  *	state                        {"status":"created"|"running"|"stopped"}
  *	stacks                       {"text"}
  *	stats                        {"text"}
+ *	usage                        {"usage":{cpuUser,cpuSystem (ns),memory (bytes),pids}}
  *	disown                       owner connection only: its end no longer kills
  */
 #define CONTROL_FRAME_MAX (1u << 20)

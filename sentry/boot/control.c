@@ -381,6 +381,13 @@ static void do_ps(struct control *ctl, struct conn *c, json_t *req)
 	answer(c, json_pack("{s:b, s:o}", "ok", 1, "processes", ps_list(ctl->container)));
 }
 
+static void do_usage(struct control *ctl, struct conn *c, json_t *req)
+{
+	(void)ctl;
+	(void)req;
+	answer(c, json_pack("{s:b, s:o}", "ok", 1, "usage", usage_object()));
+}
+
 static void do_state(struct control *ctl, struct conn *c, json_t *req)
 {
 	int status;
@@ -424,9 +431,9 @@ static const struct {
 	const char *name;
 	request_fn *fn;
 } requests[] = {
-	{"start", do_start},   {"exec", do_exec},     {"wait", do_wait},
-	{"signal", do_signal}, {"ps", do_ps},	      {"state", do_state},
-	{"stacks", do_stacks}, {"disown", do_disown}, {"stats", do_stats},
+	{"start", do_start}, {"exec", do_exec},	  {"wait", do_wait},	 {"signal", do_signal},
+	{"ps", do_ps},	     {"state", do_state}, {"stacks", do_stacks}, {"disown", do_disown},
+	{"stats", do_stats}, {"usage", do_usage},
 };
 
 static void handle_frame(struct control *ctl, struct conn *c)

@@ -62,3 +62,4 @@ char *stacks_text(void);
 /* … for `debug --stats`. */
 char *stats_text(void);
 json_t *ps_list(struct container *ct); /* ps.c */
+json_t *usage_object(void);	       /* usage.c */

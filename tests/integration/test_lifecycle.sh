@@ -21,6 +21,8 @@ check list_shows_it expect 0 one runsc list
 check list_quiet_is_ids_only sh -c "[ \"\$('$RUNSC' --root '$root' list -q)\" = one ]"
 check list_json_is_json sh -c "'$RUNSC' --root '$root' list --format json | jq -e '.[0].id == \"one\"'"
 check ps_lists_sleep expect 0 sleep runsc ps one
+check events_stats_is_one_line sh -c "'$RUNSC' --root '$root' events --stats one | jq -e '.type == \"stats\" and .id == \"one\" and .data.pids.current == 1 and .data.memory.usage.usage > 0'"
+check events_interval_is_checked expect 128 "no number of seconds" runsc events --interval 0 one
 check ps_json_is_pids sh -c "'$RUNSC' --root '$root' ps --format json one | jq -e '. == [1]'"
 check exec_runs_beside expect 0 "hello inside" runsc exec one echo hello inside
 check exec_returns_exit_code expect 7 "" runsc exec one sh -c 'exit 7'
