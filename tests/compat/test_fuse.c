@@ -453,6 +453,151 @@ TEST(fuse_nodes_that_cannot_be_are_refused)
 	fuse_end();
 }
 
+/* ---- a server that says anything ---- */
+
+static uint64_t dice = 88172645463325252ULL;
+
+static uint64_t roll(void)
+{
+	dice ^= dice << 13;
+	dice ^= dice >> 7;
+	return dice ^= dice << 17;
+}
+
+/* Bytes of any kind, of about the size that fits, with a type of file where one would be. */
+static void answer_anything(int dev, const struct request *r)
+{
+	static const size_t sizes[] = {sizeof(struct fuse_entry_out),
+				       sizeof(struct fuse_attr_out),
+				       sizeof(struct fuse_open_out),
+				       sizeof(struct fuse_write_out),
+				       sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out),
+				       sizeof(struct fuse_statfs_out)};
+	static const uint32_t types[] = {S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, 0};
+	static uint64_t data[FILE_MAX / 8];
+	size_t n = roll() % 3 ? sizes[roll() % 6] : roll() % sizeof(data);
+
+	for (size_t i = 0; i < n / 8 + 1; i++)
+		data[i] = roll() % 4 ? roll() % 16 : roll();
+	struct fuse_attr *a = r->h.opcode == FUSE_GETATTR || r->h.opcode == FUSE_SETATTR
+				      ? &((struct fuse_attr_out *)data)->attr
+				      : &((struct fuse_entry_out *)data)->attr;
+	if (roll() % 8)
+		a->mode = (r->h.nodeid == 1 && r->h.opcode == FUSE_GETATTR ? S_IFDIR
+									   : types[roll() % 5]) |
+			  0777;
+	answer_raw(dev, r->h.unique, roll() % 4 ? 0 : -(int)(roll() % 134), data, n);
+	if (errno == EINVAL) /* let the request end */
+		answer_raw(dev, r->h.unique, -EIO, NULL, 0);
+}
+
+static _Noreturn void serve_anything(int dev)
+{
+	static struct request r;
+
+	for (;;) {
+		ssize_t n = read(dev, &r, sizeof(r));
+		if (n < 0 && errno == ENODEV)
+			_exit(0);
+		if (n <= 0 || r.h.opcode == FUSE_FORGET || r.h.opcode == FUSE_BATCH_FORGET)
+			continue;
+		errno = 0;
+		if (r.h.opcode == FUSE_INIT)
+			serve_one(dev, &r);
+		else
+			answer_anything(dev, &r);
+	}
+}
+
+static void do_anything(void)
+{
+	static char buf[9000];
+	char name[20], other[20];
+
+	snprintf(name, sizeof(name), "m/%c", (char)('a' + roll() % 4));
+	snprintf(other, sizeof(other), "m/%c", (char)('a' + roll() % 4));
+	struct stat st;
+	int fd = open(name, roll() % 2 ? O_RDWR | O_CREAT | O_NONBLOCK : O_RDONLY | O_NONBLOCK,
+		      0644);
+	long sum = 0;
+	switch (roll() % 12) {
+	case 0:
+		sum += stat(name, &st);
+		break;
+	case 1:
+		sum += read(fd, buf, roll() % sizeof(buf));
+		break;
+	case 2:
+		sum += write(fd, buf, roll() % sizeof(buf));
+		break;
+	case 3:
+		sum += mkdir(name, 0755);
+		break;
+	case 4:
+		sum += rename(name, other);
+		break;
+	case 5:
+		sum += unlink(name) + rmdir(other);
+		break;
+	case 6:
+		sum += ftruncate(fd, (off_t)(roll() % 100000));
+		break;
+	case 7:
+		sum += getxattr(name, "user.x", buf, roll() % sizeof(buf));
+		sum += listxattr(name, buf, roll() % sizeof(buf));
+		break;
+	case 8: {
+		char *map = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (map != MAP_FAILED)
+			sum += munmap(map, 8192);
+		break;
+	}
+	case 9: {
+		DIR *d = opendir(roll() % 2 ? "m" : name);
+		for (int i = 0; d && i < 50 && readdir(d); i++)
+			;
+		if (d)
+			closedir(d);
+		break;
+	}
+	case 10:
+		sum += readlink(name, buf, sizeof(buf)) + symlink("x", other);
+		break;
+	case 11:
+		sum += link(name, other) + chmod(name, 0700) + lseek(fd, 0, SEEK_END);
+		break;
+	}
+	(void)sum;
+	if (fd >= 0)
+		close(fd);
+}
+
+TEST(fuse_server_that_says_anything_breaks_nobody)
+{
+	char options[100];
+	int status;
+
+	enter_empty();
+	EXPECT(!mkdir("m", 0755));
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	int dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (dev < 0)
+		test_skip("no /dev/fuse");
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40755,user_id=0,group_id=0", dev);
+	EXPECT(!mount("compat", "m", "fuse", 0, options));
+	server = fork();
+	if (!server)
+		serve_anything(dev);
+	close(dev);
+	for (int i = 0; i < 600; i++)
+		do_anything();
+	EXPECT(!kill(server, SIGKILL));
+	EXPECT_EQ(waitpid(server, &status, 0), server);
+	EXPECT(!umount2("m", MNT_DETACH));
+	leave();
+}
+
 /* ---- who may ---- */
 
 static void as_another(void *expected)
