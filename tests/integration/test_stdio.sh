@@ -27,14 +27,14 @@ check input_goes_on_where_the_guest_was reads_in_turn
 both_at_once() {
 	: >"$work/both"
 	(runsc do sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do echo guest; sleep 0.02; done' &
-	 for i in 1 2 3 4 5 6 7 8 9 10; do echo host; sleep 0.05; done; wait) >"$work/both"
+	 for _ in 1 2 3 4 5 6 7 8 9 10; do echo host; sleep 0.05; done; wait) >"$work/both"
 	[ "$(grep -cx guest "$work/both")" = 10 ] && [ "$(grep -cx host "$work/both")" = 10 ]
 }
 check writers_inside_and_outside_lose_nothing both_at_once
 
 many_appenders() {
 	: >"$work/all"
-	for i in 1 2 3 4; do
+	for _ in 1 2 3 4; do
 		runsc do sh -c 'for i in 1 2 3 4 5; do echo line; done' >>"$work/all" &
 	done
 	wait
