@@ -63,7 +63,7 @@ shm_untar() { rm -rf "$shm/un"; mkdir "$shm/un"; tar xf "$work/tree.tar" -C "$sh
 
 find_usr_cold() { find /usr -xdev; }
 du_usr() { du -xs /usr; }
-tar_usr_lib() { tar cf - -C /usr lib/python3 lib/python3.* share/perl | cat; }
+tar_usr_lib() { tar cf - /usr/lib/python3* 2> /dev/null | cat; }
 prepare_git_large() {
 	small "$work/repository" 20000
 	git -C "$work/repository" init -q

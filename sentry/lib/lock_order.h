@@ -71,7 +71,8 @@
 	X(lc_aspace, "struct p_aspace: control socket and slots (host I/O)")                       \
 	X(lc_platform, "platform: address spaces, threads, pools")                                 \
 	X(lc_text, "systrap: files of program text, and where they are mapped")                    \
-	X(lc_leaf, "any lock that is taken last and briefly")
+	X(lc_leaf, "any lock that is taken last and briefly")                                      \
+	X(lc_slab, "struct slab: an allocation or a release, whatever is held")
 
 enum lock_rank {
 #define X(name, what) rank_##name,

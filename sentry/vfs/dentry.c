@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/lib/slab.h"
 #include "sentry/vfs/internal.h"
 
 #define DENTRY_SLOW 0x80000000u
@@ -23,6 +24,7 @@ struct mutex dcache_lock = MUTEX_INIT;
 static struct list_head buckets[1 << HASH_BITS]; /* a zero head is an empty one */
 static struct list_head lru = LIST_HEAD_INIT(lru);
 static _Atomic size_t lru_count;
+static struct slab dentries = SLAB_INIT(sizeof(struct dentry));
 
 uint32_t name_hash(const char *name, size_t len)
 {
@@ -145,7 +147,7 @@ static void free_dead(struct list_head *dead)
 		inode_put(d->inode);
 		if (d->name != d->inline_name)
 			free((char *)d->name);
-		free(d);
+		slab_free(&dentries, d);
 		super_unpin(sb);
 	}
 }
@@ -190,12 +192,12 @@ void dentry_put(struct dentry *d)
 struct dentry *dentry_alloc(struct super_block *sb, struct dentry *parent, const char *name,
 			    size_t len)
 {
-	struct dentry *d = calloc(1, sizeof(*d));
+	struct dentry *d = slab_alloc(&dentries);
 	if (!d)
 		return NULL;
 	char *to = d->inline_name;
 	if (len >= sizeof(d->inline_name) && !(to = malloc(len + 1))) {
-		free(d);
+		slab_free(&dentries, d);
 		return NULL;
 	}
 	memcpy(to, name, len);

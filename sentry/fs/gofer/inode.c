@@ -9,6 +9,7 @@
 
 #include "sentry/fs/gofer/listing.h"
 #include "sentry/lib/cleanup.h"
+#include "sentry/lib/slab.h"
 #include "sentry/time/ktimer.h"
 
 #define SAME(vfs, wire) ((int)(vfs) == (int)(wire))
@@ -18,6 +19,8 @@ _Static_assert(SAME(ATTR_MODE, GOFER_SET_MODE) && SAME(ATTR_UID, GOFER_SET_UID) 
 		       SAME(ATTR_ATIME_NOW, GOFER_SET_ATIME_NOW) &&
 		       SAME(ATTR_MTIME_NOW, GOFER_SET_MTIME_NOW),
 	       "the wire has the vfs's bits");
+
+static struct slab inodes = SLAB_INIT(sizeof(struct gofer_inode));
 
 int64_t gofer_now(void)
 {
@@ -111,7 +114,7 @@ static void gofer_inode_free(struct inode *in)
 	/* The space of a removed file is free only when the gofer has let go of it, too. */
 	if (gi->node)
 		gofer_close_node(gsb->conn, gi->node, in->nlink == 0);
-	free(gi);
+	slab_free(&inodes, gi);
 }
 
 void gofer_unlisted(struct gofer_inode *gi)
@@ -150,7 +153,7 @@ static const struct inode_ops *ops_for(uint32_t mode)
 
 static struct gofer_inode *inode_new(struct gofer_sb *gsb, const struct gofer_entry *e)
 {
-	struct gofer_inode *gi = calloc(1, sizeof(*gi));
+	struct gofer_inode *gi = slab_alloc(&inodes);
 
 	if (!gi)
 		return NULL;

@@ -4,7 +4,11 @@
 #include <string.h>
 
 #include "sentry/fs/overlay/ovl.h"
+#include "sentry/lib/slab.h"
 #include "sentry/vfs/acl.h"
+
+/* Those of files that are in one lower layer at most. */
+static struct slab inodes = SLAB_INIT(sizeof(struct ovl_inode) + sizeof(struct ovl_lower));
 
 /* ---- numbers ---- */
 
@@ -68,7 +72,9 @@ static void put_all(struct dentry *upper, struct ovl_lower *lower, size_t nlower
 static struct ovl_inode *inode_alloc(struct ovl_super *os, struct dentry *upper,
 				     const struct ovl_lower *lower, size_t nlower)
 {
-	struct ovl_inode *oi = calloc(1, sizeof(*oi) + nlower * sizeof(*lower));
+	struct ovl_inode *oi;
+	size_t size = sizeof(*oi) + nlower * sizeof(*lower);
+	oi = size <= inodes.size ? slab_alloc(&inodes) : calloc(1, size);
 	if (!oi)
 		return NULL;
 	const struct inode *real = upper ? upper->inode : lower[0].d->inode;
@@ -186,7 +192,10 @@ void ovl_free(struct inode *in)
 	put_all(ovl_upper(oi), oi->lower, oi->nlower);
 	inode_put(oi->parent);
 	ovl_list_put(oi->list);
-	free(oi);
+	if (sizeof(*oi) + oi->nlower * sizeof(oi->lower[0]) <= inodes.size)
+		slab_free(&inodes, oi);
+	else
+		free(oi);
 }
 
 /* ---- attributes ---- */

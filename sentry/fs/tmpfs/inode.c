@@ -4,6 +4,9 @@
 #include <string.h>
 
 #include "sentry/fs/tmpfs/node.h"
+#include "sentry/lib/slab.h"
+
+static struct slab inodes = SLAB_INIT(sizeof(struct tmpfs_inode));
 
 int tmpfs_inode_new(struct super_block *sb, struct inode *dir, uint32_t mode, uint64_t rdev,
 		    const struct cred *c, struct inode **out)
@@ -12,7 +15,7 @@ int tmpfs_inode_new(struct super_block *sb, struct inode *dir, uint32_t mode, ui
 	int err = tmpfs_charge_inode(ts);
 	if (err)
 		return err;
-	struct tmpfs_inode *ti = calloc(1, sizeof(*ti));
+	struct tmpfs_inode *ti = slab_alloc(&inodes);
 	if (!ti) {
 		ts->inodes--;
 		return -ENOMEM;
@@ -53,7 +56,7 @@ void tmpfs_free(struct inode *in)
 		free(ti->target);
 	tmpfs_xattr_fini(ti);
 	ts->inodes--;
-	free(ti);
+	slab_free(&inodes, ti);
 }
 
 int tmpfs_getattr(struct inode *in, struct kstat *st)
