@@ -112,8 +112,10 @@ enum p_memop_kind {
 	P_MEMOP_ADVISE,	 /* madvise(addr, len, flags) */
 	P_MEMOP_WAKE,	 /* futex(addr, FUTEX_WAKE [|PRIVATE: flags], len) */
 	P_MEMOP_CLEAR,	 /* memset(addr, 0, len), of what the guest may write; else -EFAULT */
+	P_MEMOP_WRITE,	 /* memcpy(addr, bytes, len), as CLEAR; len at most P_WRITE_MAX */
 	P_MEMOP_RESET,	 /* nothing is mapped but vDSO and vvar; only where can_reset() says so */
 };
+#define P_WRITE_MAX 4096
 
 struct p_memop {
 	enum p_memop_kind kind;
@@ -123,6 +125,7 @@ struct p_memop {
 	int fd; /* host descriptor, borrowed for the call, with exactly the guest's access */
 	uint64_t off;
 	uint64_t new_addr, new_len;
+	const void *bytes;
 	long ret; /* out: ≥ 0 or -errno; -ECANCELED for those after a failure */
 };
 

@@ -8,24 +8,39 @@
 #define TOTAL_MAX (6UL << 20)
 #define VECTOR_STEP 64
 
-/* The last page that was read: strings usually lie side by side, and a remote read costs a host
- * call whatever its length. */
+/* The last pages that were read: strings usually lie side by side, or on a few pages of the heap in
+ * turn, and a remote read costs a host call whatever its length. */
+#define WINDOW_PAGES 4
+#define NO_PAGE 1
 struct window {
-	uint64_t page; /* its address; 1: none */
-	char bytes[PAGE_SIZE];
+	uint64_t page[WINDOW_PAGES]; /* its address, or NO_PAGE */
+	unsigned next;		     /* the one to give up */
+	char bytes[WINDOW_PAGES][PAGE_SIZE];
 };
+
+static void window_init(struct window *w)
+{
+	for (unsigned i = 0; i < WINDOW_PAGES; i++)
+		w->page[i] = NO_PAGE;
+	w->next = 0;
+}
 
 static int window_read(struct task *t, struct window *w, uint64_t addr, char **p, size_t *n)
 {
 	uint64_t page = page_down(addr);
+	unsigned i = 0;
 
-	if (w->page != page) {
-		w->page = 1;
-		if (copy_in(&t->um, w->bytes, UADDR(page), PAGE_SIZE))
+	while (i < WINDOW_PAGES && w->page[i] != page)
+		i++;
+	if (i == WINDOW_PAGES) {
+		i = w->next;
+		w->page[i] = NO_PAGE;
+		if (copy_in(&t->um, w->bytes[i], UADDR(page), PAGE_SIZE))
 			return -EFAULT;
-		w->page = page;
+		w->page[i] = page;
+		w->next = (i + 1) % WINDOW_PAGES;
 	}
-	*p = w->bytes + (addr - page);
+	*p = w->bytes[i] + (addr - page);
 	*n = page + PAGE_SIZE - addr;
 	return 0;
 }
@@ -137,7 +152,7 @@ int exec_strings_copy(struct task *t, uaddr_t argv, uaddr_t envp, struct exec_st
 	struct window *w = malloc(sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	w->page = 1;
+	window_init(w);
 	int err = vector_copy(t, w, s, argv, limit, &s->argv, &s->argc);
 	if (!err)
 		err = vector_copy(t, w, s, envp, limit, &s->envp, &s->envc);

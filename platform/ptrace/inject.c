@@ -201,6 +201,14 @@ static int clear(struct p_thread *th, const struct p_memop *op)
 	return 0;
 }
 
+static int write_bytes(struct p_thread *th, const struct p_memop *op)
+{
+	if (op->len > P_WRITE_MAX)
+		return -EINVAL;
+	ssize_t n = platform_ptrace.copy_out(th->as, th, op->addr, op->bytes, op->len);
+	return n == (ssize_t)op->len ? 0 : -EFAULT;
+}
+
 static bool in_range(uint64_t addr, uint64_t len)
 {
 	return addr < PT_TASK_SIZE && len <= PT_TASK_SIZE - addr;
@@ -235,6 +243,8 @@ static int one_op(struct p_thread *th, struct p_memop *op, long *ret)
 			       0, 0, 0, ret);
 	case P_MEMOP_CLEAR:
 		return clear(th, op);
+	case P_MEMOP_WRITE:
+		return write_bytes(th, op);
 	case P_MEMOP_RESET:
 		break; /* there is no can_reset */
 	}

@@ -145,7 +145,7 @@ void vdso_before_op(struct p_thread *th, const struct p_memop *m)
 	uint64_t end = lim->vdso_base + lim->vdso_len;
 
 	if (!lim->vdso_base || m->kind == P_MEMOP_WAKE || m->kind == P_MEMOP_ADVISE ||
-	    m->kind == P_MEMOP_CLEAR || m->kind == P_MEMOP_RESET)
+	    m->kind == P_MEMOP_CLEAR || m->kind == P_MEMOP_WRITE || m->kind == P_MEMOP_RESET)
 		return;
 	if ((m->addr < end && m->addr + m->len > lim->vvar_base) ||
 	    (m->kind == P_MEMOP_MOVE && m->new_addr < end &&

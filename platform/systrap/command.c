@@ -17,8 +17,10 @@
 #include <sys/syscall.h>
 
 #define WAIT_SLICE_NS (100 * NS_PER_MS)
-/* A clone takes about as long as several ordinary spins, and waking up after it as long again. */
-#define CLONE_SPINS 8
+/* A clone, or the maps of a program, take about as long as several ordinary spins, and waking up
+ * after it as long again. */
+#define LONG_SPINS 8
+#define LONG_OPS 6
 
 void command_give(struct p_thread *th, enum st_cmd cmd)
 {
@@ -26,7 +28,8 @@ void command_give(struct p_thread *th, enum st_cmd cmd)
 
 	ps->cmd = cmd;
 	ps->cmd_seq = ++th->cmd_seq;
-	th->cmd_clones = cmd == ST_CMD_FORK || cmd == ST_CMD_THREAD;
+	th->cmd_long = cmd == ST_CMD_FORK || cmd == ST_CMD_THREAD ||
+		       (cmd == ST_CMD_OPS && ps->nops >= LONG_OPS);
 	ps->sentry_sleeps = 0;
 	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED))
@@ -50,7 +53,7 @@ static bool spin_for_reply(struct p_thread *th)
 
 	if (!ticks)
 		return replied(th->ps);
-	struct spin s = spin_begin(th->cmd_clones ? CLONE_SPINS * ticks : ticks);
+	struct spin s = spin_begin(th->cmd_long ? LONG_SPINS * ticks : ticks);
 	do {
 		if (replied(th->ps))
 			return true;
@@ -225,6 +228,10 @@ static int encode(const struct p_limits *lim, struct st_op *o, const struct p_me
 	case P_MEMOP_CLEAR:
 		o->flags = ST_OP_CLEAR;
 		return 0;
+	case P_MEMOP_WRITE:
+		o->flags = ST_OP_WRITE;
+		o->arg[2] = m->len;
+		return m->len <= P_WRITE_MAX ? 0 : -EINVAL;
 	case P_MEMOP_RESET:
 		o->flags = ST_OP_RESET;
 		o->arg[0] = kept;
@@ -316,6 +323,7 @@ struct chunk {
 	size_t n;
 	int fds[ST_OP_FDS_MAX];
 	int nfds;
+	size_t bytes; /* of data[] */
 };
 
 /* Its number among the chunk's descriptors; -1: no room for one more. */
@@ -328,6 +336,20 @@ static int chunk_fd(struct chunk *c, int fd)
 		return -1;
 	c->fds[c->nfds] = fd;
 	return c->nfds++;
+}
+
+/* The bytes of a write; false: no room for them. */
+static bool chunk_bytes(struct p_thread *th, struct chunk *c, const struct p_memop *m,
+			struct st_op *o)
+{
+	struct st_pageset *ps = th->ps;
+
+	if (m->len > sizeof(ps->data) - c->bytes)
+		return false;
+	memcpy(ps->data + c->bytes, m->bytes, m->len);
+	o->arg[1] = th->ps_addr + offsetof(struct st_pageset, data) + c->bytes;
+	c->bytes += m->len;
+	return true;
 }
 
 /* Takes as many of the operations as go together; *err: why the next one is none. */
@@ -345,6 +367,10 @@ static void chunk_fill(struct p_thread *th, struct chunk *c, size_t n, int *err)
 			return;
 		if ((*err = encode(lim, o, m)))
 			return;
+		if (m->kind == P_MEMOP_WRITE && !chunk_bytes(th, c, m, o))
+			return;
+		if (m->kind == P_MEMOP_RESET)
+			o->arg[4] = thread_frame_to_init(th);
 		if (copy)
 			o->arg[5] = 0;
 		if (o->flags & ST_OP_FD)

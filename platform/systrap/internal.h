@@ -160,7 +160,7 @@ struct p_thread {
 	struct list_head pending; /* pf->pending: exactly one clone(2) of it may continue */
 	_Atomic bool cmd_waiting; /* a worker waits for a reply */
 	uint32_t cmd_seq;
-	bool cmd_clones; /* the last command was a clone */
+	bool cmd_long; /* the last command takes its time */
 	/* An operation that waits in the page set for the next run (owed.c), or went with it. */
 	bool owed, owed_given;
 	int owed_error; /* of one that was done early */
@@ -483,7 +483,8 @@ int xstate_learn(struct systrap *pf, struct p_thread *th);
 int thread_xstate_get(struct p_thread *th, void *buf, size_t size);
 int thread_xstate_set(struct p_thread *th, const void *buf, size_t size);
 int thread_xstate_reset(struct p_thread *th);
-int thread_xstate_init(struct p_thread *th); /* the same, where nobody looks before it runs */
+/* The frame whose extended state the stub can make the initial one; 0: thread_xstate_reset. */
+uint64_t thread_frame_to_init(const struct p_thread *th);
 /* Also above the guest's addresses. */
 ssize_t aspace_write_raw(struct p_aspace *as, uint64_t addr, const void *bytes, size_t n);
 ssize_t aspace_copy_in(struct p_aspace *as, struct p_thread *th, void *dst, uint64_t src, size_t n);

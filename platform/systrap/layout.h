@@ -161,14 +161,18 @@ struct st_op {
 #define ST_OP_FD 1u    /* arg[4] counts the descriptors received for this command from 0 */
 #define ST_OP_CLEAR 2u /* no call: zeroes arg[1] bytes at arg[0] */
 /* No call: unmaps [0, arg[0]), arg[2] bytes at arg[1], and with arg[3] the windows; closes the
- * descriptors of the mask arg[5]. */
+ * descriptors of the mask arg[5]; the extended state of the frame at arg[4], if there is one,
+ * becomes the initial one. */
 #define ST_OP_RESET 4u
+#define ST_OP_WRITE 8u	/* no call: copies arg[2] bytes from arg[1] to arg[0] */
 #define ST_OP_FDS_MAX 4 /* a command */
 #define ST_OPS_MAX 128
 
 /* The header of an XSAVE area (Intel SDM vol. 1, 13.4.2). */
+#define ST_XSAVE_MXCSR 24
 #define ST_XSAVE_HEADER 512
 #define ST_XSAVE_HEADER_LEN 64
+#define ST_MXCSR_DEFAULT 0x1f80
 
 struct st_event {
 	int32_t signo, code;

@@ -289,7 +289,8 @@ static bool room_for_text(struct p_aspace *as) REQUIRES(lc_text)
 
 static bool changes_maps(enum p_memop_kind kind)
 {
-	return kind != P_MEMOP_WAKE && kind != P_MEMOP_ADVISE && kind != P_MEMOP_CLEAR;
+	return kind != P_MEMOP_WAKE && kind != P_MEMOP_ADVISE && kind != P_MEMOP_CLEAR &&
+	       kind != P_MEMOP_WRITE;
 }
 
 /* clang's analysis does not follow a lock that is taken in one function, sometimes, and released in

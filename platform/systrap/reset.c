@@ -34,5 +34,5 @@ int thread_was_reset(struct p_thread *th)
 	window_reset(th->as);
 	lent_streams_leave(th);
 	kept_reset(th->as);
-	return thread_xstate_init(th);
+	return thread_frame_to_init(th) ? 0 : thread_xstate_reset(th);
 }

@@ -260,21 +260,12 @@ int thread_xstate_set(struct p_thread *th, const void *buf, size_t size)
 	return write_checked(th, x, want);
 }
 
-/* An empty header means "initial state" to XRSTOR, which takes MXCSR from memory anyway. */
-int thread_xstate_init(struct p_thread *th)
+uint64_t thread_frame_to_init(const struct p_thread *th)
 {
-	uint32_t mxcsr = MXCSR_DEFAULT;
-	uint8_t header[XS_HEADER_LEN] = {0};
-	struct iovec l[2] = {{&mxcsr, sizeof(mxcsr)}, {header, sizeof(header)}};
-	struct iovec r[2] = {{(void *)(th->fpstate + XS_MXCSR), sizeof(mxcsr)},
-			     {(void *)(th->fpstate + XS_HEADER), sizeof(header)}};
-
+	_Static_assert(ST_XSAVE_MXCSR == XS_MXCSR && ST_MXCSR_DEFAULT == MXCSR_DEFAULT, "SDM");
 	if (th->as->pf->limits.xstate_size < XS_HEADER + XS_HEADER_LEN)
-		return thread_xstate_reset(th); /* a host without XSAVE */
-	if (!frame_ok(th, XS_HEADER + XS_HEADER_LEN))
-		return -EFAULT;
-	ssize_t n = process_vm_writev(th->as->pid, l, 2, r, 2, 0);
-	return n == sizeof(mxcsr) + sizeof(header) ? 0 : -EFAULT;
+		return 0; /* a host without XSAVE */
+	return frame_ok(th, XS_HEADER + XS_HEADER_LEN) ? th->fpstate : 0;
 }
 
 int thread_xstate_reset(struct p_thread *th)

@@ -3,6 +3,7 @@
 
 #include "sentry/loader/elf.h"
 #include "sentry/loader/loader.h"
+#include "sentry/mm/mm.h"
 
 /*
  * The strings at the top of the first stack, as they will lie there: arguments, environment, file
@@ -26,10 +27,12 @@ struct load_addresses {
 
 /* The lowest address that the first stack may need; the strings end at mm->stack_top. */
 uint64_t stack_bottom(const struct loader_program *prog, const struct mm *mm);
-/*
- * Writes the first stack below mm->stack_top, whose memory is mapped, and records in mm where its
- * parts are.  *sp: the first stack pointer.  -EFAULT, -ENOMEM.
- */
-int stack_build(const struct loader_program *prog, struct mm *mm, struct p_thread *th,
-		const struct cred *cred, bool secure, const struct load_addresses *at,
-		uint64_t *sp) MUST_CHECK;
+/* The first stack, as it is to be written: the vectors, and above a gap the strings. */
+struct stack_image {
+	uint64_t sp;   /* the first stack pointer */
+	char *vectors; /* owned */
+	struct mm_fill parts[2];
+};
+/* Builds it below mm->stack_top, and records in mm where its parts are.  -ENOMEM. */
+int stack_build(const struct loader_program *prog, struct mm *mm, const struct cred *cred,
+		bool secure, const struct load_addresses *at, struct stack_image *out) MUST_CHECK;

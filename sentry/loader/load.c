@@ -203,8 +203,9 @@ static void record(struct mm *mm, const struct elf_image *img, uint64_t bias, bo
 	mutex_unlock(&mm->lock, &lc_mm);
 }
 
-static int load_images(struct loader_program *prog, struct mm *mm, struct p_thread *th,
-		       struct batch *b, struct load_addresses *at)
+/* Where everything goes; the stack is the first map. */
+static int place_images(struct loader_program *prog, struct mm *mm, struct batch *b,
+			struct load_addresses *at)
 {
 	const struct loader_image *img = prog->priv;
 	uint64_t stack_low = stack_bottom(prog, mm);
@@ -230,7 +231,25 @@ static int load_images(struct loader_program *prog, struct mm *mm, struct p_thre
 		if (err)
 			return err;
 	}
-	return map_batch(b, mm, th);
+	return 0;
+}
+
+/* What is on the stack goes along with the maps, if it is not too long for that. */
+static int map_all(struct batch *b, const struct stack_image *st, struct mm *mm,
+		   struct p_thread *th)
+{
+	const struct umem um = {.mm = mm, .th = th};
+
+	_Static_assert(ARRAY_SIZE(st->parts) == MM_FILLS, "a map takes all parts");
+	for (size_t i = 0; i < MM_FILLS; i++)
+		if (st->parts[i].len <= P_WRITE_MAX)
+			b->maps[0].fill[i] = st->parts[i];
+	int err = map_batch(b, mm, th);
+	for (size_t i = 0; !err && i < MM_FILLS; i++)
+		if (st->parts[i].len > P_WRITE_MAX)
+			err = copy_out(&um, UADDR(st->parts[i].addr), st->parts[i].bytes,
+				       st->parts[i].len);
+	return err;
 }
 
 /* Linux's kbasename() into the 16 bytes of a task's name. */
@@ -247,6 +266,7 @@ int loader_load(struct loader_program *prog, struct mm *mm, struct p_thread *th,
 {
 	const struct loader_image *img = prog->priv;
 	struct load_addresses at = {0};
+	struct stack_image st = {0};
 	struct batch b;
 	int err = img->prog.load_error;
 
@@ -257,8 +277,13 @@ int loader_load(struct loader_program *prog, struct mm *mm, struct p_thread *th,
 	mm_layout(mm);
 	err = batch_init(&b, img->prog.nsegments + (prog->interp ? img->interp.nsegments : 0));
 	if (!err)
-		err = load_images(prog, mm, th, &b, &at);
+		err = place_images(prog, mm, &b, &at);
+	if (!err)
+		err = stack_build(prog, mm, cred, secure, &at, &st);
+	if (!err)
+		err = map_all(&b, &st, mm, th);
 	batch_fini(&b);
+	free(st.vectors);
 	if (err)
 		return err;
 
@@ -266,8 +291,7 @@ int loader_load(struct loader_program *prog, struct mm *mm, struct p_thread *th,
 	if (entry >= mm->task_size)
 		return -EINVAL;
 	record(mm, &img->prog, at.bias, prog->interp);
-	if ((err = stack_build(prog, mm, th, cred, secure, &at, &out->stack)))
-		return err;
+	out->stack = st.sp;
 	out->entry = entry;
 	out->exe = file_get(prog->file);
 	set_comm(out->comm, prog->filename);

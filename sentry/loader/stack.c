@@ -1,7 +1,6 @@
 /*
  * The first stack: argc, argv, envp, the auxiliary vector, and the strings they point to.  Laid
- * out as Linux does (x86-64 psABI, "Initial Stack and Register State"; getauxval(3)), built in
- * one buffer and copied once.
+ * out as Linux does (x86-64 psABI, "Initial Stack and Register State"; getauxval(3)).
  */
 #include <cpuid.h>
 #include <errno.h>
@@ -119,9 +118,8 @@ static uint64_t *put_vector(uint64_t *w, char *const *strings, size_t n, const c
 	return w;
 }
 
-int stack_build(const struct loader_program *prog, struct mm *mm, struct p_thread *th,
-		const struct cred *cred, bool secure, const struct load_addresses *at,
-		uint64_t *sp_out)
+int stack_build(const struct loader_program *prog, struct mm *mm, const struct cred *cred,
+		bool secure, const struct load_addresses *at, struct stack_image *out)
 {
 	const struct stack_strings *st = &((struct loader_image *)prog->priv)->strings;
 	uint64_t strings = mm->stack_top - st->size;
@@ -140,8 +138,8 @@ int stack_build(const struct loader_program *prog, struct mm *mm, struct p_threa
 	mm->env_end = strings + st->filename_off;
 	mutex_unlock(&mm->lock, &lc_mm);
 
-	size_t size = mm->stack_top - sp;
-	CLEANUP_FREE char *buf = calloc(1, size);
+	size_t size = platform + sizeof(platform_name) - sp;
+	char *buf = calloc(1, size);
 	if (!buf)
 		return -ENOMEM;
 	uint64_t *w = (uint64_t *)buf;
@@ -151,11 +149,8 @@ int stack_build(const struct loader_program *prog, struct mm *mm, struct p_threa
 	memcpy(w, mm->auxv, mm->auxv_words * sizeof(uint64_t));
 	memcpy(buf + (random - sp), &mm->seed[MM_SEED_AUXV], RANDOM_BYTES);
 	memcpy(buf + (platform - sp), platform_name, sizeof(platform_name));
-	memcpy(buf + (strings - sp), st->bytes, st->size);
-
-	const struct umem um = {.mm = mm, .th = th};
-	int err = copy_out(&um, UADDR(sp), buf, size);
-	if (!err)
-		*sp_out = sp;
-	return err;
+	*out = (struct stack_image){.sp = sp,
+				    .vectors = buf,
+				    .parts = {{sp, size, buf}, {strings, st->size, st->bytes}}};
+	return 0;
 }

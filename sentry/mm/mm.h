@@ -135,14 +135,19 @@ void mm_empty(struct mm *mm);
  * sentry/aio; NULL: nobody asks. */
 extern void (*mm_gone_hook)(const struct mm *mm);
 
+#define MM_FILLS 2
 struct mm_map_args {
 	uint64_t addr, len; /* addr: hint, or the place with MAP_FIXED */
 	int prot, flags;    /* flags as mmap(2) */
 	struct file *file;  /* borrowed; NULL: anonymous */
 	uint64_t off;
 	const char *name; /* static string or NULL */
-	/* Bytes that are zeroed when all of a batch is mapped; len 0: none. */
+	/* Bytes that are zeroed, or written, when all of a batch is mapped; len 0: none. */
 	uint64_t clear_addr, clear_len;
+	struct mm_fill {
+		uint64_t addr, len; /* at most P_WRITE_MAX */
+		const void *bytes;
+	} fill[MM_FILLS];
 	bool lock_exempt; /* CAP_IPC_LOCK: RLIMIT_MEMLOCK does not bind */
 };
 

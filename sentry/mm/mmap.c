@@ -319,14 +319,22 @@ static void undo(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t en
 }
 
 /* After the maps: returns how many operations there are now. */
-static size_t add_clears(const struct mm_map_args *a, size_t n, struct p_memop *ops, size_t nops)
+static size_t add_contents(const struct mm_map_args *a, size_t n, struct p_memop *ops, size_t nops)
 {
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		if (a[i].clear_len)
 			ops[nops++] = (struct p_memop){.kind = P_MEMOP_CLEAR,
 						       .addr = a[i].clear_addr,
 						       .len = a[i].clear_len,
 						       .fd = -1};
+		for (const struct mm_fill *f = a[i].fill; f < a[i].fill + MM_FILLS; f++)
+			if (f->len)
+				ops[nops++] = (struct p_memop){.kind = P_MEMOP_WRITE,
+							       .addr = f->addr,
+							       .len = f->len,
+							       .bytes = f->bytes,
+							       .fd = -1};
+	}
 	return nops;
 }
 
@@ -346,11 +354,14 @@ static int map_locked(struct mm *mm, struct p_thread *th, const struct mm_map_ar
 		placed++;
 	}
 	size_t good = 0;
-	if (!err && !before && n == 1 && !a->clear_len && mm_run_later(mm, th, ops, MM_LATE_MAP))
+	size_t all = before + n;
+	if (!err)
+		all = add_contents(a, n, ops, all);
+	if (!err && all == 1 && mm_run_later(mm, th, ops, MM_LATE_MAP))
 		return 0;
 	if (!err) {
 		mm->reset_due = false;
-		err = mm_run(mm, th, ops, add_clears(a, n, ops, before + n));
+		err = mm_run(mm, th, ops, all);
 		if (!err)
 			return 0;
 		while (good < n && maps[good].ret >= 0)
@@ -366,8 +377,8 @@ int mm_map_many(struct mm *mm, struct p_thread *th, const struct mm_map_args *a,
 		uint64_t *out)
 {
 	CLEANUP_FREE struct plan *plans = calloc(n, sizeof(*plans));
-	/* A reset before, a clear a map behind. */
-	CLEANUP_FREE struct p_memop *ops = calloc(2 * n + 1, sizeof(*ops));
+	/* A reset before; behind, what a map holds. */
+	CLEANUP_FREE struct p_memop *ops = calloc((2 + MM_FILLS) * n + 1, sizeof(*ops));
 	struct vma *dead = NULL;
 	int err = plans && ops ? 0 : -ENOMEM;
 

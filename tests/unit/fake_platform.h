@@ -104,6 +104,9 @@ static long fake_perform(const struct p_memop *op)
 	case P_MEMOP_CLEAR:
 		memset(addr, 0, op->len);
 		break;
+	case P_MEMOP_WRITE:
+		memcpy(addr, op->bytes, op->len);
+		break;
 	case P_MEMOP_WAKE:
 	case P_MEMOP_RESET:
 		break;

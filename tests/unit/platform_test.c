@@ -917,6 +917,38 @@ static void reset_leaves_nothing_but_the_vdso(void)
 	guest_end(&g);
 }
 
+/* Bytes go with a batch, more than the platform takes at once. */
+static void batches_write_bytes(void)
+{
+	struct guest g = guest_new(g_nr);
+	static char bytes[P_WRITE_MAX + 1], seen[2 * P_WRITE_MAX];
+	struct p_memop w = {.kind = P_MEMOP_WRITE, .len = P_WRITE_MAX, .bytes = bytes, .fd = -1};
+	struct p_memop m[3] = {w, w, w};
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)(i * 7);
+	m[0].addr = DATA + 1;
+	m[1].addr = DATA + 1 + P_WRITE_MAX;
+	m[1].len = 1000;
+	m[2].addr = DATA + 2 * P_WRITE_MAX;
+	m[2].len = 3000;
+	CHECK_EQ(ops->mem(g.th, m, 3), 0);
+	CHECK_EQ(ops->copy_in(g.as, g.th, seen, DATA, sizeof(seen)), sizeof(seen));
+	CHECK(!memcmp(seen + 1, bytes, P_WRITE_MAX));
+	CHECK(!memcmp(seen + 1 + P_WRITE_MAX, bytes, 1000));
+	CHECK_EQ(ops->copy_in(g.as, g.th, seen, DATA + 2 * P_WRITE_MAX, 3000), 3000);
+	CHECK(!memcmp(seen, bytes, 3000));
+	m[0].len = P_WRITE_MAX + 1;
+	CHECK_EQ(ops->mem(g.th, m, 1), -EINVAL);
+	m[0].len = 16;
+	m[0].addr = DATA + DATA_LEN - 8;
+	CHECK_EQ(ops->mem(g.th, m, 2), -EFAULT);
+	CHECK_EQ(m[1].ret, -ECANCELED);
+	m[0].addr = limits->task_size - 8;
+	CHECK_EQ(ops->mem(g.th, m, 1), -EINVAL);
+	guest_end(&g);
+}
+
 static void addresses_beyond_the_guests_are_refused(void)
 {
 	struct guest g = guest_new(g_load);
@@ -1075,6 +1107,7 @@ static const struct test {
 	T(death_is_reported_once_to_every_thread),
 	T(kill_makes_copies_fail_and_threads_reapable),
 	T(batches_map_descriptors_and_stop_at_the_first_failure),
+	T(batches_write_bytes),
 	T(addresses_beyond_the_guests_are_refused),
 	T(cmpxchg_swaps_or_faults),
 	T(fresh_process_has_nothing_but_the_vdso),

@@ -186,6 +186,14 @@ static long run_move(const struct st_pageset *ps)
 			 ps->arg[3], 0, 0);
 }
 
+/* An empty header means "initial state" to XRSTOR, which takes MXCSR from memory anyway. */
+static void init_xstate(uint64_t frame)
+{
+	*(volatile uint32_t *)(frame + ST_XSAVE_MXCSR) = ST_MXCSR_DEFAULT;
+	for (int i = 0; i < ST_XSAVE_HEADER_LEN / 8; i++)
+		((volatile uint64_t *)(frame + ST_XSAVE_HEADER))[i] = 0;
+}
+
 static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t *fds)
 {
 	uint64_t arg4 =
@@ -193,6 +201,8 @@ static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t 
 
 	if (op->flags & ST_OP_CLEAR)
 		return stub_clear(op->arg[0], op->arg[1]) ? -EFAULT : 0;
+	if (op->flags & ST_OP_WRITE)
+		return stub_copy(op->arg[0], op->arg[1], op->arg[2]) ? -EFAULT : 0;
 	if (op->flags & ST_OP_RESET) {
 		long r = stub_rseq_leave(ps);
 		if (!r)
@@ -203,6 +213,8 @@ static long run_op(struct st_pageset *ps, const struct st_op *op, const int32_t 
 		if (!r && op->arg[3])
 			r = STUB_CALL(SYS_munmap, ST_WINDOW(0), ST_WINDOWS * ST_WINDOW_LEN, 0, 0, 0,
 				      0);
+		if (!r && op->arg[4])
+			init_xstate(op->arg[4]);
 		return r;
 	}
 	return STUB_CALL(op->nr, op->arg[0], op->arg[1], op->arg[2], op->arg[3], arg4, op->arg[5]);
