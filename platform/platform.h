@@ -137,6 +137,13 @@ struct p_ids {
 /* What others may change about it at any time. */
 enum p_kin { P_KIN_PARENT, P_KIN_GROUP, P_KIN_SESSION, P_KINS };
 
+/* What a thread has asked for by calls that the platform answered: to be known, and no more. */
+struct p_notes {
+	bool robust, clear_tid;	  /* is the following new? */
+	uint64_t robust_list;	  /* set_robust_list(2), of the one length that there is */
+	uint64_t clear_child_tid; /* set_tid_address(2) */
+};
+
 /* What a host process has used, as getrusage(2). */
 struct p_usage {
 	uint64_t peak_kib, minor_faults, major_faults, voluntary, involuntary;
@@ -264,6 +271,8 @@ struct platform_ops {
 	void (*lend_mask)(struct p_thread *th, uint64_t mask);
 	void (*recall_mask)(struct p_thread *th);
 	uint64_t (*lent_mask)(struct p_thread *th);
+	/* After each event of th: true when there is something new. */
+	bool (*take_notes)(struct p_thread *th, struct p_notes *out);
 	/* For a thread stopped at a call that platform_passes() (orig_rax and registers as
 	 * reported): resumes it by performing the call in the host.  Any other is reported again.
 	 * What comes next is an event like any other: that of the guest's next call looks the

@@ -86,7 +86,6 @@ long sys_set_robust_list(struct task *t, uaddr_t head, uint64_t len)
 	if (len != 24)
 		return -EINVAL;
 	t->robust_list = head;
-	t->robust_list_len = len;
 	return 0;
 }
 

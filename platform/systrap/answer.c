@@ -17,6 +17,30 @@ void thread_set_ids(struct p_thread *th, const struct p_ids *ids)
 		th->ps->ids = new;
 }
 
+void notes_fetch(struct p_thread *th)
+{
+	const struct st_pageset *ps = th->ps;
+	uint32_t new = __atomic_load_n(&ps->notes_given, __ATOMIC_RELAXED);
+
+	if (new &ST_NOTE_ROBUST_LIST) {
+		th->notes.robust = true;
+		th->notes.robust_list = __atomic_load_n(&ps->robust_list, __ATOMIC_RELAXED);
+	}
+	if (new &ST_NOTE_CLEAR_TID) {
+		th->notes.clear_tid = true;
+		th->notes.clear_child_tid = __atomic_load_n(&ps->clear_tid, __ATOMIC_RELAXED);
+	}
+}
+
+bool thread_take_notes(struct p_thread *th, struct p_notes *out)
+{
+	if (!th->notes.robust && !th->notes.clear_tid)
+		return false;
+	*out = th->notes;
+	th->notes = (struct p_notes){0};
+	return true;
+}
+
 _Static_assert((int)P_KINS == (int)ST_KINS && (int)P_KIN_PARENT == (int)ST_KIN_PARENT &&
 		       (int)P_KIN_GROUP == (int)ST_KIN_GROUP &&
 		       (int)P_KIN_SESSION == (int)ST_KIN_SESSION,

@@ -222,6 +222,9 @@ bool event_take(struct p_thread *th, bool interrupted)
 	st_put(ps->intr, 0);
 	memcpy(&ev, &ps->ev, sizeof(ev));
 	__asm__ volatile("" ::: "memory"); /* the copy is the only fetch */
+	if (ev.flags & ST_EV_NOTES)
+		notes_fetch(th);
+	ev.flags &= ~ST_EV_NOTES;
 
 	th->taken_tsc = th->spins_since = st_tsc();
 	th->guest_ticks = th->taken_tsc - th->resumed_tsc;

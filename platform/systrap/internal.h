@@ -171,6 +171,7 @@ struct p_thread {
 	struct arch_regs regs;
 	struct p_event event;
 	bool fast; /* stopped at a fast call: no frame, only rax may change; see thread_convert */
+	struct p_notes notes;	    /* not yet taken */
 	uint64_t trapped;	    /* a call site that trapped, not yet counted; 0: none */
 	struct arch_regs fast_regs; /* as reported */
 	/* marshal.c: the guest's bytes that came with the call, and those that go with the answer.
@@ -367,6 +368,8 @@ static inline void st_count(uint64_t *counter)
 
 /* answer.c: platform.h, set_ids and the following */
 void thread_set_ids(struct p_thread *th, const struct p_ids *ids);
+void notes_fetch(struct p_thread *th); /* that came with an event */
+bool thread_take_notes(struct p_thread *th, struct p_notes *out);
 void thread_set_kin(struct p_thread *th, enum p_kin which, uint32_t pid);
 void thread_lend_mask(struct p_thread *th, uint64_t mask);
 void systrap_stats(struct platform *platform, struct p_stats *out);

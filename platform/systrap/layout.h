@@ -188,6 +188,7 @@ struct st_event {
 #define ST_EV_FAST 2u	 /* from a patched call site: there is no signal frame */
 #define ST_EV_BROUGHT 4u /* … and brings bytes of the guest's along */
 #define ST_EV_RETRY 16u	 /* … again: the copies of late[] failed */
+#define ST_EV_NOTES 32u	 /* notes[] has something new; goes with any other */
 #define ST_EV_ABORTED 1u /* a futex call that was passed to the host, aborted */
 
 struct st_late { /* a copy that is made before a fast call returns */
@@ -209,6 +210,9 @@ struct st_ids { /* of the calling thread, as the guest sees them; pid 0: not kno
 };
 
 enum st_kin { ST_KIN_PARENT, ST_KIN_GROUP, ST_KIN_SESSION, ST_KINS };
+
+#define ST_NOTE_ROBUST_LIST 1u
+#define ST_NOTE_CLEAR_TID 2u
 
 struct st_usage { /* getrusage(2) */
 	int64_t maxrss_kib, minor_faults, major_faults, voluntary, involuntary;
@@ -289,6 +293,11 @@ struct st_pageset {
 	struct st_usage usage __attribute__((aligned(64))); /* at exit(2): of the process */
 	uint64_t woken_tsc; /* when it last woke up to find that it had the turn */
 	uint32_t cpu;	    /* where it went to sleep, waiting for the turn */
+	/* Arguments of calls that were answered and that the sentry is to know of, at the next
+	 * event. */
+	uint64_t robust_list, clear_tid;
+	uint32_t notes;	      /* ST_NOTE_*: which of them are new */
+	uint32_t notes_given; /* … and which go with the event */
 
 	struct st_stream streams[ST_STREAMS] __attribute__((aligned(64)));
 

@@ -91,6 +91,7 @@ struct p_thread *thread_alloc(struct p_aspace *as, struct st_pageset *ps, uint64
 	th->owed = th->owed_given = false;
 	th->owed_error = 0;
 	th->trapped = 0;
+	th->notes = (struct p_notes){0};
 	th->intr_since = 0;
 	th->resumed_tsc = th->taken_tsc = st_tsc();
 	th->guest_ticks = th->handle_ticks = 0;

@@ -229,6 +229,20 @@ static void handle_event(struct task *t)
 	}
 }
 
+/* What the platform has answered, and we have to know. */
+static void take_notes(struct task *t)
+{
+	const struct platform_ops *ops = t->k->pf->ops;
+	struct p_notes n;
+
+	if (!ops->take_notes || !ops->take_notes(t->pt, &n))
+		return;
+	if (n.robust)
+		t->robust_list = UADDR(n.robust_list);
+	if (n.clear_tid)
+		t->clear_child_tid = UADDR(n.clear_child_tid);
+}
+
 void task_main(void *arg)
 {
 	struct task *t = arg;
@@ -240,6 +254,7 @@ void task_main(void *arg)
 		fiber_suspend(&t->fiber, enter_guest, t);
 		signal_take_mask(t);
 		streams_take(t);
+		take_notes(t);
 		handle_event(t);
 		if (t->pass_on && signal_pending(t)) {
 			t->pass_on = false;

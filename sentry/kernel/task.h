@@ -209,7 +209,6 @@ struct task {
 	uint64_t restart_arg[5];
 
 	uaddr_t clear_child_tid, robust_list; /* own */
-	uint64_t robust_list_len;
 	struct list_head pi_owned;   /* futexes that others wait for; lc_futex */
 	struct pi_waiter *pi_waiter; /* its place in such a queue; lc_futex */
 	bool pi_gone;		     /* owns no futex any more; lc_futex */

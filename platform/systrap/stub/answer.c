@@ -3,17 +3,21 @@
  * the signal mask in the page set; clocks and the CPU's number come from the host's vDSO.  What
  * guest code spoils here is its own.
  *
+ * A few calls only tell the kernel where something is: they are noted, and go with the next event.
+ *
  * Whatever is out of the ordinary - a fault, an odd argument, a fact not published - is left to the
  * sentry, by returning 0 with nothing done.
  */
 #include "platform/systrap/stub/stub.h"
 
+#include <asm/prctl.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
 
 #define NS_PER_US 1000
 #define MASK_SIZE 8
+#define ROBUST_HEAD_LEN 24 /* sizeof(struct robust_list_head) */
 #define MASK_NEVER (1UL << (SIGKILL - 1) | 1UL << (SIGSTOP - 1))
 /* Those that the vDSO reads without a system call. */
 #define VDSO_CLOCKS                                                                          \
@@ -171,6 +175,35 @@ static int answer_read(struct st_pageset *ps, uint32_t fd, uint64_t buf, uint64_
 	return 1;
 }
 
+static int answer_robust_list(struct st_pageset *ps, uint64_t head, uint64_t len, uint64_t *ret)
+{
+	if (len != ROBUST_HEAD_LEN)
+		return 0;
+	ps->robust_list = head;
+	ps->notes |= ST_NOTE_ROBUST_LIST;
+	*ret = 0;
+	return 1;
+}
+
+static int answer_tid_address(struct st_pageset *ps, uint64_t addr, uint64_t *ret)
+{
+	if (!ps->ids.pid)
+		return 0;
+	ps->clear_tid = addr;
+	ps->notes |= ST_NOTE_CLEAR_TID;
+	*ret = ps->ids.tid;
+	return 1;
+}
+
+static int answer_set_fs(struct st_pageset *ps, uint64_t code, uint64_t base, uint64_t *ret)
+{
+	if (code != ARCH_SET_FS || !ps->fsgsbase || base >= ST_TASK_SIZE)
+		return 0;
+	__asm__ volatile("wrfsbase %0" ::"r"(base));
+	*ret = 0;
+	return 1;
+}
+
 static int answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], uint64_t *ret)
 {
 	switch (nr) {
@@ -186,6 +219,12 @@ static int answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], uint6
 		return answer_time(ps, a[0], ret);
 	case SYS_getcpu:
 		return answer_getcpu(ps, a[0], a[1], ret);
+	case SYS_set_robust_list:
+		return answer_robust_list(ps, a[0], a[1], ret);
+	case SYS_set_tid_address:
+		return answer_tid_address(ps, a[0], ret);
+	case SYS_arch_prctl:
+		return answer_set_fs(ps, (uint32_t)a[0], a[1], ret);
 	case SYS_getppid:
 		return answer_kin(ps, ST_KIN_PARENT, 0, ret);
 	case SYS_getpgrp:

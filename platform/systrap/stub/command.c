@@ -41,6 +41,11 @@ static void ring_doorbell(struct st_pageset *ps)
  */
 void stub_post_event(struct st_pageset *ps)
 {
+	if (ps->notes) {
+		ps->notes_given = ps->notes;
+		ps->notes = 0;
+		ps->ev.flags |= ST_EV_NOTES;
+	}
 	st_put(ps->kind, ST_KIND_EVENT);
 	give_turn(ps);
 	if (!__atomic_load_n(&ps->polled, __ATOMIC_RELAXED))
