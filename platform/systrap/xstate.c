@@ -226,6 +226,23 @@ int thread_xstate_get(struct p_thread *th, void *buf, size_t size)
 	return frame_io(th, 0, buf, want, false);
 }
 
+/* Both parts that write_checked() writes, by one host call. */
+static int frame_write_parts(struct p_thread *th, uint8_t *x, size_t size)
+{
+	size_t more = size > XS_HEADER ? size - XS_HEADER : 0;
+	struct iovec l[2] = {{x, ARCH_XSTATE_SW_BYTES}, {x + XS_HEADER, more}};
+	struct iovec r[2] = {{(void *)th->fpstate, ARCH_XSTATE_SW_BYTES},
+			     {(void *)(th->fpstate + XS_HEADER), more}};
+
+	if (!frame_ok(th, size))
+		return -EFAULT;
+	st_count(&th->as->pf->stats.copies_host);
+	ssize_t n = process_vm_writev(th->as->pid, l, 2, r, 2, 0);
+	if (n < 0)
+		return errno == EFAULT ? -EFAULT : -ESRCH;
+	return (size_t)n == ARCH_XSTATE_SW_BYTES + more ? 0 : -EFAULT;
+}
+
 static int write_checked(struct p_thread *th, uint8_t *x, size_t size)
 {
 	struct systrap *pf = th->as->pf;
@@ -241,6 +258,8 @@ static int write_checked(struct p_thread *th, uint8_t *x, size_t size)
 				return -EINVAL;
 	}
 	/* The bytes that tell the host kernel what the frame holds stay its own. */
+	if (!stub_is_nearer(th->as, th, size))
+		return frame_write_parts(th, x, size);
 	int err = frame_io(th, 0, x, ARCH_XSTATE_SW_BYTES, true);
 	if (err || size <= XS_HEADER)
 		return err;
