@@ -209,11 +209,11 @@ struct task {
 	uint64_t restart_arg[5];
 
 	uaddr_t clear_child_tid, robust_list; /* own */
-	struct list_head pi_owned;   /* futexes that others wait for; lc_futex */
-	struct pi_waiter *pi_waiter; /* its place in such a queue; lc_futex */
-	bool pi_gone;		     /* owns no futex any more; lc_futex */
-	int pdeath_signal;	     /* lc_tasks */
-	struct task *vfork_parent;   /* reference: sleeping until we exec or exit; lc_tasks */
+	struct list_head pi_owned;	      /* futexes that others wait for; lc_futex */
+	struct pi_waiter *pi_waiter;	      /* its place in such a queue; lc_futex */
+	bool pi_gone;			      /* owns no futex any more; lc_futex */
+	int pdeath_signal;		      /* lc_tasks */
+	struct task *vfork_parent; /* reference: sleeping until we exec or exit; lc_tasks */
 	_Atomic bool vfork_done;
 	int64_t start_time;
 	_Atomic int64_t utime, stime; /* ns, best knowledge */
