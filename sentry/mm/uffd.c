@@ -41,6 +41,8 @@ void uffd_put(struct uffd *u)
 
 #define PAGES_AT_ONCE 512
 #define OPS_AT_ONCE 32
+/* Every page is looked at: a program shall not keep the sentry busy with empty address space. */
+#define RANGE_MAX (64ULL << 30)
 
 static bool is_there(uint64_t bits)
 {
@@ -278,7 +280,8 @@ static int register_locked(struct uffd *u, struct p_thread *th, uint64_t start, 
 	struct mm *mm = u->mm;
 	int err = register_check(u, start, end);
 
-	if (!err && mm->nvmas + vma_cuts(mm, start, end) > VMA_COUNT_MAX)
+	if (!err &&
+	    (end - start > RANGE_MAX || mm->nvmas + vma_cuts(mm, start, end) > VMA_COUNT_MAX))
 		err = -ENOMEM;
 	if (!err)
 		err = vma_reserve(mm, 2);
