@@ -102,6 +102,10 @@ struct p_options {
 	int (*zygote_confine)(void);
 };
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* newer than libc's headers */
+#endif
+
 /* One memory operation of a batch; executed in order, the first failure stops the batch. */
 enum p_memop_kind {
 	P_MEMOP_MAP,	 /* mmap(addr, len, prot, flags|MAP_FIXED, fd, off); fd -1: anonymous */

@@ -177,6 +177,7 @@ static bool advice_allowed(int advice)
 	case MADV_PAGEOUT:
 	case MADV_POPULATE_READ:
 	case MADV_POPULATE_WRITE:
+	case MADV_COLLAPSE:
 		return true;
 	}
 	return false;

@@ -160,12 +160,12 @@ static void allow_mmap(struct prog *p)
 static void allow_madvise(struct prog *p)
 {
 	/* Not MADV_REMOVE and MADV_DOFORK: they reach beyond the mapping (design, rule 1). */
-	static const uint32_t advice[] = {MADV_NORMAL,	      MADV_RANDOM,	  MADV_SEQUENTIAL,
-					  MADV_WILLNEED,      MADV_DONTNEED,	  MADV_FREE,
-					  MADV_DONTFORK,      MADV_HUGEPAGE,	  MADV_NOHUGEPAGE,
-					  MADV_DONTDUMP,      MADV_DODUMP,	  MADV_WIPEONFORK,
-					  MADV_KEEPONFORK,    MADV_COLD,	  MADV_PAGEOUT,
-					  MADV_POPULATE_READ, MADV_POPULATE_WRITE};
+	static const uint32_t advice[] = {MADV_NORMAL,	      MADV_RANDOM,	   MADV_SEQUENTIAL,
+					  MADV_WILLNEED,      MADV_DONTNEED,	   MADV_FREE,
+					  MADV_DONTFORK,      MADV_HUGEPAGE,	   MADV_NOHUGEPAGE,
+					  MADV_DONTDUMP,      MADV_DODUMP,	   MADV_WIPEONFORK,
+					  MADV_KEEPONFORK,    MADV_COLD,	   MADV_PAGEOUT,
+					  MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE};
 	unsigned at = section(p, SYS_madvise);
 
 	load(p, ARG_LO(2));

@@ -26,6 +26,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 enum advice_kind {
 	ADVICE_UNKNOWN,
 	ADVICE_HINT,	/* accepted, nothing to do */
@@ -51,6 +54,8 @@ static enum advice_kind advice_kind(int advice)
 	case MADV_NOHUGEPAGE:
 	case MADV_POPULATE_READ:
 	case MADV_POPULATE_WRITE:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_COLLAPSE:
 		return ADVICE_HOST;
 	case MADV_DONTFORK:
 	case MADV_DOFORK:
@@ -75,8 +80,8 @@ static bool sealed_against(const struct vma *v, int advice)
 {
 	if (!v->sealed || vma_is_shared(v) || v->prot & PROT_WRITE)
 		return false;
-	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE ||
-	       advice == MADV_DONTFORK || advice == MADV_WIPEONFORK;
+	return advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_FREE ||
+	       advice == MADV_REMOVE || advice == MADV_DONTFORK || advice == MADV_WIPEONFORK;
 }
 
 /* What Linux refuses for one mapping. */
@@ -145,6 +150,9 @@ static int advise_mapping(struct mm *mm, uint64_t start, uint64_t end, int advic
 
 static int advise_host(struct mm *mm, struct p_thread *th, uint64_t start, uint64_t end, int advice)
 {
+	/* Nothing is locked on the host. */
+	if (advice == MADV_DONTNEED_LOCKED)
+		advice = MADV_DONTNEED;
 	struct p_memop op = {.kind = P_MEMOP_ADVISE,
 			     .addr = start,
 			     .len = end - start,

@@ -1,4 +1,4 @@
-/* Memory and programs that keep to themselves: memfd_secret, huge memfds, MDWE, set-id bits. */
+/* Memory and programs that keep to themselves: memfd_secret, huge pages, MDWE, set-id bits. */
 #include <linux/capability.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -210,4 +210,30 @@ TEST(file_capabilities_go_when_anybody_writes)
 		EXPECT_EQ(test_child(root_writes, (void *)ways[i]), 0);
 		EXPECT_ERRNO(getxattr("f", "security.capability", &cap, sizeof(cap)), ENODATA);
 	}
+}
+
+/* ---- advice ---- */
+
+#define COLLAPSE 25
+#define DONTNEED_LOCKED 24
+
+TEST(madvise_collapse_and_locked_pages)
+{
+	const size_t huge = 2 << 20;
+	char *p = mmap(NULL, 2 * huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	EXPECT(p != MAP_FAILED);
+	memset(p, 'c', 2 * huge);
+	int r = madvise(p, 2 * huge, COLLAPSE);
+	if (r && errno == EINVAL)
+		test_skip("no huge pages on request here");
+	/* It may be busy, or have none left. */
+	EXPECT(!r || errno == EAGAIN || errno == ENOMEM || errno == EBUSY);
+	EXPECT_EQ(p[0] + p[2 * huge - 1], 2 * 'c');
+	EXPECT_ERRNO(madvise((char *)4096, 4096, COLLAPSE), ENOMEM);
+	EXPECT_ERRNO(madvise(p + 1, 4096, COLLAPSE), EINVAL);
+	EXPECT_OK(mlock(p, 4096));
+	EXPECT_ERRNO(madvise(p, 4096, MADV_DONTNEED), EINVAL);
+	EXPECT_OK(madvise(p, 4096, DONTNEED_LOCKED));
+	EXPECT_EQ(p[0], 0);
 }
