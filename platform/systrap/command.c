@@ -31,7 +31,7 @@ void command_give(struct p_thread *th, enum st_cmd cmd)
 	th->cmd_long = cmd == ST_CMD_FORK || cmd == ST_CMD_THREAD ||
 		       (cmd == ST_CMD_OPS && ps->nops >= LONG_OPS);
 	ps->sentry_sleeps = 0;
-	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
+	st_give_turn(ps, ST_TURN_STUB);
 	if (__atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED))
 		st_futex_wake(&ps->turn, 1);
 }

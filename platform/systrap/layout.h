@@ -321,6 +321,17 @@ struct st_pageset {
 			__atomic_store_n(&(word), v_, __ATOMIC_RELAXED); \
 	} while (0)
 
+/*
+ * Gives the turn; a full barrier.  The store is a plain one, that the line's other words are
+ * written just before: they get there together.  A locked one would wait for those, and whoever
+ * looks at the turn take the line away in between.
+ */
+static inline void st_give_turn(struct st_pageset *ps, uint32_t turn)
+{
+	__atomic_store_n(&ps->turn, turn, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 _Static_assert(sizeof(struct st_pageset) <= ST_SET_SIZE, "a page set fits its place");
 _Static_assert(sizeof(struct st_op) == 64, "ops keep their size");
 _Static_assert(__builtin_offsetof(struct st_pageset, intr) == ST_PS_INTR, "entry.S");

@@ -140,9 +140,9 @@ static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool p
 {
 	struct st_pageset *ps = th->ps;
 
-	if (cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE)
-		th->ps->ev.regs.rax = th->regs.rax; /* the rest has the guest's CPU in its cache */
-	else
+	const bool only_rax = cmd == ST_CMD_RUN_FAST || cmd == ST_CMD_RUN_LATE;
+
+	if (!only_rax)
 		write_regs(th);
 	th->stub_spins = spin;
 	st_put(ps->cmd, cmd);
@@ -160,7 +160,9 @@ static bool give_run(struct p_thread *th, enum st_cmd cmd, uint64_t spin, bool p
 	if (!th->parked)
 		th->handle_ticks = th->resumed_tsc - th->taken_tsc;
 	th->parked = false;
-	__atomic_store_n(&ps->turn, ST_TURN_STUB, __ATOMIC_SEQ_CST);
+	if (only_rax)
+		ps->ev.regs.rax = th->regs.rax; /* the stub has the rest */
+	st_give_turn(ps, ST_TURN_STUB);
 	return __atomic_load_n(&ps->stub_sleeps, __ATOMIC_RELAXED);
 }
 

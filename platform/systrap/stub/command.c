@@ -14,11 +14,6 @@ static uint32_t load_turn(const struct st_pageset *ps)
 	return __atomic_load_n(&ps->turn, __ATOMIC_ACQUIRE);
 }
 
-static void give_turn(struct st_pageset *ps)
-{
-	__atomic_store_n(&ps->turn, ST_TURN_SENTRY, __ATOMIC_SEQ_CST);
-}
-
 /*
  * Wakes a worker that sleeps.  The pipe can be full only when somebody floods it; whoever reads it
  * then does not know about us, so the ring is repeated until it gets in or the event is taken.
@@ -47,7 +42,7 @@ void stub_post_event(struct st_pageset *ps)
 		ps->ev.flags |= ST_EV_NOTES;
 	}
 	st_put(ps->kind, ST_KIND_EVENT);
-	give_turn(ps);
+	st_give_turn(ps, ST_TURN_SENTRY);
 	if (!__atomic_load_n(&ps->polled, __ATOMIC_RELAXED))
 		ring_doorbell(ps);
 }
@@ -57,7 +52,7 @@ void stub_post_reply(struct st_pageset *ps, long r)
 	ps->reply = r;
 	ps->reply_seq = ps->cmd_seq;
 	ps->kind = ST_KIND_REPLY;
-	give_turn(ps);
+	st_give_turn(ps, ST_TURN_SENTRY);
 	if (__atomic_load_n(&ps->sentry_sleeps, __ATOMIC_RELAXED))
 		STUB_CALL(SYS_futex, &ps->turn, FUTEX_WAKE, 1, 0, 0, 0);
 }
@@ -415,6 +410,7 @@ static void show_regs(struct st_pageset *ps, const struct arch_regs *f)
 	st_put(r->eflags, f->eflags);
 	st_put(r->rsp, f->rsp);
 	st_put(r->fs_base, fs_base);
+	st_put(ps->kind, ST_KIND_EVENT);
 	/* The line of the turn. */
 	r->r9 = f->r9;
 	r->r8 = f->r8;
