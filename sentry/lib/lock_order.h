@@ -23,11 +23,15 @@
 	X(lc_inode_dir2, "the same, for the second directory or the child of a locked one")        \
 	X(lc_inode_dir3, "the same, for a directory that a rename replaces")                       \
 	X(lc_overlay, "overlay inode: its copy-up (host I/O)")                                     \
-	X(lc_layer_rename,                                                                         \
-	  "lc_rename of a super block that is a layer of a stacked one (host I/O)")                \
+	X(lc_layer_rename, "lc_rename of an overlay that is a layer of another one (host I/O)")    \
 	X(lc_layer_dir, "lc_inode_dir of such a super block (host I/O)")                           \
 	X(lc_layer_dir2, "lc_inode_dir2 of such a super block")                                    \
 	X(lc_layer_dir3, "lc_inode_dir3 of such a super block")                                    \
+	X(lc_layer_overlay, "lc_overlay of an overlay that is a layer itself (host I/O)")          \
+	X(lc_base_rename, "lc_layer_rename of a layer that is no overlay (host I/O)")              \
+	X(lc_base_dir, "lc_layer_dir of such a super block (host I/O)")                            \
+	X(lc_base_dir2, "lc_layer_dir2 of such a super block")                                     \
+	X(lc_base_dir3, "lc_layer_dir3 of such a super block")                                     \
 	X(lc_fuse_cache, "pages of a file of a FUSE server (host I/O)")                            \
 	X(lc_inode_data, "struct inode of a file: size and contents (host I/O)")                   \
 	X(lc_inode_data2, "the same, of a lower layer's inode")                                    \

@@ -29,7 +29,8 @@ void super_init(struct super_block *sb, const struct super_ops *ops, const char 
 	sb->marks = NULL;
 	sb->user_ns = user_ns_get(&user_ns_top);
 	mutex_init(&sb->rename_lock);
-	sb->readonly = sb->fixed_readonly = sb->no_dcache = sb->layer = sb->pseudo = false;
+	sb->readonly = sb->fixed_readonly = sb->no_dcache = sb->pseudo = false;
+	sb->layer = LAYER_NONE;
 	sb->own_umask = false;
 	atomic_init(&sb->pins, 1);
 }

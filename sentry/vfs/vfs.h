@@ -212,6 +212,13 @@ struct super_ops {
 	void (*unlock)(struct super_block *sb, struct inode *dir);
 };
 
+/* Part of a stacked file system (overlay)?  Its directories' locks are of classes of their own. */
+enum layer_kind {
+	LAYER_NONE,
+	LAYER_STACKED, /* and an overlay itself */
+	LAYER_BASE,
+};
+
 struct super_block {
 	ref_t ref;
 	const struct super_ops *ops;
@@ -220,13 +227,12 @@ struct super_block {
 	struct dentry *root;	  /* reference; dropped at the last put */
 	struct mutex rename_lock; /* lc_rename */
 	bool readonly;
-	bool fixed_readonly; /* cannot be remounted for writing */
-	bool no_dcache;	     /* entries are looked up each time (proc) */
-	bool layer;	     /* part of a stacked file system (overlay), which sets this before the
-				first lookup: its directories' locks are of the lc_layer_* classes */
-	bool pseudo;	     /* struct pseudo_fs: a dentry's name is all there is */
-	bool own_umask;	     /* it applies the umask itself */
-	_Atomic int writers; /* files open for writing */
+	bool fixed_readonly;   /* cannot be remounted for writing */
+	bool no_dcache;	       /* entries are looked up each time (proc) */
+	enum layer_kind layer; /* set before the first lookup for the layer's sake */
+	bool pseudo;	       /* struct pseudo_fs: a dentry's name is all there is */
+	bool own_umask;	       /* it applies the umask itself */
+	_Atomic int writers;   /* files open for writing */
 	_Atomic unsigned pins; /* inodes, dentries, and one for ref: freed when all are gone */
 	uint64_t magic;	       /* statfs f_type */
 	struct notify_mark *_Atomic marks; /* as an inode's */

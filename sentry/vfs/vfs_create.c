@@ -13,9 +13,10 @@
 
 static struct lock_class *dir_class(const struct inode *dir, enum dir_lock_kind kind)
 {
-	static struct lock_class *const classes[2][3] = {
-		{&lc_inode_dir, &lc_inode_dir2, &lc_inode_dir3},
-		{&lc_layer_dir, &lc_layer_dir2, &lc_layer_dir3},
+	static struct lock_class *const classes[][3] = {
+		[LAYER_NONE] = {&lc_inode_dir, &lc_inode_dir2, &lc_inode_dir3},
+		[LAYER_STACKED] = {&lc_layer_dir, &lc_layer_dir2, &lc_layer_dir3},
+		[LAYER_BASE] = {&lc_base_dir, &lc_base_dir2, &lc_base_dir3},
 	};
 	return classes[dir->sb->layer][kind];
 }

@@ -17,7 +17,9 @@ struct rename_locks {
 
 static struct lock_class *rename_class(const struct super_block *sb)
 {
-	return sb->layer ? &lc_layer_rename : &lc_rename;
+	return sb->layer == LAYER_BASE	    ? &lc_base_rename
+	       : sb->layer == LAYER_STACKED ? &lc_layer_rename
+					    : &lc_rename;
 }
 
 static int rename_lock(struct super_block *sb) NO_LOCK_ANALYSIS

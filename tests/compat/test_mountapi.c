@@ -526,6 +526,39 @@ TEST(mount_overlay_of_several_layers)
 	leave();
 }
 
+/* An overlay is a lower layer of another one; three are too many, and it is no upper layer. */
+TEST(mount_overlay_on_overlay)
+{
+	enter();
+	EXPECT(!mkdir("l1", 0755) && !mkdir("up", 0755) && !mkdir("w", 0755));
+	EXPECT(!mkdir("t", 0755) && !mkdir("m", 0755) && !mkdir("m3", 0755));
+	put_text("l1/low", "low");
+	put_text("l1/gone", "gone");
+	EXPECT(!mkdir("l1/d", 0755));
+	make_file("l1/d/x");
+	EXPECT(!mount("o", "a", "overlay", 0, "lowerdir=l1,upperdir=up,workdir=w"));
+	put_text("a/mid", "mid");
+	EXPECT(!mount("t", "t", "tmpfs", 0, NULL));
+	EXPECT(!mkdir("t/up", 0755) && !mkdir("t/w", 0755));
+	EXPECT(!mount("o", "m", "overlay", 0, "lowerdir=a,upperdir=t/up,workdir=t/w"));
+	EXPECT_STR(get_text("m/low"), "low");
+	EXPECT_STR(get_text("m/mid"), "mid");
+	EXPECT(exists("m/d/x"));
+	put_text("m/low", "other");
+	put_text("m/new", "new");
+	EXPECT(!unlink("m/gone") && !unlink("m/d/x") && !rename("m/mid", "m/d/mid"));
+	EXPECT_STR(get_text("a/low"), "low");
+	EXPECT(exists("a/gone") && exists("a/d/x") && exists("a/mid") && !exists("a/new"));
+	EXPECT(!exists("m/gone") && !exists("m/mid") && !exists("m/d/x"));
+	EXPECT_STR(get_text("m/d/mid"), "mid");
+	put_text("a/later", "later"); /* the one below is still used by itself */
+	EXPECT(!unlink("a/later"));
+	EXPECT_ERRNO(mount("o", "m3", "overlay", 0, "lowerdir=m:l1"), EINVAL);
+	EXPECT_ERRNO(mount("o", "m3", "overlay", 0, "lowerdir=l1,upperdir=a/d,workdir=a"), EINVAL);
+	EXPECT(!umount("m") && !umount("t") && !umount("a"));
+	leave();
+}
+
 TEST(mount_overlay_bad_options)
 {
 	enter();

@@ -294,20 +294,35 @@ static int copy_up_locked(struct ovl_super *os, struct ovl_inode *oi, struct ino
 	return err;
 }
 
+static struct lock_class *lock_class(const struct ovl_inode *oi)
+{
+	return oi->in.sb->layer ? &lc_layer_overlay : &lc_overlay;
+}
+
+void ovl_lock(struct ovl_inode *oi) NO_LOCK_ANALYSIS
+{
+	mutex_lock(&oi->lock, lock_class(oi));
+}
+
+void ovl_unlock(struct ovl_inode *oi) NO_LOCK_ANALYSIS
+{
+	mutex_unlock(&oi->lock, lock_class(oi));
+}
+
 static int copy_up_one(struct ovl_inode *oi, uint64_t size)
 {
 	struct ovl_super *os = ovl_super(oi->in.sb);
 	int err = 0;
-	mutex_lock(&oi->lock, &lc_overlay);
+	ovl_lock(oi);
 	if (!ovl_upper(oi)) {
 		/* A removal of the name would have the lock: what is there now stays. */
 		struct inode *parent = ovl_parent_get(oi);
 		err = copy_up_locked(os, oi, parent, size);
-		mutex_unlock(&oi->lock, &lc_overlay);
+		ovl_unlock(oi);
 		inode_put(parent);
 		return err;
 	}
-	mutex_unlock(&oi->lock, &lc_overlay);
+	ovl_unlock(oi);
 	return err;
 }
 

@@ -252,9 +252,9 @@ static int remove_name(struct inode *dir, struct dentry *d)
 	struct dentry *ud;
 	if ((err = dentry_lookup(ovl_upper(ovl_inode(dir)), d->name, d->name_len, &ud)))
 		return err;
-	mutex_lock(&oi->lock, &lc_overlay);
+	ovl_lock(oi);
 	err = remove_upper(dir, d, ud, whiteout);
-	mutex_unlock(&oi->lock, &lc_overlay);
+	ovl_unlock(oi);
 	dentry_put(ud);
 	if (err)
 		return err;

@@ -2,11 +2,11 @@
  * Inside of sentry/fs/overlay.
  *
  * An overlay inode stands for an upper file, a lower one, or a directory merged from several.  Its
- * `upper` is set once, by copy-up, under `lock` (lc_overlay); after that the lower part of a file
+ * `upper` is set once, by copy-up, under `lock` (ovl_lock); after that the lower part of a file
  * is history.  Removing or replacing a name holds the `lock` of the file that loses it, so that
  * copy-up never writes to a name that has just gone.
  *
- * Locks: the overlay's directory locks (held by the vfs) → lc_overlay → the layers' own locks.
+ * Locks: the overlay's directory locks (held by the vfs) → ovl_lock → the layers' own locks.
  * hash_lock is a leaf: no reference is put under it.
  */
 #pragma once
@@ -60,7 +60,7 @@ struct ovl_list;
 
 struct ovl_inode {
 	struct inode in;
-	struct mutex lock;	      /* lc_overlay */
+	struct mutex lock;	      /* ovl_lock */
 	struct dentry *_Atomic upper; /* reference */
 	struct inode *parent;	      /* where its lower name is: reference, or NULL; hash_lock */
 	struct list_head hash;	      /* hash_lock */
@@ -190,3 +190,7 @@ int ovl_upper_names(struct ovl_inode *oi,
 		    int (*fn)(struct dentry *dir, const char *name, size_t len)) MUST_CHECK;
 /* ---- file.c ---- */
 int ovl_file_open(struct inode *in, struct dentry *d, struct file *f);
+
+/* The file's lock: lc_overlay, or in an overlay that is a layer itself lc_layer_overlay. */
+void ovl_lock(struct ovl_inode *oi);
+void ovl_unlock(struct ovl_inode *oi);

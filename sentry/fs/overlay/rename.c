@@ -85,9 +85,9 @@ static int rename_locked(struct side *from, struct side *to, unsigned flags)
 	if (!victim)
 		return rename_upper(from, to, flags);
 	struct ovl_inode *vi = ovl_inode(victim);
-	mutex_lock(&vi->lock, &lc_overlay);
+	ovl_lock(vi);
 	int err = rename_upper(from, to, flags);
-	mutex_unlock(&vi->lock, &lc_overlay);
+	ovl_unlock(vi);
 	return err;
 }
 

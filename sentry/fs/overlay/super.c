@@ -77,11 +77,24 @@ static const struct super_ops ovl_super_ops = {
 	.free = ovl_super_free,
 };
 
-static int check_layer(const struct path *p)
+static bool has_stacked_layer(const struct ovl_super *os)
+{
+	for (size_t i = 0; i < os->nlower; i++)
+		if (super_is_overlay(os->lower_mnt[i]->sb))
+			return true;
+	return false;
+}
+
+/* As in Linux an overlay can be a lower layer, if that does not make a pile of three. */
+static int check_layer(const struct path *p, bool lower)
 {
 	if (!p->dentry || !p->dentry->inode || !S_ISDIR(p->dentry->inode->mode))
 		return -ENOTDIR;
-	return super_is_overlay(p->dentry->sb) || p->dentry->sb->ops->lock ? -EINVAL : 0;
+	if (p->dentry->sb->ops->lock)
+		return -EINVAL;
+	if (!super_is_overlay(p->dentry->sb))
+		return 0;
+	return lower && !has_stacked_layer(ovl_super(p->dentry->sb)) ? 0 : -EINVAL;
 }
 
 static int check_options(const struct overlay_options *o)
@@ -90,10 +103,10 @@ static int check_options(const struct overlay_options *o)
 		return -EINVAL;
 	int err = 0;
 	for (size_t i = 0; i < o->nlower && !err; i++)
-		err = check_layer(&o->lower[i]);
+		err = check_layer(&o->lower[i], true);
 	if (err || !o->upper.dentry)
 		return err;
-	if ((err = check_layer(&o->upper)) || (err = check_layer(&o->work)))
+	if ((err = check_layer(&o->upper, false)) || (err = check_layer(&o->work, false)))
 		return err;
 	if (o->upper.dentry->sb != o->work.dentry->sb || o->upper.dentry == o->work.dentry)
 		return -EINVAL;
@@ -106,7 +119,7 @@ static int check_options(const struct overlay_options *o)
 /* A mount of our own: reads through it change no access times. */
 static struct mount *layer_mount(struct dentry *root, unsigned flags)
 {
-	root->sb->layer = true;
+	root->sb->layer = super_is_overlay(root->sb) ? LAYER_STACKED : LAYER_BASE;
 	return mount_new(root->sb, root, MS_NOATIME | flags, "overlay");
 }
 
@@ -206,7 +219,7 @@ int overlay_mount_memory(struct super_block *lower, const char *tmpfs_options,
 	int err = tmpfs_mount(tmpfs_options, &mem);
 	if (err)
 		return err;
-	mem->layer = true;
+	mem->layer = LAYER_BASE;
 	struct cred *c = cred_new_root();
 	struct path low = {NULL, lower->root};
 	struct overlay_options o = {
