@@ -144,6 +144,10 @@ static inline uint64_t gofer_attr_dev(const struct gofer_attr *a)
 }
 /* Its attributes, or what is in it, changed: they are asked for again. */
 void gofer_changed(struct gofer_inode *gi);
+/* After a change of contents through a descriptor: the set-id bits that were in `mode` before are
+ * there again.  The host takes them away, since this process has no privileges; whether the guest's
+ * caller may keep them the vfs has decided before. */
+void gofer_keep_privs(struct gofer_inode *gi, uint32_t mode);
 /* It lost its last name: nothing that is found from now on is this file. */
 void gofer_unlisted(struct gofer_inode *gi);
 /* After err, if that says that the gofer is short of descriptors: lets go of files that nobody

@@ -57,6 +57,7 @@ static ssize_t write_piece(struct file *f, const void *buf, size_t n, bool appen
 	struct stat st;
 
 	mutex_lock(&gi->in.data_lock, &lc_inode_data2);
+	uint32_t mode = gi->in.mode;
 	if (append)
 		*off = gi_shared(gi) && gofer_fstat(fd, &st) == 0 ? st.st_size
 								  : (int64_t)gi->in.size;
@@ -70,6 +71,7 @@ static ssize_t write_piece(struct file *f, const void *buf, size_t n, bool appen
 			gi->in.size = (uint64_t)*off;
 		mutex_unlock(&gi->in.lock, &lc_inode);
 		gofer_changed(gi);
+		gofer_keep_privs(gi, mode);
 	}
 	mutex_unlock(&gi->in.data_lock, &lc_inode_data2);
 	return r;
@@ -197,6 +199,7 @@ static int gofer_file_fallocate(struct file *f, int mode, int64_t off, int64_t l
 
 	conn_block_begin(gi_conn(gi));
 	mutex_lock(&gi->in.data_lock, &lc_inode_data2);
+	uint32_t perms = gi->in.mode;
 	int err = fallocate(fd, mode, off, len) ? -errno : 0;
 	if (gofer_fstat(fd, &st) == 0) {
 		mutex_lock(&gi->in.lock, &lc_inode);
@@ -206,6 +209,7 @@ static int gofer_file_fallocate(struct file *f, int mode, int64_t off, int64_t l
 	gofer_changed(gi);
 	mutex_unlock(&gi->in.data_lock, &lc_inode_data2);
 	conn_block_end(gi_conn(gi));
+	gofer_keep_privs(gi, perms);
 	return err;
 }
 

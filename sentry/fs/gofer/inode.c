@@ -9,6 +9,7 @@
 
 #include "sentry/fs/gofer/listing.h"
 #include "sentry/lib/cleanup.h"
+#include "sentry/lib/log.h"
 #include "sentry/lib/slab.h"
 #include "sentry/time/ktimer.h"
 
@@ -412,14 +413,29 @@ static int send_attr(struct gofer_inode *gi, const struct iattr *a)
 	return err ? err : gofer_set_attr(gi, &got);
 }
 
+void gofer_keep_privs(struct gofer_inode *gi, uint32_t mode)
+{
+	struct iattr a = {.valid = ATTR_MODE, .mode = mode & 07777};
+
+	if (!(mode & (S_ISUID | S_ISGID)) || !S_ISREG(mode))
+		return;
+	gofer_pin(gi);
+	if (send_attr(gi, &a))
+		log_limited(LOG_WARN, "gofer: a file has lost its set-id bits");
+	gofer_unpin(gi);
+}
+
 static int truncate_here(struct gofer_inode *gi, int fd, uint64_t size)
 {
+	uint32_t mode = gi->in.mode;
+
 	if (ftruncate(fd, (off_t)size))
 		return -errno;
 	mutex_lock(&gi->in.lock, &lc_inode);
 	gi->in.size = size;
 	mutex_unlock(&gi->in.lock, &lc_inode);
 	gofer_changed(gi);
+	gofer_keep_privs(gi, mode);
 	return 0;
 }
 
@@ -440,6 +456,12 @@ static int gofer_setattr(struct inode *in, const struct iattr *attr)
 	gofer_pin(gi);
 	mutex_lock(&in->data_lock, &lc_inode_data2);
 	int fd = atomic_load(&gi->rw_fd);
+	if (a.valid & ATTR_SIZE && !(a.valid & ATTR_MODE) && fd < 0 &&
+	    in->mode & (S_ISUID | S_ISGID)) {
+		/* As gofer_keep_privs(). */
+		a.valid |= ATTR_MODE;
+		a.mode = in->mode & 07777;
+	}
 	if (a.valid & ATTR_SIZE && fd >= 0) {
 		err = truncate_here(gi, fd, a.size);
 		a.valid &= ~(unsigned)ATTR_SIZE;
