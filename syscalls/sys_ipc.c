@@ -107,7 +107,7 @@ long sys_semget(struct task *t, int key, int nsems, int flags)
 
 static long do_semop(struct task *t, int id, uaddr_t usops, unsigned n, int64_t deadline)
 {
-	if (n > IPC_SEMOPM)
+	if (n > ipc_limit(task_ipc(t), IPC_SEMOPM))
 		return -E2BIG;
 	if (n < 1 || id < 0)
 		return -EINVAL;
@@ -211,7 +211,7 @@ long sys_msgsnd(struct task *t, int id, uaddr_t umsg, uint64_t size, int flags)
 
 	if (copy_in_val(&t->um, &type, umsg))
 		return -EFAULT;
-	if (size > IPC_MSGMAX || id < 0 || type < 1)
+	if (size > ipc_limit(task_ipc(t), IPC_MSGMAX) || id < 0 || type < 1)
 		return -EINVAL;
 	struct ipc_msg *m = malloc(sizeof(*m) + size);
 	if (!m)

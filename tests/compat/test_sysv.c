@@ -1,6 +1,7 @@
 /* System V IPC: shared memory, semaphores, message queues. */
 #include "tests/compat/compat.h"
 
+#include <sched.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
@@ -837,4 +838,68 @@ TEST(proc_sysvipc_lists_objects)
 	EXPECT(found);
 	fclose(f);
 	EXPECT_OK(sem_ctl(id, 0, IPC_RMID, 0));
+}
+
+static int limit_write(const char *name, const char *text)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/sys/kernel/%s", name);
+	int fd = EXPECT_OK(open(path, O_WRONLY));
+	int err = write(fd, text, strlen(text)) < 0 ? errno : 0;
+
+	close(fd);
+	return err;
+}
+
+TEST(sysv_limits_are_the_namespaces)
+{
+	struct shminfo shm;
+	struct seminfo sem;
+	char text[64] = {0};
+
+	if (unshare(CLONE_NEWIPC))
+		test_skip("no CAP_SYS_ADMIN");
+	EXPECT_EQ(limit_write("shmmax", "8192"), 0);
+	EXPECT_EQ(limit_write("shmall", "4\n"), 0);
+	EXPECT_EQ(limit_write("shmmni", "2"), 0);
+	EXPECT_EQ(limit_write("shmmax", "much"), EINVAL);
+	EXPECT_EQ(limit_write("shmmni", "32769"), EINVAL);
+	EXPECT_OK(shmctl(0, IPC_INFO, (struct shmid_ds *)&shm));
+	EXPECT_EQ(shm.shmmax, 8192);
+	EXPECT_EQ(shm.shmall, 4);
+	EXPECT_EQ(shm.shmmni, 2);
+	EXPECT_ERRNO(shmget(IPC_PRIVATE, 8193, 0600), EINVAL);
+	EXPECT_OK(shmget(IPC_PRIVATE, 8192, 0600));
+	EXPECT_OK(shmget(IPC_PRIVATE, 4096, 0600));
+	EXPECT_ERRNO(shmget(IPC_PRIVATE, 4096, 0600), ENOSPC); /* the third */
+	EXPECT_EQ(limit_write("shmmni", "9"), 0);
+	EXPECT_ERRNO(shmget(IPC_PRIVATE, 8192, 0600), ENOSPC); /* the fifth page */
+	EXPECT_OK(shmget(IPC_PRIVATE, 4096, 0600));
+
+	EXPECT_EQ(limit_write("sem", "10 20 3 4"), 0);
+	EXPECT_EQ(limit_write("sem", "11"), 0); /* the others stay */
+	int fd = EXPECT_OK(open("/proc/sys/kernel/sem", O_RDONLY));
+	EXPECT(read(fd, text, sizeof(text) - 1) > 0);
+	EXPECT_STR(text, "11\t20\t3\t4\n");
+	EXPECT_OK(semctl(0, 0, IPC_INFO, &sem));
+	EXPECT_EQ(sem.semmsl, 11);
+	EXPECT_ERRNO(semget(IPC_PRIVATE, 12, 0600), EINVAL);
+	EXPECT_OK(semget(IPC_PRIVATE, 11, 0600));
+	EXPECT_ERRNO(semget(IPC_PRIVATE, 10, 0600), ENOSPC);
+
+	struct {
+		long type;
+		char data[64];
+	} m = {.type = 1};
+	EXPECT_EQ(limit_write("msgmax", "16"), 0);
+	EXPECT_EQ(limit_write("msgmnb", "20"), 0);
+	int q = EXPECT_OK(msgget(IPC_PRIVATE, 0600));
+	EXPECT_ERRNO(msgsnd(q, &m, 17, IPC_NOWAIT), EINVAL);
+	EXPECT_OK(msgsnd(q, &m, 16, IPC_NOWAIT));
+	EXPECT_ERRNO(msgsnd(q, &m, 16, IPC_NOWAIT), EAGAIN);
+
+	EXPECT_OK(unshare(CLONE_NEWIPC)); /* a new one begins with the usual ones */
+	EXPECT_OK(shmctl(0, IPC_INFO, (struct shmid_ds *)&shm));
+	EXPECT_EQ(shm.shmmni, 4096);
 }

@@ -38,6 +38,7 @@ extern const struct synth_file_ops proc_oom_score_ops, proc_oom_adj_ops, proc_oo
 extern const struct synth_file_ops proc_keys_ops, proc_key_users_ops;
 extern const struct synth_file_ops proc_mounts_ops, proc_mountinfo_ops, proc_mountstats_ops;
 extern const struct synth_table proc_ns_maxima[];
+extern const struct synth_table proc_ipc_limits[]; /* of /proc/sys/kernel: sysctl_ipc.c */
 extern const struct synth_file_ops proc_uid_map_ops, proc_gid_map_ops, proc_projid_map_ops,
 	proc_setgroups_ops;
 extern const struct synth_file_ops proc_syscall_ops, proc_stack_ops, proc_timers_ops,

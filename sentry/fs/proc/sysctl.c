@@ -229,19 +229,12 @@ struct sysctl {
 static const struct sysctl kernel_values[] = {
 	{"cap_last_cap", "40"},
 	{"core_pipe_limit", "0"},
-	{"msgmax", "8192"},
-	{"msgmnb", "16384"},
-	{"msgmni", "32000"},
 	{"ngroups_max", "65536"},
 	{"osrelease", KERNEL_RELEASE},
 	{"ostype", "Linux"},
 	{"overflowgid", "65534"},
 	{"overflowuid", "65534"},
 	{"randomize_va_space", "2"},
-	{"sem", "32000\t1024000000\t500\t32000"},
-	{"shmall", "18446744073692774399"},
-	{"shmmax", "18446744073692774399"},
-	{"shmmni", "4096"},
 	{"threads-max", "65536"},
 	{"version", KERNEL_VERSION},
 	{NULL, NULL},
@@ -338,6 +331,7 @@ int proc_add_sys(struct inode *root)
 	if ((err = synth_add_dir(root, "sys", 0555, &sys)) ||
 	    (err = add_values(sys, "kernel", kernel_values, &kern)) ||
 	    (err = synth_add_table(kern, names)) ||
+	    (err = synth_add_table(kern, proc_ipc_limits)) ||
 	    (err = add_values(kern, "random", random_values, &random)) ||
 	    (err = synth_add_table(random, ids)) || (err = add_values(sys, "fs", fs_values, &fs)) ||
 	    (err = synth_add_table(fs, files)) ||

@@ -52,9 +52,9 @@ static int grow(struct ipc_ids *ids, unsigned n)
 
 int ipc_add(struct ipc_ids *ids, struct ipc_object *o, int key, int mode, const struct cred *c)
 {
-	if (ids->in_use >= ids->limit)
+	if (ids->in_use >= ipc_limit(ids->ns, ids->limit))
 		return -ENOSPC;
-	unsigned window = MIN(MAX((ids->in_use + 1) * 3 / 2, CYCLE_MIN), ids->limit);
+	unsigned window = MIN(MAX((ids->in_use + 1) * 3 / 2, CYCLE_MIN), IPC_MNI_MOST);
 	int err = grow(ids, window);
 	if (err)
 		return err;

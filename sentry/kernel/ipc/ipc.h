@@ -40,18 +40,24 @@ _Static_assert(sizeof(struct shmid_ds) == 112, "shmid64_ds");
 _Static_assert(sizeof(struct semid_ds) == 104, "semid64_ds");
 _Static_assert(sizeof(struct msqid_ds) == 120, "msqid64_ds");
 
-/* Limits, which /proc/sys/kernel shows too. */
-#define IPC_SHMMAX (UINT64_MAX - (1UL << 24))
-#define IPC_SHMALL (UINT64_MAX - (1UL << 24))
-#define IPC_SHMMNI 4096
-#define IPC_SEMMSL 32000
-#define IPC_SEMMNI 32000
-#define IPC_SEMMNS (IPC_SEMMSL * IPC_SEMMNI)
-#define IPC_SEMOPM 500
 #define IPC_SEMVMX 32767
-#define IPC_MSGMNI 32000
-#define IPC_MSGMAX 8192
-#define IPC_MSGMNB 16384
+#define IPC_MNI_MOST 32768U /* no kind has more objects, whatever its limit */
+
+/* Limits of a namespace, which /proc/sys/kernel shows and sets; the semaphores' in the order of
+ * its file. */
+enum ipc_limit {
+	IPC_SHMMAX,
+	IPC_SHMALL, /* pages */
+	IPC_SHMMNI,
+	IPC_SEMMSL,
+	IPC_SEMMNS,
+	IPC_SEMOPM,
+	IPC_SEMMNI,
+	IPC_MSGMAX,
+	IPC_MSGMNB,
+	IPC_MSGMNI,
+	IPC_LIMITS,
+};
 
 struct ipc_object {
 	struct ipc_ns *ns; /* borrowed: outlives it */
@@ -65,13 +71,14 @@ struct ipc_ids {
 	struct ipc_ns *ns; /* that it is in */
 	struct ipc_object **slots;
 	unsigned nslots, in_use;
-	unsigned limit;	    /* most objects */
-	unsigned seq, next; /* the newest's sequence, and the slot after its own */
+	enum ipc_limit limit; /* most objects */
+	unsigned seq, next;   /* the newest's sequence, and the slot after its own */
 };
 
 struct ipc_ns {
 	struct ns ns;
 	struct mutex lock;
+	_Atomic uint64_t limits[IPC_LIMITS];
 	struct ipc_ids shm, sem, msg;
 	uint64_t shm_pages; /* sizes of all segments */
 	uint64_t sems;	    /* semaphores of all sets */
@@ -88,6 +95,13 @@ static inline struct ipc_ns *ipc_ns_of(struct ns *ns)
 	return container_of(ns, struct ipc_ns, ns);
 }
 struct ipc_ns *task_ipc(const struct task *t); /* borrowed */
+static inline uint64_t ipc_limit(const struct ipc_ns *ns, enum ipc_limit l)
+{
+	return ns->limits[l];
+}
+/* The limits of the calling task's namespace; at start-up, when nobody calls, those that the
+ * sandbox's own will begin with. */
+_Atomic uint64_t *ipc_current_limits(void);
 /* Makes an instance of the mqueue file system that belongs to `owner` (returns a reference to a
  * mount of it).  Filled at start-up; NULL: mq_open gives ENOSYS. */
 extern int (*ipc_mqueue_instance)(struct user_ns *owner, struct mount **out);

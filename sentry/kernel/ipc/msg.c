@@ -101,7 +101,7 @@ int msq_get(struct task *t, int key, int flags)
 	list_init(&q->messages);
 	list_init(&q->receivers);
 	list_init(&q->senders);
-	q->max_bytes = IPC_MSGMNB;
+	q->max_bytes = ipc_limit(ns, IPC_MSGMNB);
 	q->ctime = ipc_now();
 
 	mutex_lock(&ns->lock, &lc_ipc);
@@ -335,7 +335,8 @@ int msq_set(struct task *t, int id, const struct msqid_ds *in)
 
 	mutex_lock(&ns->lock, &lc_ipc);
 	int err = ipc_lookup_owned(&ns->msg, id, t->cred, &o);
-	if (!err && in->msg_qbytes > IPC_MSGMNB && !task_capable(t, CAP_SYS_RESOURCE))
+	if (!err && in->msg_qbytes > ipc_limit(ns, IPC_MSGMNB) &&
+	    !task_capable(t, CAP_SYS_RESOURCE))
 		err = -EPERM;
 	if (!err && !(err = ipc_set_perm(o, &in->msg_perm, t->cred->user_ns))) {
 		struct msg_queue *q = queue_of(o);
@@ -392,13 +393,13 @@ int msq_info(struct task *t, struct msginfo *out, bool used)
 	struct ipc_ns *ns = task_ipc(t);
 
 	*out = (struct msginfo){
-		.msgpool = IPC_MSGMNI * IPC_MSGMNB / 1024,
-		.msgmap = IPC_MSGMNB,
-		.msgmax = IPC_MSGMAX,
-		.msgmnb = IPC_MSGMNB,
-		.msgmni = IPC_MSGMNI,
+		.msgpool = (int)(ipc_limit(ns, IPC_MSGMNI) * ipc_limit(ns, IPC_MSGMNB) / 1024),
+		.msgmap = (int)ipc_limit(ns, IPC_MSGMNB),
+		.msgmax = (int)ipc_limit(ns, IPC_MSGMAX),
+		.msgmnb = (int)ipc_limit(ns, IPC_MSGMNB),
+		.msgmni = (int)ipc_limit(ns, IPC_MSGMNI),
 		.msgssz = 16,
-		.msgtql = IPC_MSGMNB,
+		.msgtql = (int)ipc_limit(ns, IPC_MSGMNB),
 		.msgseg = 0xffff,
 	};
 	mutex_lock(&ns->lock, &lc_ipc);

@@ -27,7 +27,7 @@ static int make_set(struct task *t, int key, int nsems, int flags)
 
 	if (nsems == 0)
 		return -EINVAL;
-	if (ns->sems + (unsigned)nsems > IPC_SEMMNS)
+	if (ns->sems + (unsigned)nsems > ipc_limit(ns, IPC_SEMMNS))
 		return -ENOSPC;
 	struct sem_set *s = set_new(nsems);
 	if (!s)
@@ -46,7 +46,7 @@ int sem_get(struct task *t, int key, int nsems, int flags)
 	struct ipc_ns *ns = task_ipc(t);
 	struct ipc_object *o;
 
-	if (nsems < 0 || nsems > IPC_SEMMSL)
+	if (nsems < 0 || (unsigned)nsems > ipc_limit(ns, IPC_SEMMSL))
 		return -EINVAL;
 	mutex_lock(&ns->lock, &lc_ipc);
 	int ret = ipc_search(&ns->sem, key, flags, &o);
@@ -135,13 +135,13 @@ int sem_info(struct task *t, struct seminfo *out, bool used)
 	struct ipc_ns *ns = task_ipc(t);
 
 	*out = (struct seminfo){
-		.semmap = IPC_SEMMNS,
-		.semmni = IPC_SEMMNI,
-		.semmns = IPC_SEMMNS,
-		.semmnu = IPC_SEMMNS,
-		.semmsl = IPC_SEMMSL,
-		.semopm = IPC_SEMOPM,
-		.semume = IPC_SEMOPM,
+		.semmap = (int)ipc_limit(ns, IPC_SEMMNS),
+		.semmni = (int)ipc_limit(ns, IPC_SEMMNI),
+		.semmns = (int)ipc_limit(ns, IPC_SEMMNS),
+		.semmnu = (int)ipc_limit(ns, IPC_SEMMNS),
+		.semmsl = (int)ipc_limit(ns, IPC_SEMMSL),
+		.semopm = (int)ipc_limit(ns, IPC_SEMOPM),
+		.semume = (int)ipc_limit(ns, IPC_SEMOPM),
 		.semusz = 20,
 		.semvmx = IPC_SEMVMX,
 		.semaem = IPC_SEMVMX,

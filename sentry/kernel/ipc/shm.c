@@ -137,7 +137,7 @@ int shm_get(struct task *t, int key, uint64_t size, int flags)
 	if (found)
 		return found < 0 ? found : id;
 
-	if (size == 0 || size > IPC_SHMMAX)
+	if (size == 0 || size > ipc_limit(ns, IPC_SHMMAX))
 		return -EINVAL;
 	if (page_up(size) < size)
 		return -ENOSPC;
@@ -155,8 +155,11 @@ int shm_get(struct task *t, int key, uint64_t size, int flags)
 	/* Somebody may have been quicker meanwhile. */
 	mutex_lock(&ns->lock, &lc_ipc);
 	found = find_existing(t, key, size, flags, &id);
+	uint64_t pages = page_up(size) >> PAGE_SHIFT;
+	if (found == 0 && ns->shm_pages + pages > ipc_limit(ns, IPC_SHMALL))
+		found = -ENOSPC;
 	if (found == 0 && !(found = ipc_add(&ns->shm, &s->obj, key, flags, t->cred))) {
-		ns->shm_pages += page_up(size) >> PAGE_SHIFT;
+		ns->shm_pages += pages;
 		s->file->inode->ino = (uint64_t)s->obj.id; /* as /proc/PID/maps shows it */
 		id = s->obj.id;
 		s = NULL;
@@ -451,11 +454,11 @@ int shm_limits(struct task *t, struct shminfo *out)
 	struct ipc_ns *ns = task_ipc(t);
 
 	*out = (struct shminfo){
-		.shmmax = IPC_SHMMAX,
+		.shmmax = ipc_limit(ns, IPC_SHMMAX),
 		.shmmin = 1,
-		.shmmni = IPC_SHMMNI,
-		.shmseg = IPC_SHMMNI,
-		.shmall = IPC_SHMALL,
+		.shmmni = ipc_limit(ns, IPC_SHMMNI),
+		.shmseg = ipc_limit(ns, IPC_SHMMNI),
+		.shmall = ipc_limit(ns, IPC_SHMALL),
 	};
 	mutex_lock(&ns->lock, &lc_ipc);
 	int highest = ipc_highest(&ns->shm);
