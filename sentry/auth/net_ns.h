@@ -29,8 +29,19 @@ enum net_counter {
 	NET_COUNTERS,
 };
 
+/* What /proc/sys/net shows and sets. */
+enum net_limit {
+	NET_SOMAXCONN,
+	NET_PORT_FIRST, /* ip_local_port_range */
+	NET_PORT_LAST,
+	NET_UNPRIVILEGED_PORT, /* ports below it want CAP_NET_BIND_SERVICE */
+	NET_DGRAM_QLEN,	       /* net.unix.max_dgram_qlen */
+	NET_LIMITS,
+};
+
 struct net_ns {
 	struct ns ns;
+	_Atomic int limits[NET_LIMITS];
 	_Atomic bool lo_up;
 	_Atomic bool lo_seen; /* it was up once: IPv4's address stays from then on */
 	_Atomic uint64_t counters[NET_COUNTERS];
@@ -40,6 +51,12 @@ static inline struct net_ns *net_ns_of(struct ns *ns)
 {
 	return container_of(ns, struct net_ns, ns);
 }
+
+/* ns may be NULL: of sockets that belong to no task (unit tests), and at start-up, before there is
+ * a namespace: the limits that the sandbox's own will begin with. */
+_Atomic int *net_limits(struct ns *ns);
+/* Those of a fresh one. */
+void net_limits_init(struct net_ns *n, bool sandbox_own);
 
 static inline void net_ns_set_lo(struct net_ns *n, bool up)
 {

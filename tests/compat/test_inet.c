@@ -1,4 +1,5 @@
 /* TCP and UDP over the loopback interface: ip(7), tcp(7), udp(7). */
+#include <sched.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <linux/sockios.h>
@@ -607,4 +608,49 @@ TEST(inet_interface_requests)
 	strcpy(r.ifr_name, "nothing0");
 	EXPECT_ERRNO(ioctl(fd, SIOCGIFFLAGS, &r), ENODEV);
 	EXPECT_ERRNO(ioctl(fd, SIOCGIFFLAGS, bad_pointer), EFAULT);
+}
+
+static int net_write(const char *name, const char *text)
+{
+	char path[80];
+
+	snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
+	int fd = EXPECT_OK(open(path, O_WRONLY));
+	int err = write(fd, text, strlen(text)) < 0 ? errno : 0;
+
+	close(fd);
+	return err;
+}
+
+TEST(inet_limits_are_the_namespaces)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t len = sizeof(a);
+
+	if (unshare(CLONE_NEWNET))
+		test_skip("no CAP_SYS_ADMIN");
+	EXPECT_EQ(net_write("ipv4/ip_local_port_range", "40000 40001"), 0);
+	EXPECT_EQ(net_write("ipv4/ip_local_port_range", "40001 40000"), EINVAL);
+	EXPECT_EQ(net_write("ipv4/ip_local_port_range", "0 70000"), EINVAL);
+	for (int i = 0; i < 3; i++) {
+		int fd = EXPECT_OK(socket(AF_INET, SOCK_DGRAM, 0));
+		a.sin_port = 0;
+		if (i == 2) {
+			EXPECT_ERRNO(bind(fd, (void *)&a, sizeof(a)), EADDRINUSE);
+			break;
+		}
+		EXPECT_OK(bind(fd, (void *)&a, sizeof(a)));
+		EXPECT_OK(getsockname(fd, (void *)&a, &len));
+		EXPECT(ntohs(a.sin_port) == 40000 || ntohs(a.sin_port) == 40001);
+	}
+	EXPECT_EQ(net_write("core/somaxconn", "16"), 0);
+	EXPECT_EQ(net_write("core/somaxconn", "-1"), EINVAL);
+	EXPECT_EQ(net_write("ipv4/ip_unprivileged_port_start", "65536"), EINVAL);
+	EXPECT_EQ(net_write("ipv4/ip_unprivileged_port_start", "80"), 0);
+	EXPECT_OK(setuid(1000));
+	a.sin_port = htons(79);
+	EXPECT_ERRNO(bind(socket(AF_INET, SOCK_STREAM, 0), (void *)&a, sizeof(a)), EACCES);
+	a.sin_port = htons(80);
+	int fd = EXPECT_OK(socket(AF_INET, SOCK_STREAM, 0));
+	EXPECT_OK(bind(fd, (void *)&a, sizeof(a)));
 }

@@ -9,6 +9,16 @@ extern const char *proc_cpuinfo; /* text, or NULL */
 int proc_add_global(struct inode *root) MUST_CHECK;
 int proc_add_sys(struct inode *root) MUST_CHECK;
 int proc_add_system(struct inode *root) MUST_CHECK;
+/* Files that only ever say one thing; a NULL name ends the list. */
+struct proc_constant {
+	const char *name, *value;
+};
+/* A directory with these; *dir is borrowed from it. */
+int proc_add_constants(struct inode *parent, const char *name, const struct proc_constant *v,
+		       struct inode **dir) MUST_CHECK;
+int proc_add_sys_net(struct inode *sys) MUST_CHECK; /* sysctl_net.c */
+/* One decimal number within the bounds, and nothing else: or -EINVAL. */
+int proc_parse_number(const char *buf, long least, long most, int *out) MUST_CHECK;
 extern const struct synth_dir_ops proc_root_ops; /* the numbers: pid.c */
 extern const struct synth_link_ops proc_self_ops, proc_thread_self_ops;
 

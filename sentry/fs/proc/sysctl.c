@@ -61,7 +61,7 @@ static ssize_t write_name(struct file *f, const char *buf, size_t n, void *arg)
 	return (ssize_t)n;
 }
 
-static int parse_number(const char *buf, long least, long most, int *out)
+int proc_parse_number(const char *buf, long least, long most, int *out)
 {
 	char *end;
 	long value = strtol(buf, &end, 10);
@@ -83,7 +83,7 @@ static int show_limit(struct text *out, void *arg)
 static ssize_t write_limit(struct file *f, const char *buf, size_t n, void *arg)
 {
 	_Atomic int *limit = arg;
-	int value, err = parse_number(buf, 0, INT_MAX, &value);
+	int value, err = proc_parse_number(buf, 0, INT_MAX, &value);
 
 	(void)f;
 	if (err)
@@ -128,7 +128,7 @@ static int show_last_pid(struct text *out, void *arg)
 static ssize_t write_pid_max(struct file *f, const char *buf, size_t n, void *arg)
 {
 	struct pid_ns *ns = readers_pid_ns();
-	int value, err = parse_number(buf, PID_MAX_LEAST, PID_MAX_DEFAULT, &value);
+	int value, err = proc_parse_number(buf, PID_MAX_LEAST, PID_MAX_DEFAULT, &value);
 
 	(void)f, (void)arg;
 	if (err)
@@ -143,7 +143,7 @@ static ssize_t write_last_pid(struct file *f, const char *buf, size_t n, void *a
 {
 	struct pid_ns *ns = readers_pid_ns();
 	const struct task *t = task_current();
-	int value, err = parse_number(buf, 0, pid_value(false), &value);
+	int value, err = proc_parse_number(buf, 0, pid_value(false), &value);
 
 	(void)f, (void)arg;
 	if (!t || !(task_ns_capable(t, ns->ns.owner, CAP_CHECKPOINT_RESTORE) ||
@@ -222,11 +222,7 @@ static const struct synth_file_ops core_pattern_ops = {.show = show_core_pattern
 static const struct synth_file_ops uuid_ops = {.show = show_uuid};
 static const struct synth_file_ops boot_id_ops = {.show = show_boot_id};
 
-struct sysctl {
-	const char *name, *value;
-};
-
-static const struct sysctl kernel_values[] = {
+static const struct proc_constant kernel_values[] = {
 	{"cap_last_cap", "40"},
 	{"core_pipe_limit", "0"},
 	{"ngroups_max", "65536"},
@@ -239,23 +235,23 @@ static const struct sysctl kernel_values[] = {
 	{"version", KERNEL_VERSION},
 	{NULL, NULL},
 };
-static const struct sysctl random_values[] = {
+static const struct proc_constant random_values[] = {
 	{"entropy_avail", "256"},
 	{"poolsize", "256"},
 	{NULL, NULL},
 };
-static const struct sysctl fs_values[] = {
+static const struct proc_constant fs_values[] = {
 	{"aio-max-nr", "65536"},      {"aio-nr", "0"},
 	{"file-max", "1048576"},      {"file-nr", "0\t0\t1048576"},
 	{"nr_open", "1048576"},	      {"pipe-max-size", "1048576"},
 	{"protected_hardlinks", "1"}, {"protected_symlinks", "1"},
 	{"suid_dumpable", "0"},	      {NULL, NULL},
 };
-static const struct sysctl mqueue_values[] = {
+static const struct proc_constant mqueue_values[] = {
 	{"msg_default", "10"},	 {"msg_max", "10"},	{"msgsize_default", "8192"},
 	{"msgsize_max", "8192"}, {"queues_max", "256"}, {NULL, NULL},
 };
-static const struct sysctl vm_values[] = {
+static const struct proc_constant vm_values[] = {
 	{"max_map_count", "65530"},
 	{"mmap_min_addr", "65536"},
 	{"overcommit_memory", "0"},
@@ -264,13 +260,9 @@ static const struct sysctl vm_values[] = {
 	{"unprivileged_userfaultfd", "0"},
 	{NULL, NULL},
 };
-static const struct sysctl net_core_values[] = {{"somaxconn", "4096"}, {NULL, NULL}};
-static const struct sysctl net_unix_values[] = {{"max_dgram_qlen", "512"}, {NULL, NULL}};
-static const struct sysctl no_values[] = {{NULL, NULL}};
 
-/* A directory with these values; *dir is borrowed from it. */
-static int add_values(struct inode *parent, const char *name, const struct sysctl *v,
-		      struct inode **dir)
+int proc_add_constants(struct inode *parent, const char *name, const struct proc_constant *v,
+		       struct inode **dir)
 {
 	int err = synth_add_dir(parent, name, 0555, dir);
 
@@ -283,7 +275,7 @@ static int add_values(struct inode *parent, const char *name, const struct sysct
 
 int proc_add_sys(struct inode *root)
 {
-	struct inode *sys, *kern, *random, *net, *dir;
+	struct inode *sys, *kern, *random, *dir;
 	const struct synth_table names[] = {
 		{"hostname", 0644, &name_ops, NULL},
 		{"domainname", 0644, &name_ops, &domain},
@@ -329,13 +321,14 @@ int proc_add_sys(struct inode *root)
 	if (getrandom(boot_id, sizeof(boot_id), 0) != sizeof(boot_id))
 		return -EIO;
 	if ((err = synth_add_dir(root, "sys", 0555, &sys)) ||
-	    (err = add_values(sys, "kernel", kernel_values, &kern)) ||
+	    (err = proc_add_constants(sys, "kernel", kernel_values, &kern)) ||
 	    (err = synth_add_table(kern, names)) ||
 	    (err = synth_add_table(kern, proc_ipc_limits)) ||
-	    (err = add_values(kern, "random", random_values, &random)) ||
-	    (err = synth_add_table(random, ids)) || (err = add_values(sys, "fs", fs_values, &fs)) ||
+	    (err = proc_add_constants(kern, "random", random_values, &random)) ||
+	    (err = synth_add_table(random, ids)) ||
+	    (err = proc_add_constants(sys, "fs", fs_values, &fs)) ||
 	    (err = synth_add_table(fs, files)) ||
-	    (err = add_values(fs, "mqueue", mqueue_values, &dir)) ||
+	    (err = proc_add_constants(fs, "mqueue", mqueue_values, &dir)) ||
 	    (err = synth_add_dir(kern, "keys", 0555, &dir)) || (err = synth_add_table(dir, keys)) ||
 	    (err = synth_add_dir(fs, "inotify", 0555, &dir)) ||
 	    (err = synth_add_table(dir, inotify)) ||
@@ -343,9 +336,7 @@ int proc_add_sys(struct inode *root)
 	    (err = synth_add_table(dir, fanotify)) ||
 	    (err = synth_add_dir(sys, "user", 0555, &dir)) ||
 	    (err = synth_add_table(dir, proc_ns_maxima)) ||
-	    (err = add_values(sys, "vm", vm_values, &dir)) ||
-	    (err = add_values(sys, "net", no_values, &net)) ||
-	    (err = add_values(net, "core", net_core_values, &dir)))
+	    (err = proc_add_constants(sys, "vm", vm_values, &dir)))
 		return err;
-	return add_values(net, "unix", net_unix_values, &dir);
+	return proc_add_sys_net(sys);
 }

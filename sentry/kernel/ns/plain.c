@@ -48,8 +48,10 @@ struct ns *net_ns_top(void)
 {
 	struct ns *ns = top(&net_ns_type, NS_INO_NET);
 
-	if (ns)
+	if (ns) {
 		net_ns_set_lo(net_ns_of(ns), true);
+		net_limits_init(net_ns_of(ns), true);
+	}
 	return ns;
 }
 
@@ -60,8 +62,12 @@ struct ns *cgroup_ns_top(void)
 
 int net_ns_new(struct ns *old, const struct ns_maker *m, struct ns **out)
 {
+	int err = make(&net_ns_type, m, out);
+
 	(void)old;
-	return make(&net_ns_type, m, out);
+	if (!err)
+		net_limits_init(net_ns_of(*out), false);
+	return err;
 }
 
 int cgroup_ns_new(struct ns *old, const struct ns_maker *m, struct ns **out)

@@ -11,8 +11,3 @@
 #include "sentry/net/socket.h"
 
 extern const struct net_family inet_family, inet6_family;
-
-/* net.ipv4.ip_local_port_range and net.core.somaxconn, as /proc/sys shows them. */
-#define INET_PORT_FIRST 32768
-#define INET_PORT_LAST 60999
-#define INET_SOMAXCONN 4096u

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/inet/inet_sock.h"
 #include "sentry/net/net_info.h"
 
@@ -9,7 +10,7 @@
 
 static struct mutex ports_lock;			       /* lc_net */
 static struct list_head tables[INET_CLASSES][BUCKETS]; /* by port */
-static uint16_t next_port = INET_PORT_FIRST;
+static uint16_t next_port;			       /* the system's next choice */
 
 static struct list_head *bucket(const struct socket *s, uint16_t port)
 {
@@ -69,9 +70,13 @@ static void take(struct inet_sock *i, const struct inet_addr *a, uint32_t owner)
 /* A port that nobody has at all; 0: there is none. */
 static uint16_t free_port(struct inet_sock *i, struct inet_addr *a)
 {
-	for (unsigned n = 0; n <= INET_PORT_LAST - INET_PORT_FIRST; n++) {
-		a->port = next_port;
-		next_port = next_port == INET_PORT_LAST ? INET_PORT_FIRST : next_port + 1;
+	const _Atomic int *limits = net_limits(i->s.net);
+	int first = limits[NET_PORT_FIRST], last = limits[NET_PORT_LAST];
+
+	for (int n = 0; n <= last - first; n++) {
+		if (next_port < first || next_port > last)
+			next_port = (uint16_t)first;
+		a->port = next_port++;
 		bool used = false;
 		struct inet_sock *b;
 		list_for_each (b, bucket(&i->s, a->port), port_node)

@@ -4,9 +4,9 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/inet/inet_sock.h"
 
-#define PORT_PRIVILEGED 1024 /* below: CAP_NET_BIND_SERVICE */
 /* net.ipv4.tcp_wmem and tcp_rmem, their middle values. */
 #define TCP_SNDBUF 16384u
 #define TCP_RCVBUF 131072u
@@ -102,7 +102,7 @@ int inet_bind(struct socket *s, const struct sock_addr *a, const struct sock_cal
 		return -EAFNOSUPPORT;
 	if (!inet_is_any(&at) && (!inet_is_local(&at) || (!inet_is_v4(&at) && !inet_lo_up(i))))
 		return -EADDRNOTAVAIL;
-	if (at.port && at.port < PORT_PRIVILEGED &&
+	if (at.port && at.port < net_limits(s->net)[NET_UNPRIVILEGED_PORT] &&
 	    !socket_net_capable(s, c->cred, CAP_NET_BIND_SERVICE))
 		return -EACCES;
 	if (i->state != INET_CLOSED)

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/lib/cleanup.h"
 #include "sentry/net/inet/inet_sock.h"
 
@@ -296,7 +297,7 @@ static int tcp_listen(struct socket *s, int backlog, const struct sock_caller *c
 	if (err)
 		return err;
 	mutex_lock(&i->lock, &lc_socket);
-	i->backlog = MIN((unsigned)backlog, INET_SOMAXCONN);
+	i->backlog = MIN((unsigned)backlog, (unsigned)net_limits(s->net)[NET_SOMAXCONN]);
 	i->state = INET_LISTEN;
 	i->s.listening = true;
 	mutex_unlock(&i->lock, &lc_socket);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/unix/unix_sock.h"
 
 #define EV_ALL (POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM | POLLHUP | POLLRDHUP | POLLERR)
@@ -166,7 +167,7 @@ int unix_listen(struct socket *s, int backlog, const struct sock_caller *c)
 	if (!u->addr || (u->state != UNIX_CLOSED && u->state != UNIX_LISTEN)) {
 		err = -EINVAL;
 	} else {
-		u->backlog = (unsigned)backlog > UNIX_SOMAXCONN ? UNIX_SOMAXCONN : backlog;
+		u->backlog = MIN((unsigned)backlog, (unsigned)net_limits(s->net)[NET_SOMAXCONN]);
 		u->state = UNIX_LISTEN;
 		u->listen_pid = c->pid;
 		old = u->listen_cred;

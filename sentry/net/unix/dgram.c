@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/unix/unix_sock.h"
 
 /* May u's message be queued at `to`?  lock of `to` held. */
@@ -18,7 +19,7 @@ static int may_queue(struct unix_sock *u, struct unix_sock *to, const struct soc
 		return 0;
 	if (to->peer && to->peer != u)
 		return -EPERM;
-	if (to->peer != u && to->nmsgs > UNIX_MAX_DGRAM_QLEN) {
+	if (to->peer != u && to->nmsgs > (unsigned)net_limits(to->s.net)[NET_DGRAM_QLEN]) {
 		/* One destination of many that is full makes nobody else wait. */
 		if (!m->nonblock || !m->name.len)
 			unix_block_on(u, to);

@@ -2,6 +2,7 @@
 #include <linux/net.h>
 #include <stdlib.h>
 
+#include "sentry/auth/net_ns.h"
 #include "sentry/net/net_info.h"
 #include "sentry/net/unix/unix_sock.h"
 
@@ -84,7 +85,9 @@ static bool peer_is_full(struct unix_sock *u)
 	if (!peer)
 		return false;
 	mutex_lock(&peer->lock, &lc_socket);
-	bool full = peer->peer != u && peer->nmsgs > UNIX_MAX_DGRAM_QLEN && !peer->closed;
+	bool full = peer->peer != u &&
+		    peer->nmsgs > (unsigned)net_limits(peer->s.net)[NET_DGRAM_QLEN] &&
+		    !peer->closed;
 	if (full)
 		unix_block_on(u, peer);
 	mutex_unlock(&peer->lock, &lc_socket);

@@ -9,7 +9,3 @@
 #include "sentry/net/socket.h"
 
 extern const struct net_family unix_family;
-
-/* net.unix.max_dgram_qlen and net.core.somaxconn, as /proc/sys shows them. */
-#define UNIX_MAX_DGRAM_QLEN 10
-#define UNIX_SOMAXCONN 4096
