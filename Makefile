@@ -93,7 +93,7 @@ STUB_CFLAGS := -std=gnu11 -g -O2 -ffreestanding -nostdlib -fPIE -fvisibility=hid
 	-fno-stack-protector -fno-stack-clash-protection -fcf-protection=none -mgeneral-regs-only \
 	-mno-red-zone -fno-jump-tables -fno-tree-loop-distribute-patterns \
 	-fno-asynchronous-unwind-tables -U_FORTIFY_SOURCE $(WARN) -I. -D_GNU_SOURCE
-STUB_OBJS  := $(addprefix $(STUB_D)/,entry.o stub.o command.o direct.o answer.o marshal.o)
+STUB_OBJS  := $(addprefix $(STUB_D)/,entry.o stub.o command.o direct.o futex.o answer.o marshal.o)
 
 $(STUB_D)/%.o: platform/systrap/stub/%.c $(B)/flags
 	$(Q)mkdir -p $(@D)

@@ -40,9 +40,12 @@ static void oom_score_write(int fd, const char *score)
 		log_debug("oom_score_adj: cannot write %s", score);
 }
 
-static void raise_nofile(void)
+static void raise_limits(struct boot_config *c)
 {
 	struct rlimit r;
+
+	/* Raised by whoever started us, if he could: ns_spawn. */
+	c->passes_nice = !getrlimit(RLIMIT_NICE, &r) && r.rlim_cur >= NS_NICE_LIMIT;
 
 	if (!getrlimit(RLIMIT_NOFILE, &r)) {
 		r.rlim_cur = r.rlim_max;
@@ -75,7 +78,7 @@ static int shut_in(struct boot_config *c, struct err *e)
 {
 	char old_score[16] = "0";
 
-	raise_nofile();
+	raise_limits(c);
 	int err = boot_begin(c); /* still with the ids that own the standard streams */
 	if (err)
 		return err_errno(e, err, "starting the sentry");

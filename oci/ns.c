@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -164,6 +165,8 @@ int ns_spawn(const struct ns_spawn *s, pid_t *pid, int *pidfd, struct err *e)
 		close(sync[1]);
 		return err_errno(e, err, "creating namespaces for \"runsc %s\"", s->command);
 	}
+	const struct rlimit nice = {NS_NICE_LIMIT, NS_NICE_LIMIT};
+	(void)!prlimit((pid_t)p, RLIMIT_NICE, &nice, NULL);
 	err = write_maps((pid_t)p, s->ids);
 	if (!err && write(sync[1], "", 1) != 1)
 		err = -errno;

@@ -23,6 +23,10 @@ enum ns_ids {
 	NS_IDS_IDENTITY, /* every id that we have, as it is */
 };
 
+/* RLIMIT_NICE of what is spawned, where the caller may give it: a thread that was nice can be as
+ * others again, but no more (setrlimit(2): 20 is nice value 0). */
+#define NS_NICE_LIMIT 20
+
 struct ns_spawn {
 	const char *command; /* "boot" or "gofer" */
 	enum ns_ids ids;

@@ -1,9 +1,10 @@
 #include "platform/platform.h"
 
-#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <string.h>
 #include <sys/syscall.h>
+
+#include "sentry/abi/futex.h"
 
 const struct platform_ops *const platforms[] = {&platform_systrap, &platform_ptrace, NULL};
 
@@ -54,6 +55,10 @@ bool platform_passes(const struct arch_regs *regs)
 		return passes_membarrier((uint32_t)regs->rdi);
 	case SYS_sched_yield:
 	case SYS_rseq:
+	case LINUX_SYS_futex_waitv:
+	case LINUX_SYS_futex_wake:
+	case LINUX_SYS_futex_wait:
+	case LINUX_SYS_futex_requeue:
 		return true;
 	}
 	return false;

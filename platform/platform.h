@@ -74,6 +74,7 @@ struct p_limits {
 	uint64_t vdso_base; /* the vDSO's ELF header in every fresh address space; 0 for none */
 	uint64_t vdso_len;  /* [vdso], executable pages */
 	uint64_t vvar_base, vvar_len; /* [vvar], below it */
+	uint64_t vdso_clock;	      /* the vDSO's clock_gettime; 0: it has none */
 	size_t xstate_size;	      /* bytes of the XSAVE area that p_xstate_get/_set move */
 	uint64_t xstate_mask;	      /* XCR0 bits in it */
 };
@@ -266,6 +267,9 @@ struct platform_ops {
 	 */
 	void (*set_ids)(struct p_thread *th, const struct p_ids *ids);
 	void (*set_kin)(struct p_thread *th, enum p_kin which, uint32_t pid);
+	/* Of a stopped thread, from its next resume on: how far its CLOCK_MONOTONIC is ahead of the
+	 * host's (ns), for the absolute timeouts of calls that are passed to the host. */
+	void (*set_clock_offset)(struct p_thread *th, int64_t monotonic);
 	/*
 	 * lend_mask: guest code of this stopped thread may change its mask of blocked signals
 	 * without an event, from the next resume on; a full barrier.  recall_mask, of any thread

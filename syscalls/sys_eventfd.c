@@ -8,6 +8,7 @@
 
 #include "sentry/fs/eventfd/eventfd.h"
 #include "sentry/fs/timerfd/timerfd.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/signalfd.h"
 #include "sentry/lib/cleanup.h"
 #include "syscalls/syscalls.h"
@@ -66,7 +67,7 @@ long sys_timerfd_settime(struct task *t, int fd, int flags, uaddr_t value, uaddr
 	CLEANUP_FILE struct file *f = fdtable_file(t->fds, fd);
 	if (!f)
 		return -EBADF;
-	err = timerfd_set(f, flags, &new, &was);
+	err = timerfd_set(f, flags, &new, &was, task_time_offsets(t));
 	if (!err && !uaddr_is_null(old))
 		err = copy_out_val(&t->um, old, &was);
 	return err;

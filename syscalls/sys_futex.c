@@ -11,6 +11,7 @@
 #include <linux/membarrier.h>
 
 #include "sentry/kernel/futex/pi.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/run.h"
 #include "sentry/time/clock.h"
 #include "sentry/kernel/pid.h"
@@ -44,9 +45,13 @@ static int deadline_of(struct task *t, int op, uint64_t timeout, int64_t *deadli
 	if (copy_in_val(&t->um, &ts, UADDR(timeout)))
 		return -EFAULT;
 	int err = timespec_to_ns(&ts, deadline);
-	if (!err && wall && *deadline != TIME_NEVER)
+	if (err || *deadline == TIME_NEVER)
+		return err;
+	if (wall)
 		*deadline = time_add(time_monotonic(), MAX(*deadline - time_realtime(), 0));
-	return err;
+	else if (__builtin_sub_overflow(*deadline, task_time_offsets(t)->monotonic, deadline))
+		*deadline = TIME_NEVER;
+	return 0;
 }
 
 long sys_futex(struct task *t, uaddr_t uaddr, int op, unsigned val, uint64_t timeout,
@@ -78,6 +83,40 @@ long sys_futex(struct task *t, uaddr_t uaddr, int op, unsigned val, uint64_t tim
 			return -EINVAL;
 		return futex_pi_cmp_requeue(t, uaddr, shared, (int)timeout, uaddr2, val3);
 	}
+	return -ENOSYS;
+}
+
+/* ---- futex2: the platform's, too, all of it ---- */
+
+/* Those that wait do so to an absolute time, and simply go on. */
+static long host_wait(struct task *t)
+{
+	return t->k->pf->ops->event(t->pt)->host_wait_aborted ? -ERESTARTSYS : -ENOSYS;
+}
+
+long sys_futex_waitv(struct task *t, uaddr_t waiters, unsigned n, int flags, uint64_t timeout,
+		     int clock)
+{
+	(void)waiters, (void)n, (void)flags, (void)timeout, (void)clock;
+	return host_wait(t);
+}
+
+long sys_futex_wait(struct task *t, uaddr_t uaddr, uint64_t val, uint64_t mask, int flags,
+		    uint64_t timeout, int clock)
+{
+	(void)uaddr, (void)val, (void)mask, (void)flags, (void)timeout, (void)clock;
+	return host_wait(t);
+}
+
+long sys_futex_wake(struct task *t, uaddr_t uaddr, uint64_t mask, int n, int flags)
+{
+	(void)t, (void)uaddr, (void)mask, (void)n, (void)flags;
+	return -ENOSYS;
+}
+
+long sys_futex_requeue(struct task *t, uaddr_t waiters, int flags, int wake, int move)
+{
+	(void)t, (void)waiters, (void)flags, (void)wake, (void)move;
 	return -ENOSYS;
 }
 

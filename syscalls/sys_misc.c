@@ -1,10 +1,13 @@
 /* What kernel this is, how much of everything it has, and randomness. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/personality.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
 
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/run.h"
@@ -15,6 +18,18 @@
 #define CAP_NR_SYSLOG 34
 #define LOG_BUFFER_SIZE 131072
 
+/* What personality(2) makes of a kernel for programs that cannot bear it: "2.6.(60 + y)" of x.y. */
+static void old_release(char *release, size_t size)
+{
+	unsigned minor = 0;
+	char rest[32];
+
+	if (sscanf(release, "%*u.%u", &minor) != 1)
+		return;
+	snprintf(rest, sizeof(rest), "%s", release + strspn(release, "0123456789."));
+	snprintf(release, size, "2.6.%u%s", minor + 60, rest);
+}
+
 long sys_uname(struct task *t, uaddr_t buf)
 {
 	struct uts_ns *uts = uts_ns_of(t->ns->of[NS_UTS]);
@@ -24,7 +39,9 @@ long sys_uname(struct task *t, uaddr_t buf)
 	strcpy(u.sysname, "Linux");
 	strcpy(u.release, KERNEL_RELEASE);
 	strcpy(u.version, KERNEL_VERSION);
-	strcpy(u.machine, "x86_64");
+	if (t->personality & UNAME26)
+		old_release(u.release, sizeof(u.release));
+	strcpy(u.machine, (t->personality & PER_MASK) == PER_LINUX32 ? "i686" : "x86_64");
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	memcpy(u.nodename, uts->hostname, sizeof(u.nodename));
 	memcpy(u.domainname, uts->domainname, sizeof(u.domainname));
@@ -66,7 +83,8 @@ long sys_sysinfo(struct task *t, uaddr_t out)
 	/* Memory and load are the host's: guests' pages are its pages. */
 	if (sysinfo(&si))
 		return -ENOSYS;
-	si.uptime = (time_boottime() - (kernel->boot_boottime)) / NSEC_PER_SEC;
+	si.uptime = (time_boottime() + task_time_offsets(t)->boottime - kernel->boot_boottime) /
+		    NSEC_PER_SEC;
 	si.procs = (unsigned short)atomic_load(&kernel->ntasks);
 	return copy_out_last_val(&t->um, out, &si);
 }

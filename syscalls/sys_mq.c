@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sentry/fs/mqueue/mqueue.h"
+#include "sentry/net/netlink/netlink.h"
 #include "syscalls/file_io.h"
 #include "syscalls/syscalls.h"
 
@@ -244,24 +245,80 @@ long sys_mq_timedreceive(struct task *t, int fd, uaddr_t umsg, uint64_t size, ua
 
 /* ---- the rest ---- */
 
+/* SIGEV_THREAD: libc listens to a netlink socket, where its own 32 bytes come back, the last of
+ * them saying why.  Source: ipc/mqueue.c's interface as glibc uses it. */
+#define COOKIE_SIZE 32
+#define COOKIE_WOKEN 1
+#define COOKIE_REMOVED 2
+
+struct thread_notice {
+	struct mq_notice n;
+	struct file *socket; /* reference */
+	uint8_t cookie[COOKIE_SIZE];
+};
+
+static void notice_tell(struct mq_notice *n, bool removed)
+{
+	struct thread_notice *tn = container_of(n, struct thread_notice, n);
+
+	tn->cookie[COOKIE_SIZE - 1] = removed ? COOKIE_REMOVED : COOKIE_WOKEN;
+	(void)!netlink_deliver(tn->socket, tn->cookie, sizeof(tn->cookie));
+	file_put(tn->socket);
+	free(tn);
+}
+
+/* sigev_signo is the socket, sigev_value where the bytes are. */
+static int notice_new(struct task *t, const struct sigevent *ev, struct thread_notice **out)
+{
+	struct thread_notice *tn = malloc(sizeof(*tn));
+
+	if (!tn)
+		return -ENOMEM;
+	tn->n.tell = notice_tell;
+	tn->socket = NULL;
+	int err = 0;
+	if (copy_in(&t->um, tn->cookie, UADDR((uintptr_t)ev->sigev_value.sival_ptr), COOKIE_SIZE))
+		err = -EFAULT;
+	else if (!(tn->socket = fdtable_file(t->fds, ev->sigev_signo)))
+		err = -EBADF;
+	else if (!socket_of_file(tn->socket))
+		err = -ENOTSOCK;
+	else if (!file_is_netlink(tn->socket))
+		err = -EINVAL;
+	if (err) {
+		file_put(tn->socket);
+		free(tn);
+		return err;
+	}
+	*out = tn;
+	return 0;
+}
+
 long sys_mq_notify(struct task *t, int fd, uaddr_t uevent)
 {
 	bool take = !uaddr_is_null(uevent);
+	struct thread_notice *tn = NULL;
 	struct sigevent ev;
+	int err = 0;
 
 	if (take) {
 		if (copy_in_val(&t->um, &ev, uevent))
 			return -EFAULT;
-		/* SIGEV_THREAD would tell libc through a netlink socket. */
-		if (ev.sigev_notify != SIGEV_NONE && ev.sigev_notify != SIGEV_SIGNAL)
+		if (ev.sigev_notify != SIGEV_NONE && ev.sigev_notify != SIGEV_SIGNAL &&
+		    ev.sigev_notify != SIGEV_THREAD)
 			return -EINVAL;
 		if (ev.sigev_notify == SIGEV_SIGNAL && (unsigned)ev.sigev_signo > LINUX_NSIG)
 			return -EINVAL;
+		if (ev.sigev_notify == SIGEV_THREAD && (err = notice_new(t, &ev, &tn)))
+			return err;
 	}
 	CLEANUP_FILE struct file *f = queue_file(t, fd);
-	if (!f)
-		return -EBADF;
-	return mqueue_notify(f, t, take ? &ev : NULL);
+	err = f ? mqueue_notify(f, t, take ? &ev : NULL, tn ? &tn->n : NULL) : -EBADF;
+	if (err && tn) {
+		file_put(tn->socket);
+		free(tn);
+	}
+	return err;
 }
 
 long sys_mq_getsetattr(struct task *t, int fd, uaddr_t uattr, uaddr_t uold)

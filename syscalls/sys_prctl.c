@@ -413,10 +413,7 @@ long sys_personality(struct task *t, unsigned persona)
 {
 	unsigned old = t->personality;
 
-	if (persona == 0xffffffff)
-		return old;
-	if ((persona & PER_MASK) != PER_LINUX)
-		return -EINVAL;
-	t->personality = persona;
+	if (persona != 0xffffffff)
+		t->personality = persona;
 	return old;
 }

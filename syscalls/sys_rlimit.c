@@ -126,14 +126,9 @@ long sys_getrusage(struct task *t, int who, uaddr_t uusage)
 	case RUSAGE_CHILDREN:
 		task_rusage(t->tg, t->mm, who, &ru);
 		break;
-	case RUSAGE_THREAD: {
-		/* The host counts faults and switches by process. */
-		int64_t used = task_cpu_time(t);
-		task_rusage(t->tg, t->mm, RUSAGE_SELF, &ru);
-		ru.ru_utime.tv_sec = used / NSEC_PER_SEC;
-		ru.ru_utime.tv_usec = used % NSEC_PER_SEC / 1000;
+	case RUSAGE_THREAD:
+		task_own_rusage(t, &ru);
 		break;
-	}
 	default:
 		return -EINVAL;
 	}

@@ -1,6 +1,7 @@
 /*
- * Scheduling parameters.  They are checked as Linux does, remembered and shown; the host is not
- * told (a container has no right to them there).  Source: sched(7).
+ * Scheduling parameters.  They are checked as Linux does, remembered and shown; the host is told of
+ * CPUs and of nice values (sentry/kernel/affinity.c), but not of policies: a container has no right
+ * to real time there.  Source: sched(7).
  */
 #include <errno.h>
 #include <sched.h>
@@ -45,11 +46,56 @@ struct sched_change {
 	int prio;
 	bool has_nice, keep_params;
 	int nice;
+	struct sched_deadline dl;
 };
 
-static long change_sched(struct task *t, struct task *o, void *arg)
+/* ---- SCHED_DEADLINE ---- */
+
+#define DL_RUNTIME_MIN 1024
+#define DL_PERIOD_MIN 100000ULL	    /* kernel.sched_deadline_period_min_us, _max_us */
+#define DL_PERIOD_MAX 4194304000ULL /* … */
+#define DL_TOP_BIT (1ULL << 63)
+#define DL_UNIT (1ULL << 20) /* the whole of one CPU */
+#define DL_SHARE_MAX (DL_UNIT / 100 * 95)
+
+static bool deadline_valid(const struct sched_deadline *d)
+{
+	uint64_t period = d->period ? d->period : d->deadline;
+
+	return d->deadline && d->runtime >= DL_RUNTIME_MIN &&
+	       !((d->deadline | period) & DL_TOP_BIT) && period >= d->deadline &&
+	       d->deadline >= d->runtime && period >= DL_PERIOD_MIN && period <= DL_PERIOD_MAX;
+}
+
+static uint64_t deadline_share(const struct sched_deadline *d)
+{
+	uint64_t period = d->period ? d->period : d->deadline;
+
+	return (uint64_t)((unsigned __int128)d->runtime * DL_UNIT / period);
+}
+
+/* -EPERM: it may not run everywhere; -EBUSY: the others leave too little. */
+static long deadline_admit(const struct task *o, const struct sched_deadline *d) REQUIRES(lc_tasks)
+{
+	uint64_t sum = deadline_share(d);
+	struct thread_group *tg;
+	struct task *other;
+
+	if (kernel->cpus & ~o->cpu_affinity)
+		return -EPERM;
+	list_for_each (tg, &kernel->groups, link)
+		list_for_each (other, &tg->threads, thread_link)
+			if (other != o && other->sched_policy == SCHED_DEADLINE)
+				sum += deadline_share(&other->sched_dl);
+	return sum > DL_SHARE_MAX * kernel->ncpus ? -EBUSY : 0;
+}
+
+/* ---- policies ---- */
+
+static long change_sched(struct task *t, struct task *o, void *arg) REQUIRES(lc_tasks)
 {
 	const struct sched_change *c = arg;
+	const struct sched_deadline *dl = c->keep_params ? &o->sched_dl : &c->dl;
 	int policy = c->policy < 0 ? o->sched_policy : c->policy & ~SCHED_RESET_ON_FORK;
 	bool reset = c->policy < 0 ? o->sched_reset_on_fork : !!(c->policy & SCHED_RESET_ON_FORK);
 	int prio = c->keep_params ? o->sched_priority : c->prio;
@@ -66,26 +112,37 @@ static long change_sched(struct task *t, struct task *o, void *arg)
 		if (prio < 1 || prio > 99)
 			return -EINVAL;
 		break;
+	case SCHED_DEADLINE:
+		if (prio != 0 || !deadline_valid(dl))
+			return -EINVAL;
+		break;
 	default:
 		return -EINVAL;
 	}
 	if (!may_change(t, o))
 		return -EPERM;
+	if (policy == SCHED_DEADLINE && !task_capable(t, CAP_NR_SYS_NICE))
+		return -EPERM;
 	if (is_rt(policy) && !task_capable(t, CAP_NR_SYS_NICE) &&
 	    (uint64_t)prio > task_rlimit(t, RLIMIT_RTPRIO))
 		return -EPERM;
-	if (c->has_nice && !c->keep_params && !is_rt(policy) && c->nice < o->nice &&
+	bool fair = !is_rt(policy) && policy != SCHED_DEADLINE;
+	if (c->has_nice && !c->keep_params && fair && c->nice < o->nice &&
 	    !task_capable(t, CAP_NR_SYS_NICE) &&
 	    (uint64_t)(20 - c->nice) > task_rlimit(t, RLIMIT_NICE))
 		return -EPERM;
 	/* What was once asked for, only the privileged take back: sched(7). */
 	if (o->sched_reset_on_fork && !reset && !task_capable(t, CAP_NR_SYS_NICE))
 		return -EPERM;
+	long err = policy == SCHED_DEADLINE ? deadline_admit(o, dl) : 0;
+	if (err)
+		return err;
 	o->sched_policy = policy;
 	o->sched_priority = prio;
+	o->sched_dl = policy == SCHED_DEADLINE ? *dl : (struct sched_deadline){0};
 	o->sched_reset_on_fork = reset;
-	if (c->has_nice && !c->keep_params && !is_rt(policy))
-		o->nice = c->nice;
+	if (c->has_nice && !c->keep_params && fair)
+		task_set_nice(o, c->nice);
 	return 0;
 }
 
@@ -169,9 +226,8 @@ long sys_sched_rr_get_interval(struct task *t, int pid, uaddr_t interval)
 	if (policy < 0)
 		return policy;
 	policy &= ~SCHED_RESET_ON_FORK;
-	struct timespec ts = {0, policy == SCHED_RR	? 100000000
-				 : policy == SCHED_FIFO ? 0
-							: 4000000};
+	/* What the others get is less than a tick. */
+	struct timespec ts = {0, policy == SCHED_RR ? 100000000 : 0};
 	return copy_out_last_val(&t->um, interval, &ts);
 }
 
@@ -188,6 +244,7 @@ _Static_assert(sizeof(struct linux_sched_attr) == 56, "sched_setattr(2)");
 #define FLAG_RESET_ON_FORK 0x01u
 #define FLAG_KEEP_POLICY 0x08u
 #define FLAG_KEEP_PARAMS 0x10u
+#define FLAGS_DEADLINE 0x06u /* RECLAIM, DL_OVERRUN */
 #define FLAG_UTIL_CLAMP 0x60u
 #define FLAGS_KNOWN 0x7fu
 
@@ -238,11 +295,13 @@ long sys_sched_setattr(struct task *t, int pid, uaddr_t uattr, unsigned flags)
 	if (a.flags & FLAG_UTIL_CLAMP)
 		return -EOPNOTSUPP;
 	/* Linux takes any nice value here, and the nearest that there is. */
-	struct sched_change c = {.policy = (int)a.policy,
-				 .prio = (int)a.priority,
-				 .has_nice = true,
-				 .keep_params = a.flags & FLAG_KEEP_PARAMS,
-				 .nice = MAX(-20, MIN(19, a.nice))};
+	struct sched_change c = {
+		.policy = (int)a.policy,
+		.prio = (int)a.priority,
+		.has_nice = true,
+		.keep_params = a.flags & FLAG_KEEP_PARAMS,
+		.nice = MAX(-20, MIN(19, a.nice)),
+		.dl = {a.runtime, a.deadline, a.period, (uint32_t)a.flags & FLAGS_DEADLINE}};
 	if (a.flags & FLAG_KEEP_POLICY)
 		c.policy = -1;
 	else if (a.flags & FLAG_RESET_ON_FORK)
@@ -259,6 +318,13 @@ static long get_attr(struct task *t, struct task *o, void *arg)
 	a->flags = o->sched_reset_on_fork ? FLAG_RESET_ON_FORK : 0;
 	a->nice = o->nice;
 	a->priority = (uint32_t)o->sched_priority;
+	if (o->sched_policy == SCHED_DEADLINE) {
+		a->runtime = o->sched_dl.runtime;
+		a->deadline = o->sched_dl.deadline;
+		a->period = o->sched_dl.period ? o->sched_dl.period : o->sched_dl.deadline;
+		a->flags |= o->sched_dl.flags;
+		a->nice = 0;
+	}
 	return 0;
 }
 
@@ -282,6 +348,9 @@ static long set_affinity(struct task *t, struct task *o, void *arg)
 
 	if (!may_change(t, o))
 		return -EPERM;
+	/* It was admitted for all of them. */
+	if (o->sched_policy == SCHED_DEADLINE && kernel->cpus & ~mask)
+		return -EBUSY;
 	return mask ? task_set_affinity(o, mask) : -EINVAL;
 }
 
@@ -354,7 +423,7 @@ static long set_nice(struct task *t, struct task *o, int nice)
 	if (nice < o->nice && !task_capable(t, CAP_NR_SYS_NICE) &&
 	    (uint64_t)(20 - nice) > task_rlimit(t, RLIMIT_NICE))
 		return -EACCES;
-	o->nice = nice;
+	task_set_nice(o, nice);
 	return 0;
 }
 

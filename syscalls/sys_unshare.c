@@ -1,4 +1,4 @@
-/* unshare(2), setns(2): of the namespaces, mounts, PIDs and UTS only. */
+/* unshare(2), setns(2). */
 #include <errno.h>
 #include <linux/capability.h>
 #include <sched.h>
@@ -15,7 +15,6 @@
 #define NEW_NAMESPACES                                                                 \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
 	 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME)
-#define NOT_YET CLONE_NEWTIME
 #define PARTS (CLONE_FILES | CLONE_FS | CLONE_SYSVSEM | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
 
 /* Does a task of another process use this memory, or these signal handlers? */
@@ -98,8 +97,6 @@ long sys_unshare(struct task *t, int flags)
 		flags |= CLONE_SIGHAND;
 	if ((err = check_alone(t, flags)))
 		return err;
-	if (flags & NOT_YET)
-		return -EPERM;
 	if (flags & CLONE_NEWPID && task_pid_ns_children(t) != task_pid_ns(t))
 		return -EINVAL;
 	if ((flags & CLONE_FS) && (err = task_unshare_fs(t)))

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/helper.h"
 #include "syscalls/file_io.h"
 #include "syscalls/uring.h"
@@ -332,9 +333,11 @@ int uring_deadline(struct task *t, uaddr_t uts, unsigned flags, int64_t *deadlin
 	if (!(flags & IORING_TIMEOUT_ABS))
 		ns = now > TIME_NEVER - ns ? TIME_NEVER : now + ns;
 	else if (flags & IORING_TIMEOUT_BOOTTIME)
-		ns -= time_boottime() - now;
+		ns -= time_boottime() + task_time_offsets(t)->boottime - now;
 	else if (flags & IORING_TIMEOUT_REALTIME)
 		ns -= time_realtime() - now;
+	else
+		ns -= task_time_offsets(t)->monotonic;
 	*deadline = ns;
 	return 0;
 }

@@ -7,7 +7,6 @@
 
 #include <linux/audit.h>
 #include <linux/filter.h>
-#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +14,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+
+#include "sentry/abi/futex.h"
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define RETURN(x) BPF_STMT(BPF_RET | BPF_K, (x))
@@ -46,6 +47,10 @@ unsigned pt_filter_build(uint64_t *out, unsigned cap)
 		ALLOW(SYS_membarrier),
 		ALLOW(SYS_rseq),
 		ALLOW(SYS_restart_syscall),
+		ALLOW(LINUX_SYS_futex_waitv),
+		ALLOW(LINUX_SYS_futex_wake),
+		ALLOW(LINUX_SYS_futex_wait),
+		ALLOW(LINUX_SYS_futex_requeue),
 		/* futex: no priority inheritance (it carries thread ids), no requeue of shared
 		   words */
 		EQ(SYS_futex, 0, 7),

@@ -79,6 +79,7 @@ struct p_thread {
 	bool interrupted;    /* p_interrupt came and no event told of it yet; pf->lock */
 	_Atomic bool host_wait;
 	bool passes;		  /* set_direct; whoever has the stopped thread */
+	int64_t clock_offset;	  /* set_clock_offset; likewise */
 	bool direct_asked;	  /* resume_direct; the same */
 	struct arch_regs regs;	  /* whoever has the thread: the tracer from resume to event */
 	struct p_event ev;	  /* the same */

@@ -177,6 +177,11 @@ static pid_t host_tid(struct p_thread *th)
 
 /* ---- running ---- */
 
+static void set_clock_offset(struct p_thread *th, int64_t monotonic)
+{
+	th->clock_offset = monotonic;
+}
+
 static void set_direct(struct p_thread *th, bool on)
 {
 	th->passes = on;
@@ -364,6 +369,7 @@ const struct platform_ops platform_ptrace = {
 	.host_tid = host_tid,
 	.resume = pt_resume,
 	.set_direct = set_direct,
+	.set_clock_offset = set_clock_offset,
 	.resume_direct = resume_direct,
 	.interrupt = pt_interrupt,
 	.event = event,

@@ -4,6 +4,7 @@
  * capabilities dropped, the filter installed.  Guest processes are its clones.
  */
 #include "platform/ptrace/internal.h"
+#include "platform/vdso.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -208,6 +209,7 @@ static void measure_vdso(struct p_thread *z, uint64_t vdso)
 	l->vvar_len = vdso - low;
 	l->vdso_base = PT_VDSO_END - l->vdso_len;
 	l->vvar_base = l->vdso_base - l->vvar_len;
+	l->vdso_clock = vdso_function(l, "__vdso_clock_gettime");
 }
 
 /* The kernel moves whole mappings only, and where they end is unknown: ever longer ones are tried.

@@ -5,9 +5,9 @@
  */
 #include "platform/systrap/internal.h"
 
-#include <elf.h>
 #include <string.h>
-#include <sys/auxv.h>
+
+#include "platform/vdso.h"
 
 void thread_set_ids(struct p_thread *th, const struct p_ids *ids)
 {
@@ -51,6 +51,11 @@ void thread_set_kin(struct p_thread *th, enum p_kin which, uint32_t pid)
 	__atomic_store_n(&th->ps->kin[which], pid + 1, __ATOMIC_SEQ_CST);
 }
 
+void thread_set_clock_offset(struct p_thread *th, int64_t monotonic)
+{
+	st_put(th->ps->monotonic_offset, monotonic);
+}
+
 void thread_lend_mask(struct p_thread *th, uint64_t mask)
 {
 	struct st_pageset *ps = th->ps;
@@ -88,66 +93,17 @@ void systrap_stats(struct platform *platform, struct p_stats *out)
 
 /* ---- the vDSO ---- */
 
-/* The dynamic section of our own vDSO, which is the guests', too.  It is linked at address 0. */
-struct vdso {
-	const char *base, *strings;
-	const Elf64_Sym *syms;
-	size_t nsyms;
-};
-
-static bool vdso_open(struct vdso *v)
-{
-	const char *base = (const char *)getauxval(AT_SYSINFO_EHDR);
-	const Elf64_Ehdr *eh = (const Elf64_Ehdr *)base;
-
-	memset(v, 0, sizeof(*v));
-	v->base = base;
-	for (int i = 0; base && i < eh->e_phnum; i++) {
-		const Elf64_Phdr *ph = (const Elf64_Phdr *)(base + eh->e_phoff) + i;
-		if (ph->p_type != PT_DYNAMIC)
-			continue;
-		for (const Elf64_Dyn *d = (const Elf64_Dyn *)(base + ph->p_offset); d->d_tag; d++) {
-			if (d->d_tag == DT_STRTAB)
-				v->strings = base + d->d_un.d_ptr;
-			else if (d->d_tag == DT_SYMTAB)
-				v->syms = (const Elf64_Sym *)(base + d->d_un.d_ptr);
-		}
-	}
-	/* The linker puts the strings right after the symbols. */
-	if (v->syms && v->strings > (const char *)v->syms)
-		v->nsyms = (size_t)(v->strings - (const char *)v->syms) / sizeof(*v->syms);
-	return v->nsyms > 0;
-}
-
-static uint64_t vdso_lookup(const struct vdso *v, const char *name)
-{
-	for (size_t i = 0; i < v->nsyms; i++)
-		if (v->syms[i].st_shndx != SHN_UNDEF &&
-		    !strcmp(v->strings + v->syms[i].st_name, name))
-			return v->syms[i].st_value;
-	return 0;
-}
-
 void vdso_learn(struct systrap *pf)
 {
-	struct vdso v;
-	uint64_t clock, getcpu;
-
-	if (!pf->limits.vdso_base || !vdso_open(&v))
-		return;
-	clock = vdso_lookup(&v, "__vdso_clock_gettime");
-	getcpu = vdso_lookup(&v, "__vdso_getcpu");
-	if (clock && clock < pf->limits.vdso_len)
-		pf->vdso_clock = pf->limits.vdso_base + clock;
-	if (getcpu && getcpu < pf->limits.vdso_len)
-		pf->vdso_getcpu = pf->limits.vdso_base + getcpu;
+	pf->limits.vdso_clock = vdso_function(&pf->limits, "__vdso_clock_gettime");
+	pf->vdso_getcpu = vdso_function(&pf->limits, "__vdso_getcpu");
 }
 
 void vdso_publish(struct p_thread *th)
 {
 	if (th->as->vdso_gone)
 		return;
-	th->ps->vdso_clock = th->as->pf->vdso_clock;
+	th->ps->vdso_clock = th->as->pf->limits.vdso_clock;
 	th->ps->vdso_getcpu = th->as->pf->vdso_getcpu;
 }
 

@@ -116,8 +116,9 @@ static void allow_futex(struct prog *p)
 }
 
 /*
- * Guest code's own futex calls.  A relative timeout traps: the stub makes it absolute, so that a
- * wait which is aborted and redone does not grow.  Restarting the other waits is exact.
+ * Guest code's own futex calls.  What has a timeout by CLOCK_MONOTONIC traps: the stub makes a
+ * relative one absolute, so that a wait which is aborted and redone does not grow, and moves an
+ * absolute one by what the guest's clock is ahead.  Restarting the other waits is exact.
  */
 static void allow_futex_outside(struct prog *p)
 {
@@ -135,7 +136,8 @@ static void allow_futex_outside(struct prog *p)
 
 	load(p, ARG_LO(1));
 	emit(p, BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)FUTEX_PRIVATE_FLAG, 0, 0);
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, FUTEX_WAIT, 0, 5);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, FUTEX_WAIT, 1, 0);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, FUTEX_WAIT_BITSET, 0, 5);
 	load(p, ARG_LO(3));
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2);
 	load(p, ARG_HI(3));
@@ -289,6 +291,7 @@ static void inside(struct prog *p)
 	allow_plain(p, SYS_exit);
 	allow_membarrier(p, true);
 	allow_plain(p, SYS_rseq);
+	allow_plain(p, LINUX_SYS_futex_waitv);
 	allow_arch_prctl(p);
 	ret(p, SECCOMP_RET_TRAP);
 }

@@ -207,7 +207,7 @@ struct systrap {
 	struct p_limits limits;
 	uint32_t mxcsr_mask;
 	bool fsgsbase;
-	uint64_t vdso_clock, vdso_getcpu; /* addresses in guests; 0: none */
+	uint64_t vdso_getcpu; /* address in guests; 0: none */
 	int ncpus;
 	cpu_set_t cpus; /* that we were started with */
 	int64_t clock0; /* when it began, by the clock and by the TSC */
@@ -371,6 +371,7 @@ void thread_set_ids(struct p_thread *th, const struct p_ids *ids);
 void notes_fetch(struct p_thread *th); /* that came with an event */
 bool thread_take_notes(struct p_thread *th, struct p_notes *out);
 void thread_set_kin(struct p_thread *th, enum p_kin which, uint32_t pid);
+void thread_set_clock_offset(struct p_thread *th, int64_t monotonic);
 void thread_lend_mask(struct p_thread *th, uint64_t mask);
 void systrap_stats(struct platform *platform, struct p_stats *out);
 void thread_recall_mask(struct p_thread *th);

@@ -32,6 +32,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
+#include "sentry/abi/futex.h"
 #include "sentry/arch/regs.h"
 
 #define ST_TOP 0x7ffffffff000UL /* end of user addresses, 4-level page tables */
@@ -108,6 +109,10 @@ static inline int st_must_trap(uint32_t nr)
 	case SYS_sched_yield:
 	case SYS_membarrier:
 	case SYS_rseq:
+	case LINUX_SYS_futex_waitv:
+	case LINUX_SYS_futex_wake:
+	case LINUX_SYS_futex_wait:
+	case LINUX_SYS_futex_requeue:
 	case SYS_rt_sigreturn:
 	case SYS_clone:
 	case SYS_clone3:
@@ -284,11 +289,12 @@ struct st_pageset {
 
 	/* For the stub's own answers (stub/answer.c), written by the sentry but for `mask`. */
 	struct st_ids ids __attribute__((aligned(64)));
-	uint32_t kin[ST_KINS]; /* pids and 1; 0: not known */
-	uint32_t mask_lent;    /* the stub may change `mask` */
-	uint64_t mask;	       /* blocked signals: by whom it is lent to */
-	uint64_t vdso_clock;   /* where the vDSO's clock_gettime is; 0: none */
-	uint64_t vdso_getcpu;  /* … and its getcpu */
+	uint32_t kin[ST_KINS];	  /* pids and 1; 0: not known */
+	uint32_t mask_lent;	  /* the stub may change `mask` */
+	uint64_t mask;		  /* blocked signals: by whom it is lent to */
+	uint64_t vdso_clock;	  /* where the vDSO's clock_gettime is; 0: none */
+	uint64_t vdso_getcpu;	  /* … and its getcpu */
+	int64_t monotonic_offset; /* how far the guest's CLOCK_MONOTONIC is ahead, ns */
 	/* Written by the stub. */
 	struct st_usage usage __attribute__((aligned(64))); /* at exit(2): of the process */
 	uint64_t woken_tsc; /* when it last woke up to find that it had the turn */

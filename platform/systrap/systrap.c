@@ -249,6 +249,7 @@ const struct platform_ops platform_systrap = {
 	.set_ids = thread_set_ids,
 	.set_kin = thread_set_kin,
 	.take_notes = thread_take_notes,
+	.set_clock_offset = thread_set_clock_offset,
 	.lend_mask = thread_lend_mask,
 	.recall_mask = thread_recall_mask,
 	.lent_mask = thread_lent_mask,

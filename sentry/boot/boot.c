@@ -132,6 +132,7 @@ static int start_kernel(const struct boot_config *c, struct boot_error *be)
 		return boot_fail(be, err, "starting the kernel: %s", strerror(-err));
 	kernel->strace = c->strace;
 	kernel->allow_suid = c->allow_suid;
+	kernel->passes_nice = c->passes_nice && strcmp(c->platform, "ptrace") != 0;
 	if ((err = strace_filter(c->strace_syscalls, &kernel->strace_filter, be)))
 		return err;
 	if ((err = ktimer_start_thread()) || (err = poller_start()) ||

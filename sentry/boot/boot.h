@@ -62,6 +62,7 @@ struct boot_config {
 	int panic_fd, log_fd; /* -1: none */
 	int status_fd;	      /* file that the container's wait status goes to, as text; or -1 */
 	bool strace, systrap_patching, allow_suid;
+	bool passes_nice; /* the host lets nice values be taken back; set by the sentry */
 	const char *strace_syscalls;	       /* comma list, or "" */
 	int spin_us;			       /* platform option; -1: default */
 	const char *domainname;		       /* or "" */

@@ -8,6 +8,7 @@
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/pidfd.h"
 #include "sentry/kernel/ptrace/ptrace.h"
@@ -15,12 +16,20 @@
 #include "sentry/kernel/seccomp/seccomp.h"
 
 /* The kinds that struct ns_set holds. */
-#define CLONE_IN_SET (CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP)
+#define CLONE_IN_SET                                                                   \
+	(CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | \
+	 CLONE_NEWTIME)
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
 #ifndef CLONE_CLEAR_SIGHAND
 #define CLONE_CLEAR_SIGHAND 0x100000000ULL
 #endif
 #ifndef CLONE_INTO_CGROUP
 #define CLONE_INTO_CGROUP 0x200000000ULL
+#endif
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
 #endif
 #define TASKS_MAX 65536
 
@@ -53,6 +62,9 @@ static int check_flags(const struct task *t, const struct clone_args_k *a)
 	if ((f & (CLONE_NEWIPC | CLONE_SYSVSEM)) == (CLONE_NEWIPC | CLONE_SYSVSEM))
 		return -EINVAL;
 	if (atomic_load(&kernel->ntasks) >= TASKS_MAX)
+		return -EAGAIN;
+	/* What was admitted was admitted for one task: sched(7). */
+	if (t->sched_policy == SCHED_DEADLINE && !t->sched_reset_on_fork)
 		return -EAGAIN;
 	return 0;
 }
@@ -111,7 +123,8 @@ static struct thread_group *group_for_child(struct task *t, uint64_t flags, int 
 
 static void reset_scheduling(struct task *c)
 {
-	if (c->sched_policy == SCHED_FIFO || c->sched_policy == SCHED_RR) {
+	if (c->sched_policy == SCHED_FIFO || c->sched_policy == SCHED_RR ||
+	    c->sched_policy == SCHED_DEADLINE) {
 		c->sched_policy = SCHED_OTHER;
 		c->sched_priority = 0;
 		c->nice = 0;
@@ -143,6 +156,8 @@ static int copy_resources(struct task *t, struct task *c, uint64_t flags)
 	if (!(flags & CLONE_IN_SET))
 		c->ns = ns_set_get(t->ns);
 	else if ((err = ns_set_unshare(t->ns, flags, &maker, &c->ns)))
+		return err;
+	if (!(flags & CLONE_VM) && (err = ns_set_enter_time(&c->ns)))
 		return err;
 	if (c->tg != t->tg)
 		c->tg->pid_ns = pid_ns_get(task_pid_ns_children(c));
@@ -191,6 +206,8 @@ static void child_registers(struct task *t, struct task *c, const struct clone_a
 		regs->fs_base = a->tls;
 	ops->set_owner(c->pt, c);
 	c->um = (struct umem){.mm = c->mm, .th = c->pt};
+	if (c->mm != t->mm)
+		task_show_own_time(c);
 }
 
 /* Puts the child in the tree: from here on others see it. */
@@ -230,7 +247,7 @@ static int link_child(struct task *t, struct task *c, uint64_t flags, int event,
 static void discard_child(struct task *c)
 {
 	if (c->pt) {
-		task_affinity_drop(c);
+		task_host_drop(c);
 		c->k->pf->ops->thread_destroy(c->pt);
 	}
 	mm_put(c->mm);
@@ -316,7 +333,7 @@ long task_clone(struct task *t, const struct clone_args_k *a, const struct pid_c
 		goto discard;
 	child_registers(t, c, a);
 	int event = ptrace_clone_event(t, a->flags, (int)a->exit_signal);
-	task_affinity_restore(c);
+	task_host_restore(c, t);
 	if ((err = link_child(t, c, a->flags, event, pids)))
 		goto discard;
 

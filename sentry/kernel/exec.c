@@ -11,6 +11,7 @@
 #include "sentry/kernel/helper.h"
 #include "sentry/kernel/keys/keys.h"
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
@@ -67,11 +68,11 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 		mm_usage(old_mm, &usage);
 
 	task_release_user(t, false);
-	task_affinity_drop(t);
+	task_host_drop(t);
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->mm = mm;
 	if (!shared) {
-		t->tg->dead_utime = used;
+		t->tg->dead_cpu = used;
 		mm_usage_add(&t->tg->dead_usage, &usage);
 	}
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
@@ -82,7 +83,7 @@ static void switch_memory(struct task *t, struct mm *mm, struct p_thread *pt)
 	t->um = (struct umem){.mm = mm, .th = pt};
 	t->k->pf->ops->thread_destroy(old_pt);
 	mm_put(old_mm);
-	task_affinity_restore(t);
+	task_host_restore(t, NULL);
 }
 
 /* The same for an address space that took over the host process. */
@@ -131,7 +132,8 @@ struct exec {
 	struct loader_program prog;
 	struct loader_result res;
 	struct cred *cred;
-	bool secure; /* AT_SECURE: it can do more than whoever runs it */
+	bool secure;	   /* AT_SECURE: it can do more than whoever runs it */
+	struct ns_set *ns; /* as the task's, in the time namespace of its children; owned */
 	struct mm *mm;
 	struct p_thread *pt; /* of a fresh host process */
 };
@@ -240,7 +242,8 @@ int task_exec(struct task *t, const struct exec_args *a)
 	walk_env_fini(&env);
 	if (err)
 		return err;
-	if ((err = new_cred(t, &x)) || (err = load(t, &x)))
+	x.ns = ns_set_get(t->ns);
+	if ((err = ns_set_enter_time(&x.ns)) || (err = new_cred(t, &x)) || (err = load(t, &x)))
 		goto out;
 
 	/* Nothing fails from here on. */
@@ -254,6 +257,9 @@ int task_exec(struct task *t, const struct exec_args *a)
 		switch_view(t, x.mm);
 	x.mm = NULL;
 	x.pt = NULL;
+	task_set_ns(t, x.ns);
+	x.ns = NULL;
+	task_show_own_time(t);
 	signal_exec(t);
 	t->sud_on = false;
 	fdtable_exec(t->fds);
@@ -277,6 +283,7 @@ out:
 		t->k->pf->ops->thread_destroy(x.pt);
 	mm_put(x.mm);
 	cred_put(x.cred);
+	ns_set_put(x.ns);
 	loader_program_fini(&x.prog);
 	return err;
 }

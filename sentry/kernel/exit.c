@@ -191,11 +191,14 @@ static void status_info(ksiginfo *info, struct task *t, int status, const struct
 }
 
 static void child_info(ksiginfo *info, struct thread_group *tg, const struct thread_group *to)
+	REQUIRES(lc_tasks)
 {
+	struct cpu_times used = thread_group_last_times(tg);
+
 	status_info(info, tg->leader, tg->wait_status, to);
 	info->si_signo = tg->exit_signal;
-	info->si_utime = tg->dead_utime / (NSEC_PER_SEC / 100);
-	info->si_stime = tg->dead_stime / (NSEC_PER_SEC / 100);
+	info->si_utime = used.user / (NSEC_PER_SEC / 100);
+	info->si_stime = used.system / (NSEC_PER_SEC / 100);
 }
 
 void thread_group_reap(struct thread_group *tg)
@@ -204,8 +207,9 @@ void thread_group_reap(struct thread_group *tg)
 
 	trace_unlink(tg->leader);
 	if (parent) {
-		parent->child_utime += tg->dead_utime + tg->child_utime;
-		parent->child_stime += tg->dead_stime + tg->child_stime;
+		struct cpu_times used = thread_group_last_times(tg);
+		parent->child_times.user += used.user + tg->child_times.user;
+		parent->child_times.system += used.system + tg->child_times.system;
 		mm_usage_add(&parent->child_usage, &tg->dead_usage);
 		mm_usage_add(&parent->child_usage, &tg->child_usage);
 	}
@@ -482,14 +486,14 @@ static void leave_resources(struct task *t, struct remains *remains)
 		mm_last_usage(mm, t->pt, &usage);
 		int64_t used = thread_group_cpu_time(t->tg);
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
-		t->tg->dead_utime = used;
+		t->tg->dead_cpu = used;
 		mm_usage_add(&t->tg->dead_usage, &usage);
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	}
 	mutex_lock(&kernel->tasks_lock, &lc_tasks);
 	t->mm = NULL;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-	task_affinity_drop(t);
+	task_host_drop(t);
 	mutex_lock(&t->tg->siglock, &lc_signal);
 	*remains = (struct remains){.pf = t->k->pf, .pt = t->pt, .mm = mm};
 	t->pt = NULL;
@@ -569,6 +573,8 @@ void task_exit(struct task *t)
 	mutex_lock(&tg->siglock, &lc_signal);
 	list_del(&t->thread_link);
 	task_io_add(&tg->dead_io, &t->io);
+	task_work_ends(t);
+	tg->dead_work += atomic_load(&t->work_ticks);
 	if (tg->core)
 		task_wake(tg->core->dumper);
 	mutex_unlock(&tg->siglock, &lc_signal);

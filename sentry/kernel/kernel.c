@@ -32,6 +32,7 @@ int kernel_init(struct platform *pf, const char *hostname, const char *domainnam
 	snprintf(uts->hostname, sizeof(uts->hostname), "%s", hostname);
 	if (*domainname)
 		snprintf(uts->domainname, sizeof(uts->domainname), "%s", domainname);
+	cpu_work_init();
 	the_kernel.boot_time = time_realtime();
 	the_kernel.boot_boottime = time_boottime();
 	the_kernel.ncpus = 1;

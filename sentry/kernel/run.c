@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "sentry/kernel/async_io.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/seccomp/seccomp.h"
@@ -39,6 +40,8 @@ static bool set_answers(struct task *t)
 		ops->set_direct(t->pt, direct);
 	if (ops->set_ids && direct)
 		ops->set_ids(t->pt, &ids);
+	if (ops->set_clock_offset)
+		ops->set_clock_offset(t->pt, task_time_offsets(t)->monotonic);
 	signal_lend_mask(t, direct);
 	return direct;
 }
@@ -247,11 +250,14 @@ void task_main(void *arg)
 {
 	struct task *t = arg;
 
+	task_work_begins(t);
 	for (;;) {
 		if (t->exit_requested || task_must_die(t))
 			task_exit(t);
 		ptrace_watch_begin(t);
+		task_work_ends(t);
 		fiber_suspend(&t->fiber, enter_guest, t);
+		task_work_begins(t);
 		signal_take_mask(t);
 		streams_take(t);
 		take_notes(t);

@@ -57,9 +57,10 @@ void task_vfork_done(struct task *t);
 void thread_group_reap(struct thread_group *tg) REQUIRES(lc_tasks);
 /* The tracer of its leader let go of a zombie: the parent gets to know, or it is reaped. */
 void thread_group_untraced(struct thread_group *tg);
-/* affinity.c: the task got a host thread, and is about to leave one. */
-void task_affinity_restore(struct task *t);
-void task_affinity_drop(struct task *t);
+/* affinity.c: the task got a host thread (made by that of parent, if not NULL), and is about to
+ * leave one. */
+void task_host_restore(struct task *t, const struct task *parent);
+void task_host_drop(struct task *t);
 struct session *session_new(int sid);
 struct session *session_get(struct session *s);
 void session_put(struct session *s);

@@ -257,12 +257,12 @@ char task_state_letter(const struct task *t)
 }
 
 /*
- * CPU time comes from the host: a guest process is a host process.  The sentry's work for it is
- * not in it; times(2) and getrusage(2) show what guest code used, faults and forks included.
+ * CPU time comes from the host: a guest process is a host process.  The sentry's work for it is not
+ * in it, but for what the process spins meanwhile; cpu_time.c tells user and system time apart.
  */
 int64_t thread_group_cpu_time(struct thread_group *tg)
 {
-	int64_t used = tg->dead_utime;
+	int64_t used = tg->dead_cpu;
 	struct timespec ts;
 	struct mm *mm = NULL;
 

@@ -88,6 +88,16 @@ static inline void task_io_add(struct task_io *to, const struct task_io *more)
 	to->syscw += more->syscw;
 }
 
+/* Of SCHED_DEADLINE, ns: remembered, not acted on. */
+struct sched_deadline {
+	uint64_t runtime, deadline, period;
+	uint32_t flags;
+};
+
+struct cpu_times {
+	int64_t user, system; /* ns */
+};
+
 #define COREDUMP_FILTER_DEFAULT 0x33
 #define COREDUMP_FILTER_ALL 0x1ff
 #define TIMER_SLACK_DEFAULT 50000 /* ns */
@@ -137,7 +147,9 @@ struct thread_group {
 
 	struct krlimit rlimit[RLIM_NLIMITS]; /* lc_tasks */
 	/* Accounting, lc_tasks: what exited threads and waited-for children used (ns). */
-	int64_t dead_utime, dead_stime, child_utime, child_stime;
+	int64_t dead_cpu;   /* of earlier programs, or of all when no thread is left */
+	uint64_t dead_work; /* as task.work_ticks */
+	struct cpu_times shown_times, child_times;
 	struct task_io dead_io; /* of threads that ended */
 	/* … of memory and switches: earlier programs of this process, waited-for children. */
 	struct mm_usage dead_usage, child_usage;
@@ -216,12 +228,16 @@ struct task {
 	struct task *vfork_parent; /* reference: sleeping until we exec or exit; lc_tasks */
 	_Atomic bool vfork_done;
 	int64_t start_time;
-	_Atomic int64_t utime, stime; /* ns, best knowledge */
+	_Atomic int64_t cpu_seen;    /* what task_cpu_time said last, ns */
+	_Atomic uint64_t work_ticks; /* the handlers' work for it, by the TSC; written by the own */
+	uint64_t work_since;	     /* own: when the handler began, or went on */
+	struct cpu_times shown_times; /* lc_tasks */
 	uint64_t nsyscalls;
 	struct task_io io; /* own; others may be a little late */
 	/* Scheduling values that are remembered. */
 	int nice, sched_policy, sched_priority;
 	bool sched_reset_on_fork;
+	struct sched_deadline sched_dl; /* lc_tasks */
 	uint64_t timer_slack;
 	unsigned personality;
 	struct sem_undo_list *sem_undo; /* own: semop(2); NULL: none yet */
@@ -273,7 +289,8 @@ struct kernel {
 	bool strace;			 /* --strace */
 	const uint64_t *strace_filter;	 /* bitmap by number, or NULL: all */
 	unsigned ncpus;
-	uint64_t cpus; /* the same as bits: those that the host lets us have */
+	uint64_t cpus;	  /* the same as bits: those that the host lets us have */
+	bool passes_nice; /* the host lets a thread that was nice be as others again; immutable */
 };
 
 extern struct kernel *kernel; /* set once by kernel_init */
@@ -416,11 +433,29 @@ long task_waitid(struct task *t, int type, int id, uaddr_t info, int options, ua
 void task_notify_parent_stop(struct thread_group *tg, int cld_code, int signo);
 /* who: RUSAGE_SELF or RUSAGE_CHILDREN; mm: the group's, or NULL when only times matter. */
 void task_rusage(struct thread_group *tg, struct mm *mm, int who, struct rusage *out);
+/* RUSAGE_THREAD, of the calling task. */
+void task_own_rusage(struct task *t, struct rusage *out);
+/* Sets t->nice, and the host's value as far as it can be; under lc_tasks. */
+void task_set_nice(struct task *t, int nice) REQUIRES(lc_tasks);
 /* sched_setaffinity(2) on the host: EINVAL when it has none of these CPUs.  A subset of cpus. */
 int task_set_affinity(struct task *t, uint64_t cpus) MUST_CHECK;
 /* CPU time in ns, from the host's clocks; take lc_tasks. */
 int64_t task_cpu_time(struct task *t);
 int64_t thread_group_cpu_time(struct thread_group *tg);
+/*
+ * The same in two parts, neither of which ever becomes less: what the sentry does for a task, and
+ * its host process waits for, counts as system time.
+ */
+struct cpu_times task_times(struct task *t);
+struct cpu_times thread_group_times(struct thread_group *tg);
+/* Of a process without threads. */
+struct cpu_times thread_group_last_times(struct thread_group *tg) REQUIRES(lc_tasks);
+void cpu_work_init(void);
+/* Around what is done for a task, sleeping not included; by the task. */
+void task_work_begins(struct task *t);
+void task_work_ends(struct task *t);
+/* Faults and switches of the one host thread that runs it now; zeroes when not known. */
+void task_host_usage(struct task *t, struct mm_usage *out);
 
 /* Restart codes: they never reach the guest; they die in signal_deliver(). */
 #define ERESTARTSYS 512

@@ -72,11 +72,20 @@ static void usage_to_rusage(const struct mm_usage *u, struct rusage *ru)
 	ru->ru_nivcsw = (long)u->involuntary_switches;
 }
 
-static void take_usage(struct thread_group *c, struct rusage *ru)
+static void put_times(struct cpu_times used, struct rusage *ru)
 {
+	ns_to_timeval(used.user, &ru->ru_utime);
+	ns_to_timeval(used.system, &ru->ru_stime);
+}
+
+static void take_usage(struct thread_group *c, struct rusage *ru) REQUIRES(lc_tasks)
+{
+	struct cpu_times used = thread_group_last_times(c);
+
 	memset(ru, 0, sizeof(*ru));
-	ns_to_timeval(c->dead_utime + c->child_utime, &ru->ru_utime);
-	ns_to_timeval(c->dead_stime + c->child_stime, &ru->ru_stime);
+	used.user += c->child_times.user;
+	used.system += c->child_times.system;
+	put_times(used, ru);
 	struct mm_usage usage = c->dead_usage;
 	mm_usage_add(&usage, &c->child_usage);
 	usage_to_rusage(&usage, ru);
@@ -396,8 +405,7 @@ void task_rusage(struct thread_group *tg, struct mm *mm, int who, struct rusage 
 	memset(out, 0, sizeof(*out));
 	if (who == RUSAGE_CHILDREN) {
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
-		ns_to_timeval(tg->child_utime, &out->ru_utime);
-		ns_to_timeval(tg->child_stime, &out->ru_stime);
+		put_times(tg->child_times, out);
 		usage = tg->child_usage;
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	} else {
@@ -407,8 +415,19 @@ void task_rusage(struct thread_group *tg, struct mm *mm, int who, struct rusage 
 		mutex_lock(&kernel->tasks_lock, &lc_tasks);
 		mm_usage_add(&usage, &tg->dead_usage);
 		mutex_unlock(&kernel->tasks_lock, &lc_tasks);
-		ns_to_timeval(thread_group_cpu_time(tg), &out->ru_utime);
-		ns_to_timeval(tg->dead_stime, &out->ru_stime);
+		put_times(thread_group_times(tg), out);
 	}
+	usage_to_rusage(&usage, out);
+}
+
+void task_own_rusage(struct task *t, struct rusage *out)
+{
+	struct mm_usage usage, whole;
+
+	memset(out, 0, sizeof(*out));
+	task_host_usage(t, &usage);
+	mm_usage(t->mm, &whole);
+	usage.resident_peak = whole.resident_peak;
+	put_times(task_times(t), out);
 	usage_to_rusage(&usage, out);
 }

@@ -251,7 +251,9 @@ int task_park(struct task *t, enum task_state state, int64_t deadline)
 	if (t->helps)
 		helper_sleeps(t);
 	atomic_store(&t->state, state);
+	task_work_ends(t);
 	fiber_suspend(&t->fiber, park_after, t);
+	task_work_begins(t);
 	atomic_store(&t->state, TASK_RUNNING);
 	if (deadline != TIME_NEVER) {
 		ktimer_cancel(&t->park_timer);

@@ -5,12 +5,14 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "sentry/host/reopen.h"
 #include "sentry/mm/mm.h"
 #include "sentry/mm/uaccess.h"
+#include "sentry/mm/vma.h"
 #include "sentry/vfs/file.h"
 
 size_t mm_write_host(struct mm *mm, uint64_t addr, const void *src, size_t n)
@@ -47,4 +49,32 @@ size_t mm_write_forced(struct mm *mm, uint64_t addr, const void *src, size_t n)
 			break;
 	}
 	return done;
+}
+
+/* mov $SYS_clock_gettime, %eax; syscall; ret */
+static const uint8_t ask_by_call[] = {0xb8, 0xe4, 0, 0, 0, 0x0f, 0x05, 0xc3};
+
+/*
+ * The host's kernel does not split this mapping, so its protection changes as a whole.  Nothing
+ * comes of it when the guest has put something else there: then it looks for itself.
+ */
+void mm_hide_vdso_clock(struct mm *mm, struct p_thread *th)
+{
+	const struct platform_ops *ops = mm->pf->ops;
+	const struct p_limits *lim = ops->limits(mm->pf);
+	struct p_memop op = {.kind = P_MEMOP_PROTECT,
+			     .addr = lim->vdso_base,
+			     .len = lim->vdso_len,
+			     .prot = PROT_READ | PROT_WRITE,
+			     .fd = -1};
+
+	mutex_lock(&mm->map_lock, &lc_mm_map);
+	const struct vma *v = lim->vdso_clock ? vma_find(mm, lim->vdso_clock) : NULL;
+	if (v && v->start == lim->vdso_base && v->name && !strcmp(v->name, "[vdso]") &&
+	    !mm_run(mm, th, &op, 1)) {
+		(void)!ops->copy_out(mm->as, th, lim->vdso_clock, ask_by_call, sizeof(ask_by_call));
+		op.prot = mm_host_prot(v->prot);
+		(void)!mm_run(mm, th, &op, 1);
+	}
+	mutex_unlock(&mm->map_lock, &lc_mm_map);
 }

@@ -185,6 +185,8 @@ int mm_seal(struct mm *mm, uint64_t addr, uint64_t len) MUST_CHECK;
 /* remap_file_pages(2) as Linux emulates it: another part of the same shared file at this place. */
 int mm_remap_file(struct mm *mm, struct p_thread *th, uint64_t addr, uint64_t len, uint64_t page,
 		  bool lock_exempt) MUST_CHECK;
+/* From now on the vDSO's clock_gettime asks by a system call: clocks are not the host's. */
+void mm_hide_vdso_clock(struct mm *mm, struct p_thread *th);
 /* mlock(2)'s own rules about the limit: exempt with CAP_IPC_LOCK. */
 int mm_lock_allowed(struct mm *mm, uint64_t addr, uint64_t len, bool exempt) MUST_CHECK;
 /* mlockall(2), munlockall(2): current says whether today's mappings change, future the rest. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 
 /* CPU clock ids (clock_getcpuclockid): ~pid in the upper bits, then "per thread", then a type. */
@@ -40,7 +41,9 @@ int guest_clock_lookup(struct task *t, int id, struct guest_clock *out)
 {
 	if (id < 0)
 		return lookup_cpu_clock(t, id, out);
-	*out = (struct guest_clock){.kind = GUEST_CLOCK_WALL, .host = id};
+	*out = (struct guest_clock){.kind = GUEST_CLOCK_WALL,
+				    .host = id,
+				    .offset = time_offset_of(task_time_offsets(t), id)};
 	switch (id) {
 	case CLOCK_REALTIME:
 	case CLOCK_MONOTONIC:
@@ -94,7 +97,7 @@ int64_t guest_clock_now(const struct guest_clock *c)
 	case GUEST_CLOCK_THREAD:
 		return task_cpu_time(c->task);
 	default:
-		return host_ns(clock_gettime, c->host);
+		return host_ns(clock_gettime, c->host) + c->offset;
 	}
 }
 

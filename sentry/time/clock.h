@@ -18,6 +18,7 @@ struct guest_clock {
 	enum { GUEST_CLOCK_WALL, GUEST_CLOCK_PROCESS, GUEST_CLOCK_THREAD } kind;
 	clockid_t host;		 /* wall: the host's clock to read */
 	bool alarm;		 /* wall: CLOCK_*_ALARM */
+	int64_t offset;		 /* wall: how far it is ahead of the host's, ns */
 	struct thread_group *tg; /* process */
 	struct task *task;	 /* thread; always of the caller's own group */
 };

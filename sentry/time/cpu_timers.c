@@ -95,17 +95,15 @@ static int64_t check_posix_timers(struct posix_timers *pt, int64_t used) REQUIRE
 
 	for (int id = -1; (timer = next_cpu_timer(pt, id));) {
 		id = timer->id;
-		if (timer->clock.kind == GUEST_CLOCK_PROCESS) {
+		if (timer->clock.kind == GUEST_CLOCK_PROCESS && timer->clock.tg == tg) {
 			left = MIN(left, check_posix_timer(timer, used));
 			continue;
 		}
-		struct task *th = task_get(timer->clock.task);
-		mutex_unlock(&tg->siglock, &lc_signal);
-		int64_t now = task_cpu_time(th);
-		task_put(th);
-		mutex_lock(&tg->siglock, &lc_signal);
+		int64_t now = posix_timer_read_clock(timer);
 		timer = posix_timer_lookup(pt, id);
-		if (timer)
+		if (timer && now < 0)
+			timer->armed = false;
+		else if (timer)
 			left = MIN(left, check_posix_timer(timer, now));
 	}
 	return left;
@@ -115,11 +113,11 @@ void cpu_timers_poll(struct ktimer *kt)
 {
 	struct posix_timers *pt = container_of(kt, struct posix_timers, cpu_kt);
 	struct thread_group *tg = pt->tg;
-	int64_t used = thread_group_cpu_time(tg);
+	int64_t used = thread_group_cpu_time(tg), user = thread_group_times(tg).user;
 
 	mutex_lock(&tg->siglock, &lc_signal);
 	int64_t left =
-		MIN(check_itimer(pt, ITIMER_VIRTUAL, used), check_itimer(pt, ITIMER_PROF, used));
+		MIN(check_itimer(pt, ITIMER_VIRTUAL, user), check_itimer(pt, ITIMER_PROF, used));
 	left = MIN(left, check_limit(pt, used));
 	left = MIN(left, check_posix_timers(pt, used));
 	if (left != TIME_NEVER && !atomic_load(&tg->exiting)) {

@@ -86,7 +86,13 @@ static void get_locked(const struct posix_timers *pt, int which, int64_t now, st
 
 static int64_t itimer_now(struct thread_group *tg, int which)
 {
-	return which == ITIMER_REAL ? time_monotonic() : thread_group_cpu_time(tg);
+	switch (which) {
+	case ITIMER_REAL:
+		return time_monotonic();
+	case ITIMER_VIRTUAL:
+		return thread_group_times(tg).user;
+	}
+	return thread_group_cpu_time(tg);
 }
 
 void itimer_get(struct task *t, int which, struct itimer_ns *out)

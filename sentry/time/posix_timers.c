@@ -158,8 +158,6 @@ static int check_event(struct task *t, const struct linux_sigevent *ev)
 
 static int check_clock(struct task *t, const struct guest_clock *c)
 {
-	if (c->kind == GUEST_CLOCK_PROCESS && c->tg != t->tg)
-		return -EINVAL; /* timers on other processes' CPU time are not kept */
 	if (!guest_clock_can_wait(c))
 		return -EOPNOTSUPP;
 	if (c->alarm)
@@ -189,15 +187,15 @@ static struct posix_timer *timer_new(struct thread_group *tg, const struct linux
 static void timer_own_clock(struct posix_timer *timer, const struct guest_clock *c)
 {
 	timer->clock = *c;
-	if (c->kind == GUEST_CLOCK_PROCESS)
+	if (c->tg == timer->tg)
 		thread_group_put(c->tg); /* the group outlives its timers */
 }
 
 static void timer_free(struct posix_timer *timer)
 {
 	ktimer_cancel(&timer->kt);
-	if (timer->clock.kind == GUEST_CLOCK_THREAD)
-		task_put(timer->clock.task);
+	if (timer->clock.tg != timer->tg)
+		guest_clock_fini(&timer->clock);
 	sigqueue_uncharge(timer->tg);
 	free(timer);
 }
@@ -240,6 +238,26 @@ out:
 	return err;
 }
 
+int64_t posix_timer_read_clock(const struct posix_timer *timer)
+{
+	struct thread_group *tg = timer->tg;
+	struct guest_clock c = timer->clock;
+
+	if (c.tg)
+		thread_group_get(c.tg);
+	if (c.task)
+		task_get(c.task);
+	mutex_unlock(&tg->siglock, &lc_signal);
+	int64_t now = guest_clock_now(&c);
+	mutex_lock(&kernel->tasks_lock, &lc_tasks);
+	if (c.tg && c.tg != tg && c.tg->zombie)
+		now = -1;
+	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
+	guest_clock_fini(&c);
+	mutex_lock(&tg->siglock, &lc_signal);
+	return now;
+}
+
 /*
  * Finds a timer and reads its clock; NULL: there is none.  Returns with siglock held.  CPU clocks
  * are read without it, and the timer looked up again.
@@ -257,13 +275,13 @@ static struct posix_timer *timer_lock(struct task *t, int id, int64_t *now) ACQU
 		*now = guest_clock_now(&timer->clock);
 		return timer;
 	}
-	struct task *th =
-		timer->clock.kind == GUEST_CLOCK_THREAD ? task_get(timer->clock.task) : NULL;
-	mutex_unlock(&tg->siglock, &lc_signal);
-	*now = th ? task_cpu_time(th) : thread_group_cpu_time(tg);
-	task_put(th);
-	mutex_lock(&tg->siglock, &lc_signal);
-	return posix_timer_lookup(tg->timers, id);
+	*now = posix_timer_read_clock(timer);
+	timer = posix_timer_lookup(tg->timers, id);
+	if (timer && *now < 0) {
+		timer->armed = false;
+		*now = 0;
+	}
+	return timer;
 }
 
 static void get_locked(const struct posix_timer *timer, int64_t now, struct itimer_ns *out)

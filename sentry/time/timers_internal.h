@@ -57,6 +57,9 @@ void cpu_timers_kick(struct posix_timers *pt);
 void cpu_timers_poll(struct ktimer *kt);
 /* The timer's time has come; `now` by its clock. */
 void posix_timer_expire(struct posix_timer *timer, int64_t now) REQUIRES(lc_signal);
+/* A CPU clock's time, -1 when another process that it is of has ended; lets go of siglock
+ * meanwhile, so that the timer is to be looked up again. */
+int64_t posix_timer_read_clock(const struct posix_timer *timer) REQUIRES(lc_signal);
 struct posix_timer *posix_timer_lookup(struct posix_timers *pt, int id) REQUIRES(lc_signal);
 /* Moves on from an expiry that was acted on to the next one after `now`; returns how many in
  * between were missed. */

@@ -2,7 +2,9 @@
 #include "tests/compat/compat.h"
 
 #include <mqueue.h>
+#include <semaphore.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/resource.h>
 
 static char name_buf[64];
@@ -286,4 +288,63 @@ TEST(mq_memory_is_bounded_by_rlimit)
 
 	EXPECT_OK(setrlimit(RLIMIT_MSGQUEUE, &rl));
 	EXPECT_ERRNO(raw_open(queue_name(), O_RDWR | O_CREAT, 0600, &a), EMFILE);
+}
+
+/* SIGEV_THREAD as libc asks for it: 32 bytes come back by a netlink socket. */
+TEST(mq_notify_thread_tells_by_netlink)
+{
+	int fd = new_queue(O_RDWR), nl = EXPECT_OK(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0));
+	unsigned char cookie[32] = "what libc wants to know", back[64];
+	struct sigevent ev = {
+		.sigev_notify = SIGEV_THREAD, .sigev_signo = nl, .sigev_value.sival_ptr = cookie};
+
+	EXPECT_OK(syscall(SYS_mq_notify, fd, &ev));
+	EXPECT_OK(send_to(fd, "x", 0));
+	EXPECT_EQ(recv(nl, back, sizeof(back), 0), 32);
+	EXPECT(!memcmp(back, cookie, 31) && back[31] == 1);
+	EXPECT_ERRNO(recv(nl, back, sizeof(back), MSG_DONTWAIT), EAGAIN);
+	/* Taken away: it is told, too. */
+	EXPECT_OK(syscall(SYS_mq_notify, fd, &ev));
+	EXPECT_OK(syscall(SYS_mq_notify, fd, NULL));
+	EXPECT_EQ(recv(nl, back, sizeof(back), 0), 32);
+	EXPECT_EQ(back[31], 2);
+}
+
+TEST(mq_notify_thread_wants_a_netlink_socket)
+{
+	int fd = new_queue(O_RDWR), ux = EXPECT_OK(socket(AF_UNIX, SOCK_STREAM, 0)), p[2];
+	unsigned char cookie[32] = "";
+	struct sigevent ev = {.sigev_notify = SIGEV_THREAD, .sigev_value.sival_ptr = cookie};
+
+	EXPECT_EQ(pipe(p), 0);
+	ev.sigev_signo = p[0];
+	EXPECT_ERRNO(syscall(SYS_mq_notify, fd, &ev), ENOTSOCK);
+	ev.sigev_signo = ux;
+	EXPECT_ERRNO(syscall(SYS_mq_notify, fd, &ev), EINVAL);
+	ev.sigev_signo = 999;
+	EXPECT_ERRNO(syscall(SYS_mq_notify, fd, &ev), EBADF);
+	ev.sigev_value.sival_ptr = BAD_ADDR;
+	EXPECT_ERRNO(syscall(SYS_mq_notify, fd, &ev), EFAULT);
+}
+
+static void told(union sigval v)
+{
+	sem_post(v.sival_ptr);
+}
+
+TEST(mq_notify_runs_a_function_in_a_thread)
+{
+	static sem_t told_sem;
+	struct timespec until;
+	int fd = new_queue(O_RDWR);
+	struct sigevent ev = {.sigev_notify = SIGEV_THREAD,
+			      .sigev_notify_function = told,
+			      .sigev_value.sival_ptr = &told_sem};
+
+	sem_init(&told_sem, 0, 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 30;
+	EXPECT_EQ(mq_notify(fd, &ev), 0);
+	EXPECT_OK(send_to(fd, "x", 0));
+	EXPECT_EQ(sem_timedwait(&told_sem, &until), 0);
 }

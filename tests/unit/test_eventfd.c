@@ -12,6 +12,8 @@
 #include "tests/unit/fake_platform.h"
 #include "sentry/vfs/file.h"
 
+static const struct time_offsets no_offsets;
+
 #define MS 1000000L
 
 static ssize_t put(struct file *f, uint64_t v)
@@ -118,7 +120,7 @@ START_TEST(timer_counts_expirations_and_rests_until_read)
 	ck_assert_int_eq(timerfd_create_file(CLOCK_MONOTONIC, 0, &f), 0);
 	waitq_add(file_waitq(f), &s.w, POLLIN);
 	ck_assert_int_eq(get(f, &v), -EAGAIN);
-	ck_assert_int_eq(timerfd_set(f, 0, &it, NULL), 0);
+	ck_assert_int_eq(timerfd_set(f, 0, &it, NULL, &no_offsets), 0);
 	ck_assert_uint_eq(file_poll(f), 0);
 	sleep_ms(52);
 	ck_assert_uint_eq(file_poll(f), POLLIN);
@@ -143,16 +145,16 @@ START_TEST(absolute_timer_in_the_past_fires_at_once)
 	uint64_t v;
 
 	ck_assert_int_eq(timerfd_create_file(CLOCK_REALTIME, 0, &f), 0);
-	ck_assert_int_eq(timerfd_set(f, TFD_TIMER_ABSTIME, &it, NULL), 0);
+	ck_assert_int_eq(timerfd_set(f, TFD_TIMER_ABSTIME, &it, NULL, &no_offsets), 0);
 	ck_assert_int_eq(get(f, &v), 8);
 	ck_assert_uint_eq(v, 1);
 	ck_assert_int_eq(get(f, &v), -EAGAIN);
 
-	ck_assert_int_eq(timerfd_set(f, 0, &it, NULL), 0);
-	ck_assert_int_eq(timerfd_set(f, 0, &none, &old), 0);
+	ck_assert_int_eq(timerfd_set(f, 0, &it, NULL, &no_offsets), 0);
+	ck_assert_int_eq(timerfd_set(f, 0, &none, &old, &no_offsets), 0);
 	ck_assert(old.it_value.tv_sec == 1 || old.it_value.tv_nsec > 0);
 	it.it_value.tv_nsec = 1000000000;
-	ck_assert_int_eq(timerfd_set(f, 0, &it, NULL), -EINVAL);
+	ck_assert_int_eq(timerfd_set(f, 0, &it, NULL, &no_offsets), -EINVAL);
 	file_put(f);
 }
 END_TEST

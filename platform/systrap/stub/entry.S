@@ -158,18 +158,21 @@ stub_syscall:
 	ret
 
 	/*
-	 * long stub_futex_wait(uaddr, op, val, ts, val3, intr)
+	 * long stub_wait(call, intr)
 	 *
 	 * The interrupt's handler moves a thread that stands in [begin, call] to the abort label:
 	 * between the look at the flag and the call's first instruction a wake-up would be lost.
 	 */
-	.globl	stub_futex_wait, stub_wait_begin, stub_wait_call, stub_wait_abort
-stub_futex_wait:
-	mov	%r9, %r11
-	mov	%rcx, %r10
-	mov	%r8, %r9
-	xor	%r8d, %r8d
-	mov	$202, %eax
+	.globl	stub_wait, stub_wait_begin, stub_wait_call, stub_wait_abort
+stub_wait:
+	mov	%rsi, %r11
+	mov	(%rdi), %rax
+	mov	16(%rdi), %rsi
+	mov	24(%rdi), %rdx
+	mov	32(%rdi), %r10
+	mov	40(%rdi), %r8
+	mov	48(%rdi), %r9
+	mov	8(%rdi), %rdi
 stub_wait_begin:
 	cmpl	$0, (%r11)
 	jne	stub_wait_abort

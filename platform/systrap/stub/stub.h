@@ -50,9 +50,8 @@ struct stub_timespec {
 
 /* entry.S */
 HIDDEN long stub_syscall(long a, long b, long c, long d, long e, long f, long nr);
-/* futex(uaddr, op, val, timeout, uaddr2, val3) unless *intr is set; -EINTR when it was. */
-HIDDEN long stub_futex_wait(uint64_t uaddr, long op, long val, const struct stub_timespec *ts,
-			    uint64_t val3, const uint32_t *intr);
+/* The system call (its number, then six arguments) unless *intr is set; -EINTR when it was. */
+HIDDEN long stub_wait(const uint64_t call[7], const uint32_t *intr);
 HIDDEN extern const char stub_wait_begin[], stub_wait_call[], stub_wait_abort[];
 /* Accesses to guest memory: 0, or -EFAULT by way of stub_access_fault. */
 HIDDEN long stub_load64(uint64_t addr, uint64_t *out);
@@ -107,6 +106,13 @@ HIDDEN void stub_post_reply(struct st_pageset *ps, long r);
  * set; 0: not such a call; 2: it was, and an interrupt came: rax is set or, with *aborted, not. */
 HIDDEN int stub_direct_call(struct st_pageset *ps, struct stub_ucontext *uc, uint32_t *aborted,
 			    int64_t *deadline);
+
+/* futex.c: the same for futex(2) and the calls of futex2. */
+HIDDEN int stub_futex(struct st_pageset *ps, struct stub_sigcontext *mc, uint32_t *aborted,
+		      int64_t *deadline);
+HIDDEN int stub_futex2(struct st_pageset *ps, struct stub_sigcontext *mc, uint32_t *aborted);
+/* The host's clock, ns. */
+HIDDEN int64_t stub_clock(int clock);
 
 /* answer.c: answers call `nr` with four of its arguments here, if it can: 1 with *ret set, or 0. */
 HIDDEN int stub_answer(struct st_pageset *ps, uint32_t nr, const uint64_t a[4], uint64_t *ret);

@@ -49,5 +49,13 @@ int mqueue_receive(struct file *f, size_t room, struct mq_message **out) MUST_CH
 /* A receiver begins or ends to sleep: while there is one, arrivals are not notified. */
 void mqueue_receiver_waits(struct file *f, int by);
 void mqueue_get_attr(struct file *f, struct mq_attr *out);
-/* ev NULL: takes the process's registration away.  -EBUSY. */
-int mqueue_notify(struct file *f, struct task *t, const struct sigevent *ev) MUST_CHECK;
+/* How a process is told with SIGEV_THREAD, once: `tell` frees it. */
+struct mq_notice {
+	void (*tell)(struct mq_notice *n,
+		     bool removed); /* the registration ended, for no message */
+};
+
+/* ev NULL: takes the process's registration away.  -EBUSY.  notice: of SIGEV_THREAD, else NULL;
+ * owned by the queue on success. */
+int mqueue_notify(struct file *f, struct task *t, const struct sigevent *ev,
+		  struct mq_notice *notice) MUST_CHECK;

@@ -21,6 +21,8 @@ void mqueue_fini(struct mqueue *q)
 		free(m);
 	}
 	thread_group_put(q->notify_owner);
+	if (q->notice)
+		q->notice->tell(q->notice, true);
 }
 
 /* ---- messages ---- */
@@ -44,12 +46,15 @@ static void insert(struct mqueue *q, struct mq_message *m)
 	q->bytes += m->size;
 }
 
-/* What is to be sent for the arrival of a message; the reference in *to is the caller's. */
+/* What is to be sent for the arrival of a message; *to (a reference) and *notice are the caller's.
+ */
 static void take_notification(struct mqueue *q, const struct task *sender, ksiginfo *info,
-			      struct thread_group **to)
+			      struct thread_group **to, struct mq_notice **notice)
 {
 	*to = q->notify_owner;
+	*notice = q->notice;
 	q->notify_owner = NULL;
+	q->notice = NULL;
 	memset(info, 0, sizeof(*info));
 	info->si_signo = q->notify.sigev_notify == SIGEV_SIGNAL ? q->notify.sigev_signo : 0;
 	info->si_code = SI_MESGQ;
@@ -62,6 +67,7 @@ int mqueue_send(struct file *f, struct mq_message *m, struct task *sender)
 {
 	struct mqueue *q = mqueue_of(f->inode);
 	struct thread_group *to = NULL;
+	struct mq_notice *notice = NULL;
 	ksiginfo info;
 
 	mutex_lock(&q->lock, &lc_ipc);
@@ -71,12 +77,14 @@ int mqueue_send(struct file *f, struct mq_message *m, struct task *sender)
 	}
 	insert(q, m);
 	if (q->count == 1 && !q->receivers && q->notify_owner)
-		take_notification(q, sender, &info, &to);
+		take_notification(q, sender, &info, &to, &notice);
 	mutex_unlock(&q->lock, &lc_ipc);
 	inode_touch(&q->in, true);
 	waitq_notify(&q->wq, POLLIN);
 	if (to && info.si_signo)
 		(void)!signal_send_group(to, &info);
+	if (notice)
+		notice->tell(notice, false);
 	thread_group_put(to);
 	return 0;
 }
@@ -125,23 +133,30 @@ void mqueue_get_attr(struct file *f, struct mq_attr *out)
 	mutex_unlock(&q->lock, &lc_ipc);
 }
 
-int mqueue_notify(struct file *f, struct task *t, const struct sigevent *ev)
+int mqueue_notify(struct file *f, struct task *t, const struct sigevent *ev,
+		  struct mq_notice *notice)
 {
 	struct mqueue *q = mqueue_of(f->inode);
 	struct thread_group *old = NULL;
+	struct mq_notice *ended = NULL;
 	int err = 0;
 
 	mutex_lock(&q->lock, &lc_ipc);
 	if (!ev && q->notify_owner == t->tg) {
 		old = q->notify_owner;
+		ended = q->notice;
 		q->notify_owner = NULL;
+		q->notice = NULL;
 	} else if (ev && q->notify_owner) {
 		err = -EBUSY;
 	} else if (ev) {
 		q->notify_owner = thread_group_get(t->tg);
 		q->notify = *ev;
+		q->notice = notice;
 	}
 	mutex_unlock(&q->lock, &lc_ipc);
+	if (ended)
+		ended->tell(ended, true);
 	thread_group_put(old);
 	return err;
 }
@@ -191,7 +206,7 @@ static int queue_flush(struct file *f)
 {
 	struct task *t = task_current();
 
-	return t ? mqueue_notify(f, t, NULL) : 0;
+	return t ? mqueue_notify(f, t, NULL, NULL) : 0;
 }
 
 const struct file_ops mqueue_fops = {

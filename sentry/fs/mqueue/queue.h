@@ -19,6 +19,7 @@ struct mqueue {
 	uint64_t charged;
 	struct thread_group *notify_owner; /* reference, or NULL: nobody */
 	struct sigevent notify;
+	struct mq_notice *notice; /* owned; NULL: not by SIGEV_THREAD */
 };
 
 static inline struct mqueue *mqueue_of(const struct inode *in)

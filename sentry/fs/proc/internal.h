@@ -37,7 +37,7 @@ void proc_own_by_task(struct inode *in, struct task *t);
 void proc_task_free(void *task);
 
 /* Tables of the other files: fd.c, inspect.c, keys.c, maps.c, mounts.c, smaps.c, status.c,
- * tunables.c. */
+ * timens.c, tunables.c. */
 extern const struct synth_dir_ops proc_fd_ops, proc_fdinfo_ops, proc_ns_ops;
 extern const struct synth_file_ops proc_maps_ops, proc_mem_ops, proc_statm_ops;
 extern const struct synth_file_ops proc_smaps_ops, proc_smaps_rollup_ops, proc_numa_maps_ops,
@@ -54,5 +54,7 @@ extern const struct synth_file_ops proc_uid_map_ops, proc_gid_map_ops, proc_proj
 extern const struct synth_file_ops proc_syscall_ops, proc_stack_ops, proc_timers_ops,
 	proc_sched_ops, proc_autogroup_ops, proc_io_ops;
 extern const struct synth_dir_ops proc_net_ops; /* net.c */
+extern const struct synth_file_ops proc_timens_offsets_ops;
 extern const struct synth_dir_ops proc_attr_ops, proc_map_files_ops;
+extern const struct synth_file_ops proc_thread_stat_ops; /* of task/TID */
 extern const struct synth_file_ops proc_stat_ops, proc_status_ops, proc_limits_ops;

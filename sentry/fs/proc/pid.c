@@ -291,6 +291,7 @@ static const struct pid_entry {
 	{"status", 0444, &proc_status_ops, NULL, NULL, false},
 	{"syscall", 0400, &proc_syscall_ops, NULL, NULL, false},
 	{"task", 0555, NULL, &task_dir_ops, NULL, true},
+	{"timens_offsets", 0644, &proc_timens_offsets_ops, NULL, NULL, true},
 	{"timers", 0444, &proc_timers_ops, NULL, NULL, true},
 	{"timerslack_ns", 0666, &proc_timerslack_ops, NULL, NULL, true},
 	{"uid_map", 0644, &proc_uid_map_ops, NULL, NULL, false},
@@ -341,17 +342,28 @@ static int list_entries(struct task *t, struct dir_context *ctx, int64_t *off, b
 	return 0;
 }
 
+static int lookup_entry(struct inode *dir, const char *name, struct inode **out, void *task,
+			bool thread)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(entries); i++) {
+		struct pid_entry e = entries[i];
+		if (strcmp(e.name, name) != 0)
+			continue;
+		if (thread && e.file == &proc_stat_ops)
+			e.file = &proc_thread_stat_ops;
+		return entry_make(dir->sb, &e, i, task, out);
+	}
+	return -ENOENT;
+}
+
 static int group_lookup(struct inode *dir, const char *name, struct inode **out, void *task)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
-		if (!strcmp(entries[i].name, name))
-			return entry_make(dir->sb, &entries[i], i, task, out);
-	return -ENOENT;
+	return lookup_entry(dir, name, out, task, false);
 }
 
 static int thread_lookup(struct inode *dir, const char *name, struct inode **out, void *task)
 {
-	return strcmp(name, "task") ? group_lookup(dir, name, out, task) : -ENOENT;
+	return strcmp(name, "task") ? lookup_entry(dir, name, out, task, true) : -ENOENT;
 }
 
 static int group_readdir(struct inode *dir, struct dir_context *ctx, int64_t *off, void *task)

@@ -12,6 +12,7 @@
 
 #include "sentry/fs/proc/internal.h"
 #include "sentry/kernel/ipc/ipc.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/version.h"
@@ -63,9 +64,10 @@ static int show_version(struct text *out, void *arg)
 
 static int show_uptime(struct text *out, void *arg)
 {
-	int64_t up = (time_boottime() - kernel->boot_boottime) / (NSEC_PER_SEC / 100);
+	int64_t up = time_boottime() + time_offsets_here().boottime - kernel->boot_boottime;
 
 	(void)arg;
+	up /= NSEC_PER_SEC / 100;
 	text_printf(out, "%lld.%02lld 0.00\n", (long long)up / 100, (long long)up % 100);
 	return 0;
 }

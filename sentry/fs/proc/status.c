@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "sentry/fs/proc/internal.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/ptrace/ptrace.h"
 #include "sentry/kernel/run.h"
@@ -17,7 +18,9 @@ struct snapshot {
 		exit_signal;
 	unsigned tty_index;
 	bool has_tty, no_new_privs;
-	int64_t start_time, cutime, cstime;
+	int64_t start_time;
+	struct cpu_times children;
+	struct mm_usage used, children_used;
 	sigset_k pending, shared_pending, blocked, ignored, caught;
 	struct cred *cred; /* reference */
 	struct mm *mm;	   /* reference or NULL */
@@ -87,9 +90,10 @@ static void snapshot_take(struct task *t, const struct pid_ns *ns, struct snapsh
 	s->seccomp_mode = seccomp_mode(t);
 	s->seccomp_filters = seccomp_filter_count(t);
 	mutex_unlock(&tg->siglock, &lc_signal);
-	s->start_time = t->start_time - kernel->boot_boottime;
-	s->cutime = tg->child_utime;
-	s->cstime = tg->child_stime;
+	s->start_time = t->start_time - kernel->boot_boottime + time_offsets_here().boottime;
+	s->children = tg->child_times;
+	s->used = tg->dead_usage;
+	s->children_used = tg->child_usage;
 	s->cred = cred_get(t->cred);
 	s->mm = t->mm ? mm_get(t->mm) : NULL;
 	s->rss_limit = tg->rlimit[RLIMIT_RSS].cur;
@@ -131,21 +135,30 @@ static void snapshot_drop(struct snapshot *s)
 
 #define TICKS(ns) ((unsigned long long)((ns) / (NSEC_PER_SEC / 100)))
 
-static int show_stat(struct text *out, void *task)
+static void put_stat(struct text *out, struct task *t, struct cpu_times used)
 {
-	struct task *t = task;
 	struct snapshot s;
 
 	snapshot_take(t, proc_pid_ns(out->of->sb), &s);
-	int64_t cpu = thread_group_cpu_time(t->tg);
 	struct mm *mm = s.mm;
-	uint64_t rss = mm ? mm_resident_pages(mm) : 0;
-	text_printf(out, "%d (%s) %c %d %d %d %d %d %u 0 0 0 0 %llu %llu %llu %llu ", s.tid, s.comm,
-		    s.state, s.ppid, s.pgid, s.sid, s.has_tty ? (int)(34816 + s.tty_index) : 0,
-		    s.tty_pgid, 4194304u, TICKS(cpu), 0ULL, TICKS(s.cutime), TICKS(s.cstime));
+	struct mm_usage now = {0};
+	if (mm)
+		mm_usage(mm, &now);
+	uint64_t rss = now.resident;
+	mm_usage_add(&s.used, &now);
+	text_printf(out, "%d (%s) %c %d %d %d %d %d %u ", s.tid, s.comm, s.state, s.ppid, s.pgid,
+		    s.sid, s.has_tty ? (int)(34816 + s.tty_index) : 0, s.tty_pgid, 4194304u);
+	text_printf(out, "%llu %llu %llu %llu %llu %llu %llu %llu ",
+		    (unsigned long long)s.used.minor_faults,
+		    (unsigned long long)s.children_used.minor_faults,
+		    (unsigned long long)s.used.major_faults,
+		    (unsigned long long)s.children_used.major_faults, TICKS(used.user),
+		    TICKS(used.system), TICKS(s.children.user), TICKS(s.children.system));
 	text_printf(out, "%d %d %d 0 %llu %llu %lld %llu ",
-		    s.policy == 1 || s.policy == 2 ? -1 - s.priority : 20 + s.nice, s.nice,
-		    s.nthreads, TICKS(s.start_time),
+		    s.policy == 6		     ? -101
+		    : s.policy == 1 || s.policy == 2 ? -1 - s.priority
+						     : 20 + s.nice,
+		    s.nice, s.nthreads, TICKS(s.start_time),
 		    mm ? (unsigned long long)mm->total_pages << PAGE_SHIFT : 0ULL, (long long)rss,
 		    (unsigned long long)s.rss_limit);
 	text_printf(out, "%llu %llu %llu 0 0 %llu %llu %llu %llu 0 0 0 %d 0 %d %d 0 0 0 ",
@@ -166,6 +179,17 @@ static int show_stat(struct text *out, void *task)
 		    mm ? (unsigned long long)mm->env_start : 0ULL,
 		    mm ? (unsigned long long)mm->env_end : 0ULL);
 	snapshot_drop(&s);
+}
+
+static int show_stat(struct text *out, void *task)
+{
+	put_stat(out, task, thread_group_times(((struct task *)task)->tg));
+	return 0;
+}
+
+static int show_thread_stat(struct text *out, void *task)
+{
+	put_stat(out, task, task_times(task));
 	return 0;
 }
 
@@ -338,5 +362,6 @@ static int show_limits(struct text *out, void *task)
 
 #define COMMON .common.free_arg = proc_task_free
 const struct synth_file_ops proc_stat_ops = {COMMON, .show = show_stat};
+const struct synth_file_ops proc_thread_stat_ops = {COMMON, .show = show_thread_stat};
 const struct synth_file_ops proc_status_ops = {COMMON, .show = show_status};
 const struct synth_file_ops proc_limits_ops = {COMMON, .show = show_limits};

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "sentry/fs/synth/synth.h"
 #include "sentry/lib/cleanup.h"
@@ -99,43 +100,76 @@ static int add_path(struct inode *dir, const char *path, struct inode **out)
 
 /* ---- processors ---- */
 
-static int add_cpu(struct inode *cpu_dir, unsigned n, bool online)
+/* The processors that share something: NAME as a mask, NAME_list. */
+static int add_sharers(struct inode *dir, const char *name, const struct cpus *who,
+		       const char *list)
 {
-	char name[16], mask[CPUS_MAX / 4];
+	char list_name[32];
+	struct text t = TEXT_INIT;
+
+	cpus_put_mask(&t, who);
+	int err = text_error(&t);
+	if (!err)
+		err = add_text(dir, name, "%s", t.buf);
+	text_fini(&t);
+	snprintf(list_name, sizeof(list_name), "%s_list", name);
+	return err ? err : add_text(dir, list_name, "%s", list);
+}
+
+/* Each processor is a core of its own, all in one package. */
+static int add_topology(struct inode *dir, unsigned n, const struct cpus *online,
+			const char *online_list)
+{
+	static const char *const own[] = {"core_cpus", "thread_siblings"};
+	static const char *const shared[] = {"core_siblings", "die_cpus", "package_cpus"};
+	struct cpus self = {.highest = n};
+	char self_list[16];
+	int err = add_text(dir, "core_id", "%u", n);
+
+	self.bits[n / 64] = 1ULL << n % 64;
+	snprintf(self_list, sizeof(self_list), "%u", n);
+	for (size_t i = 0; i < ARRAY_SIZE(own) && !err; i++)
+		err = add_sharers(dir, own[i], &self, self_list);
+	for (size_t i = 0; i < ARRAY_SIZE(shared) && !err; i++)
+		err = add_sharers(dir, shared[i], online, online_list);
+	if (!err)
+		err = add_text(dir, "physical_package_id", "0");
+	return err ? err : add_text(dir, "die_id", "0");
+}
+
+static int add_cpu(struct inode *cpu_dir, unsigned n, const struct cpus *online,
+		   const char *online_list)
+{
+	char name[16];
 	struct inode *cpu, *topology;
+
 	snprintf(name, sizeof(name), "cpu%u", n);
 	int err = synth_add_dir(cpu_dir, name, 0755, &cpu);
 	if (!err && n)
-		err = add_text(cpu, "online", "%d", online);
-	if (err || !online)
+		err = add_text(cpu, "online", "%d", cpus_has(online, n));
+	if (err || !cpus_has(online, n) || (err = synth_add_dir(cpu, "topology", 0755, &topology)))
 		return err;
-	if ((err = synth_add_dir(cpu, "topology", 0755, &topology)))
-		return err;
-
-	struct cpus self = {.highest = n};
-	self.bits[n / 64] = 1ULL << n % 64;
-	struct text t = TEXT_INIT;
-	cpus_put_mask(&t, &self);
-	err = text_error(&t);
-	if (!err)
-		snprintf(mask, sizeof(mask), "%s", t.buf);
-	text_fini(&t);
-
-	/* Each processor is a core of its own, all in one package. */
-	static const char *const masks[] = {"core_cpus", "thread_siblings"};
-	static const char *const lists[] = {"core_cpus_list", "thread_siblings_list"};
-	for (size_t i = 0; i < ARRAY_SIZE(masks) && !err; i++)
-		err = add_text(topology, masks[i], "%s", mask);
-	for (size_t i = 0; i < ARRAY_SIZE(lists) && !err; i++)
-		err = add_text(topology, lists[i], "%u", n);
-	if (!err)
-		err = add_text(topology, "core_id", "%u", n);
-	if (!err)
-		err = add_text(topology, "physical_package_id", "0");
-	if (!err)
-		err = add_text(topology, "die_id", "0");
-	return err;
+	return add_topology(topology, n, online, online_list);
 }
+
+/* What numactl(8) shows: the host's memory is the one node's. */
+static int show_node_memory(struct text *out, void *arg)
+{
+	struct sysinfo si;
+
+	(void)arg;
+	if (sysinfo(&si))
+		return -ENOSYS;
+	unsigned long long unit = si.mem_unit ? si.mem_unit : 1;
+	unsigned long long all = si.totalram * unit >> 10, unused = si.freeram * unit >> 10;
+	text_printf(out,
+		    "Node 0 MemTotal:       %8llu kB\nNode 0 MemFree:        %8llu kB\n"
+		    "Node 0 MemUsed:        %8llu kB\n",
+		    all, unused, all - unused);
+	return 0;
+}
+
+static const struct synth_file_ops node_memory_ops = {.show = show_node_memory};
 
 static int add_cpus(struct inode *root, const struct sysfs_options *o)
 {
@@ -158,7 +192,7 @@ static int add_cpus(struct inode *root, const struct sysfs_options *o)
 		return err;
 	for (unsigned n = 0; n <= possible->highest && !err; n++)
 		if (cpus_has(possible, n))
-			err = add_cpu(dir, n, cpus_has(online, n));
+			err = add_cpu(dir, n, online, o->cpus_online);
 	if (err)
 		return err;
 
@@ -168,8 +202,10 @@ static int add_cpus(struct inode *root, const struct sysfs_options *o)
 	if (!(err = text_error(&t)) &&
 	    !(err = add_path(root, "devices/system/node/node0", &node)) &&
 	    !(err = add_text(node, "cpulist", "%s", o->cpus_online)) &&
-	    !(err = add_text(node, "cpumap", "%s", t.buf)))
-		err = add_text(node, "distance", "10");
+	    !(err = add_text(node, "cpumap", "%s", t.buf)) &&
+	    !(err = add_text(node, "distance", "10")))
+		err = synth_add(node, "meminfo",
+				synth_file_new(node->sb, 0444, &node_memory_ops, NULL));
 	text_fini(&t);
 	static const char *const names[] = {"online", "possible", "has_cpu", "has_memory",
 					    "has_normal_memory"};

@@ -118,6 +118,14 @@ static int64_t clock_now(int clock)
 	}
 }
 
+/* An offset may have made `now` negative. */
+static int64_t time_left(int64_t until, int64_t now)
+{
+	int64_t left;
+
+	return __builtin_sub_overflow(until, now, &left) ? INT64_MAX : MAX(left, (int64_t)0);
+}
+
 /* What timerfd_gettime(2) shows; lc_pipe held. */
 static void timerfd_show_setting(const struct timerfd *t, struct itimerspec *cur)
 {
@@ -134,7 +142,8 @@ static void timerfd_show_setting(const struct timerfd *t, struct itimerspec *cur
 	cur->it_interval = to_timespec(t->interval);
 }
 
-int timerfd_set(struct file *f, int flags, const struct itimerspec *new, struct itimerspec *old)
+int timerfd_set(struct file *f, int flags, const struct itimerspec *new, struct itimerspec *old,
+		const struct time_offsets *offsets)
 {
 	if (f->ops != &timerfd_ops || !timespec_valid(&new->it_value) ||
 	    !timespec_valid(&new->it_interval))
@@ -146,7 +155,8 @@ int timerfd_set(struct file *f, int flags, const struct itimerspec *new, struct 
 	int64_t next = TIME_NEVER;
 	if (value) {
 		if (flags & TFD_TIMER_ABSTIME)
-			value = MAX(value - clock_now(t->clock), 0);
+			value = time_left(value,
+					  clock_now(t->clock) + time_offset_of(offsets, t->clock));
 		next = value >= TIME_NEVER - now ? TIME_NEVER - 1 : now + value;
 	}
 

@@ -123,9 +123,11 @@ void cgroup_enter(struct thread_group *tg)
 
 void cgroup_leave(struct thread_group *tg)
 {
+	struct cpu_times used = thread_group_last_times(tg);
+
 	for (struct cgroup *c = tg->cgroup; c; c = c->parent) {
-		c->utime += (uint64_t)tg->dead_utime;
-		c->stime += (uint64_t)tg->dead_stime;
+		c->utime += (uint64_t)used.user;
+		c->stime += (uint64_t)used.system;
 	}
 	count_process(tg->cgroup, -1);
 }
@@ -229,7 +231,9 @@ void cgroup_times(struct cgroup *c, uint64_t *utime, uint64_t *stime)
 	*stime = c->stime;
 	mutex_unlock(&kernel->tasks_lock, &lc_tasks);
 	for (size_t i = 0; all && i < n; i++) {
-		*utime += (uint64_t)thread_group_cpu_time(all[i]);
+		struct cpu_times used = thread_group_times(all[i]);
+		*utime += (uint64_t)used.user;
+		*stime += (uint64_t)used.system;
 		thread_group_put(all[i]);
 	}
 	free(all);

@@ -5,6 +5,7 @@
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/plain.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
@@ -165,6 +166,24 @@ static int pid_enter(struct ns_change *ch, struct ns *ns)
 	return enter_slot(ch, ns, NS_PID);
 }
 
+static struct ns *time_of_task(struct task *t)
+{
+	return slot_of_task(t, NS_TIME);
+}
+
+static struct ns *time_children_of_task(struct task *t)
+{
+	return slot_of_task(t, NS_TIME_CHILDREN);
+}
+
+static int time_enter(struct ns_change *ch, struct ns *ns)
+{
+	if (ch->t->tg->nthreads > 1)
+		return -EUSERS;
+	int err = enter_slot(ch, ns, NS_TIME_CHILDREN);
+	return err ? err : ns_set_enter_time(&ch->set);
+}
+
 const struct ns_kind ns_kinds[] = {
 	{&user_ns_type, "user", user_of_task, user_enter},
 	{&mnt_ns_type, "mnt", mnt_of_task, mnt_enter},
@@ -174,5 +193,7 @@ const struct ns_kind ns_kinds[] = {
 	{&pid_ns_type, "pid_for_children", pid_children_of_task, NULL},
 	{&cgroup_ns_type, "cgroup", cgroup_of_task, cgroup_enter},
 	{&net_ns_type, "net", net_of_task, net_enter},
+	{&time_ns_type, "time", time_of_task, time_enter},
+	{&time_ns_type, "time_for_children", time_children_of_task, NULL},
 };
 const size_t ns_kind_count = ARRAY_SIZE(ns_kinds);

@@ -7,11 +7,16 @@
 
 #include "sentry/kernel/ipc/ipc.h"
 #include "sentry/kernel/ns/plain.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/ns/uts.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
-/* How a kind of a set is begun, and made anew out of an old one; NULL: no memory. */
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
+
+/* How a kind of a set is begun (NULL: no memory), and made anew out of an old one. */
 static const struct {
 	uint64_t flag;
 	struct ns *(*top)(void);
@@ -22,6 +27,8 @@ static const struct {
 	[NS_CGROUP] = {CLONE_NEWCGROUP, cgroup_ns_top, cgroup_ns_new},
 	[NS_UTS] = {CLONE_NEWUTS, uts_ns_top, uts_ns_copy},
 	[NS_PID] = {CLONE_NEWPID, pid_ns_top_get, pid_ns_new},
+	[NS_TIME] = {0, time_ns_top_get, NULL},
+	[NS_TIME_CHILDREN] = {CLONE_NEWTIME, time_ns_top_get, time_ns_new},
 };
 
 struct ns_set *ns_set_new(void)

@@ -23,6 +23,8 @@ enum ns_slot {
 	NS_CGROUP,
 	NS_UTS,
 	NS_PID, /* of the children that are yet to come: pid.h */
+	NS_TIME,
+	NS_TIME_CHILDREN,
 	NS_SLOTS,
 };
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "sentry/kernel/ns/ns_set.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/task.h"
 
 static int change_begin(struct ns_change *ch, struct task *t)
@@ -32,6 +33,7 @@ static void change_commit(struct ns_change *ch)
 	}
 	task_set_ns(ch->t, ch->set);
 	ch->set = NULL;
+	task_show_own_time(ch->t);
 }
 
 static const struct ns_kind *kind_of(const struct ns *ns)

@@ -7,3 +7,8 @@
 #include "sentry/net/socket.h"
 
 extern const struct net_family netlink_family;
+
+struct file;
+bool file_is_netlink(const struct file *f);
+/* A datagram from the kernel.  -EINVAL: no netlink socket; -ENOBUFS. */
+int netlink_deliver(struct file *f, const void *data, size_t n) MUST_CHECK;

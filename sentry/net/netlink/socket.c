@@ -31,6 +31,8 @@ struct nl_sock {
 static struct mutex ports_lock; /* lc_net */
 static struct list_head ports = LIST_HEAD_INIT(ports);
 
+static const struct socket_ops nl_ops;
+
 static struct nl_sock *nl_of(struct socket *s)
 {
 	return container_of(s, struct nl_sock, s);
@@ -149,6 +151,25 @@ static int queue_answer(struct nl_sock *n, struct nl_buf *b)
 	/* Told by the next receive. */
 	n->s.error = ENOBUFS;
 	return 0;
+}
+
+bool file_is_netlink(const struct file *f)
+{
+	const struct socket *s = socket_of_file(f);
+
+	return s && s->ops == &nl_ops;
+}
+
+int netlink_deliver(struct file *f, const void *data, size_t n)
+{
+	struct nl_buf b = {.data = malloc(n), .len = n};
+
+	if (!file_is_netlink(f) || !b.data) {
+		free(b.data);
+		return b.data ? -EINVAL : -ENOBUFS;
+	}
+	memcpy(b.data, data, n);
+	return queue_answer(nl_of(socket_of_file(f)), &b);
 }
 
 static int serve_one(struct nl_sock *n, const struct nlmsghdr *msg, bool admin)
