@@ -416,7 +416,7 @@ long sys_getpriority(struct task *t, int which, int who)
 	return best;
 }
 
-static long set_nice(struct task *t, struct task *o, int nice)
+static long set_nice(struct task *t, struct task *o, int nice) REQUIRES(lc_tasks)
 {
 	if (!may_change(t, o))
 		return -EPERM;
