@@ -287,11 +287,11 @@ TEST(personality_takes_anything)
 
 static bool has_text(const char *name)
 {
-	char path[128], c;
+	char path[128], text[4096];
 
 	snprintf(path, sizeof(path), "/sys/devices/system/%s", name);
 	int fd = open(path, O_RDONLY);
-	bool some = fd >= 0 && read(fd, &c, 1) == 1;
+	bool some = fd >= 0 && read(fd, text, sizeof(text)) > 0;
 	close(fd);
 	return some;
 }
