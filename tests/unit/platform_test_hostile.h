@@ -81,11 +81,13 @@ static void still_healthy(void)
 
 static void calls_beyond_the_list_end_the_process(void)
 {
-	static const int allowed[] = {
-		SYS_futex,	SYS_write,    SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_mmap,
-		SYS_munmap,	SYS_mprotect, SYS_madvise,	SYS_mremap,	    SYS_recvmsg,
-		SYS_close,	SYS_clone,    SYS_exit,		SYS_rseq,	    SYS_membarrier,
-		SYS_arch_prctl, SYS_pread64,  SYS_pwrite64,	SYS_clock_gettime,  SYS_getrusage};
+	static const int allowed[] = {SYS_futex,	  SYS_write,	 SYS_rt_sigreturn,
+				      SYS_rt_sigprocmask, SYS_mmap,	 SYS_munmap,
+				      SYS_mprotect,	  SYS_madvise,	 SYS_mremap,
+				      SYS_recvmsg,	  SYS_close,	 SYS_clone,
+				      SYS_exit,		  SYS_rseq,	 SYS_membarrier,
+				      SYS_arch_prctl,	  SYS_pread64,	 SYS_pwrite64,
+				      SYS_clock_gettime,  SYS_getrusage, LINUX_SYS_futex_waitv};
 	static const struct {
 		long nr;
 		uint64_t a[6];
