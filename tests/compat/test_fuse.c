@@ -420,6 +420,8 @@ TEST(fuse_answers_of_the_wrong_size_are_refused)
 	EXPECT(!stat("m", &st));
 	shared->wrong_size = 8;
 	EXPECT_ERRNO(stat("m", &st), EIO);
+	while (!shared->last_error) /* the server hears of it after its reader */
+		test_sleep_ms(5);
 	EXPECT_EQ(shared->last_error, EINVAL);
 	EXPECT(!stat("m", &st));
 	shared->long_read = true;
