@@ -5,23 +5,6 @@
 #include <fcntl.h>
 #include <string.h>
 
-int task_sleep_lock(struct task *t, struct sleep_lock *l)
-{
-	struct task_waiter tw;
-	int err = 0;
-
-	if (sleep_lock_try(l))
-		return 0;
-	task_waiter_init(&tw, t);
-	atomic_fetch_add(&l->sleepers, 1);
-	waitq_add(&l->wq, &tw.w, POLLIN);
-	while (!sleep_lock_try(l) && !err)
-		err = task_park(t, TASK_UNINTERRUPTIBLE, TIME_NEVER);
-	waitq_remove(&tw.w);
-	atomic_fetch_sub(&l->sleepers, 1);
-	return err;
-}
-
 void task_send_own_signal(struct task *t, int signo)
 {
 	ksiginfo info;

@@ -1,6 +1,6 @@
 /*
  * file_io.h - what the handlers of files have in common: blocking reads and writes, names and
- * paths from guest memory, sleep locks.
+ * paths from guest memory.
  */
 #pragma once
 
@@ -10,12 +10,6 @@
 
 #define MAX_RW_COUNT 0x7ffff000ULL
 #define LINUX_O_LARGEFILE 0100000 /* libc's O_LARGEFILE is 0 */
-
-/*
- * Waits for the lock as an uninterruptible sleep.  -EINTR: the task is about to end, and does not
- * hold it.  Order, for a task that holds several: file.pos_busy, then inode_append_lock().
- */
-int task_sleep_lock(struct task *t, struct sleep_lock *l) MUST_CHECK;
 
 enum {
 	IO_NONBLOCK = 1,  /* RWF_NOWAIT */

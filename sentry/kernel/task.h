@@ -404,6 +404,12 @@ struct task_waiter {
 	struct task *t;
 };
 void task_waiter_init(struct task_waiter *tw, struct task *t); /* notify = task_wake */
+struct sleep_lock;
+/*
+ * Waits for the lock as an uninterruptible sleep.  -EINTR: the task is about to end, and does not
+ * hold it.  Order, for a task that holds several: file.pos_busy, then inode_append_lock().
+ */
+int task_sleep_lock(struct task *t, struct sleep_lock *l) MUST_CHECK;
 /*
  * Waits until the file may be ready for one of `events`: 0, -ETIMEDOUT, or -ERESTARTSYS on a
  * signal.  The loop around an operation:

@@ -14,6 +14,7 @@
 #include "sentry/kernel/run.h"
 #include "sentry/kernel/task.h"
 #include "sentry/lib/log.h"
+#include "sentry/lib/sleep_lock.h"
 
 #define WORKERS_MAX 64
 #define WORKER_STACK (128UL << 10)
@@ -286,6 +287,23 @@ void task_waiter_init(struct task_waiter *tw, struct task *t)
 	list_init(&tw->w.node);
 	tw->w.notify = waiter_wake;
 	tw->t = t;
+}
+
+int task_sleep_lock(struct task *t, struct sleep_lock *l)
+{
+	struct task_waiter tw;
+	int err = 0;
+
+	if (sleep_lock_try(l))
+		return 0;
+	task_waiter_init(&tw, t);
+	atomic_fetch_add(&l->sleepers, 1);
+	waitq_add(&l->wq, &tw.w, POLLIN);
+	while (!sleep_lock_try(l) && !err)
+		err = task_park(t, TASK_UNINTERRUPTIBLE, TIME_NEVER);
+	waitq_remove(&tw.w);
+	atomic_fetch_sub(&l->sleepers, 1);
+	return err;
 }
 
 int task_wait_file(struct task *t, struct file *f, uint32_t events, int64_t deadline)

@@ -2,7 +2,7 @@
  * A lock that a task may hold where mutexes are forbidden: across copies from and to guest memory
  * and host I/O.  Whoever finds it held sleeps on its queue as a task, so no worker is blocked.
  * Not ordered by lock_order.h: a task that holds one takes another only where a comment says so.
- * Handlers acquire it with task_sleep_lock() (syscalls/file_io.h).
+ * Tasks acquire it with task_sleep_lock() (sentry/kernel/task.h).
  */
 #pragma once
 

@@ -21,23 +21,11 @@ static int fs_lock(struct super_block *sb, struct inode *dir)
 {
 	struct sleep_lock *l = lock_of(sb, dir);
 	struct task *t = task_current();
-	struct task_waiter tw;
-	int err = 0;
 
 	/* A server may give one directory two names. */
 	if (dir && t && atomic_load(&node_of(dir)->dir_owner) == t)
 		return -EIO;
-	if (!sleep_lock_try(l)) {
-		if (!t)
-			return -EIO;
-		task_waiter_init(&tw, t);
-		atomic_fetch_add(&l->sleepers, 1);
-		waitq_add(&l->wq, &tw.w, POLLIN);
-		while (!sleep_lock_try(l) && !err)
-			err = task_park(t, TASK_UNINTERRUPTIBLE, TIME_NEVER);
-		waitq_remove(&tw.w);
-		atomic_fetch_sub(&l->sleepers, 1);
-	}
+	int err = t ? task_sleep_lock(t, l) : sleep_lock_try(l) ? 0 : -EIO;
 	if (!err && dir)
 		atomic_store(&node_of(dir)->dir_owner, t);
 	return err;
