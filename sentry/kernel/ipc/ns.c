@@ -11,29 +11,23 @@ int (*ipc_mqueue_instance)(struct user_ns *owner, struct mount **out);
 
 #define SHM_UNLIMITED (UINT64_MAX - (1UL << 24))
 
-static const uint64_t default_limits[IPC_LIMITS] = {
-	[IPC_SHMMAX] = SHM_UNLIMITED, [IPC_SHMALL] = SHM_UNLIMITED, [IPC_SHMMNI] = 4096,
-	[IPC_SEMMSL] = 32000,	      [IPC_SEMMNS] = 32000 * 32000, [IPC_SEMOPM] = 500,
-	[IPC_SEMMNI] = 32000,	      [IPC_MSGMAX] = 8192,	    [IPC_MSGMNB] = 16384,
-	[IPC_MSGMNI] = 32000,
-};
-/* config.json may change these before there is a namespace. */
-static _Atomic uint64_t top_limits[IPC_LIMITS];
-static bool top_limits_known;
-
-static _Atomic uint64_t *limits_of_top(void)
-{
-	for (int i = 0; i < IPC_LIMITS && !top_limits_known; i++)
-		top_limits[i] = default_limits[i];
-	top_limits_known = true;
-	return top_limits;
+/* clang-format off */
+#define DEFAULT_LIMITS {							\
+	[IPC_SHMMAX] = SHM_UNLIMITED, [IPC_SHMALL] = SHM_UNLIMITED, [IPC_SHMMNI] = 4096, \
+	[IPC_SEMMSL] = 32000, [IPC_SEMMNS] = 32000 * 32000,			\
+	[IPC_SEMOPM] = 500, [IPC_SEMMNI] = 32000,				\
+	[IPC_MSGMAX] = 8192, [IPC_MSGMNB] = 16384, [IPC_MSGMNI] = 32000,	\
 }
+/* clang-format on */
+static const uint64_t default_limits[IPC_LIMITS] = DEFAULT_LIMITS;
+/* config.json may change these before there is a namespace. */
+static _Atomic uint64_t top_limits[IPC_LIMITS] = DEFAULT_LIMITS;
 
 _Atomic uint64_t *ipc_current_limits(void)
 {
 	const struct task *t = task_current();
 
-	return t && t->ns ? task_ipc(t)->limits : limits_of_top();
+	return t && t->ns ? task_ipc(t)->limits : top_limits;
 }
 
 static void ipc_ns_free(struct ns *header)
@@ -83,7 +77,7 @@ struct ns *ipc_ns_top(void)
 	if (!ns)
 		return NULL;
 	for (int i = 0; i < IPC_LIMITS; i++)
-		ns->limits[i] = limits_of_top()[i];
+		ns->limits[i] = top_limits[i];
 	ns_init(&ns->ns, &ipc_ns_type, NS_INO_IPC, &user_ns_top);
 	return &ns->ns;
 }
