@@ -5,13 +5,11 @@
 
 #include "sentry/kernel/ns/ns_set.h"
 #include "sentry/kernel/ns/nsfs.h"
+#include "sentry/kernel/ns/time_ns.h"
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/pidfd.h"
 #include "syscalls/syscalls.h"
 
-#ifndef CLONE_NEWTIME
-#define CLONE_NEWTIME 0x80
-#endif
 #define NEW_NAMESPACES                                                                 \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | \
 	 CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME)

@@ -15,10 +15,10 @@ static int fault_wait(struct waitq *q, bool (*done)(void *arg), void *arg, bool 
 {
 	struct task *t = task_current();
 	struct task_waiter tw;
-	int err = t ? 0 : -EINTR;
+	int err = 0;
 
 	if (!t)
-		return err;
+		return -EINTR;
 	task_waiter_init(&tw, t);
 	waitq_add(q, &tw.w, POLLIN);
 	while (!err && !done(arg))

@@ -12,10 +12,6 @@
 #include "sentry/kernel/pid.h"
 #include "sentry/kernel/task.h"
 
-#ifndef CLONE_NEWTIME
-#define CLONE_NEWTIME 0x80
-#endif
-
 /* How a kind of a set is begun (NULL: no memory), and made anew out of an old one. */
 static const struct {
 	uint64_t flag;

@@ -8,7 +8,6 @@
 #include "sentry/kernel/task.h"
 #include "sentry/time/ktimer.h"
 
-#define NEWTIME 0x80 /* CLONE_NEWTIME */
 /* Beyond this the sum of a clock and a timeout could overflow. */
 #define CLOCK_MAX (INT64_MAX / 2)
 
@@ -18,7 +17,7 @@ static void time_ns_free(struct ns *ns)
 }
 
 const struct ns_type time_ns_type = {
-	.name = "time", .flag = NEWTIME, .count = NS_COUNT_TIME, .free = time_ns_free};
+	.name = "time", .flag = CLONE_NEWTIME, .count = NS_COUNT_TIME, .free = time_ns_free};
 
 /* Asked for while there is one thread only. */
 struct ns *time_ns_top_get(void)

@@ -5,9 +5,16 @@
  */
 #pragma once
 
+#include <sched.h>
+
 #include "sentry/auth/ns.h"
 #include "sentry/lib/compiler.h"
 #include "sentry/time/offsets.h"
+
+/* libc's header does not have it yet. */
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
 
 struct cred;
 struct ns_set;
