@@ -102,3 +102,5 @@ int test_lowest_fd(void);
 /* A file of this size with bytes that depend on their offset; returns it open read-write. */
 int test_file(const char *name, size_t size);
 void test_sleep_ms(int ms);
+/* That clock's time in so many milliseconds. */
+struct timespec test_time_in_ms(clockid_t clock, int ms);

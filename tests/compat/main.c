@@ -15,6 +15,7 @@ void *volatile test_bad_addr = (void *)0x10;
 static struct test *tests, **tests_end = &tests;
 static int report_fd = -1;
 static char dir_name[64];
+static char dir_prefix[32]; /* below /tmp, of this run: others may run beside it */
 
 void test_register(struct test *t)
 {
@@ -46,7 +47,7 @@ void test_skip(const char *why)
 const char *test_dir(void)
 {
 	if (!dir_name[0]) {
-		strcpy(dir_name, "/tmp/compat.XXXXXX");
+		snprintf(dir_name, sizeof(dir_name), "/tmp/%sXXXXXX", dir_prefix);
 		if (!mkdtemp(dir_name) || chdir(dir_name))
 			FAIL("no directory for the test: %s", strerror(errno));
 	}
@@ -106,6 +107,17 @@ void test_sleep_ms(int ms)
 		continue;
 }
 
+struct timespec test_time_in_ms(clockid_t clock, int ms)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	ts.tv_nsec += ms * 1000000L;
+	ts.tv_sec += ts.tv_nsec / 1000000000;
+	ts.tv_nsec %= 1000000000;
+	return ts;
+}
+
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st, (void)type, (void)ftw;
@@ -120,7 +132,7 @@ static void remove_dirs(void)
 	struct dirent *e;
 	while ((e = readdir(d))) {
 		char path[300];
-		if (strncmp(e->d_name, "compat.", 7))
+		if (strncmp(e->d_name, dir_prefix, strlen(dir_prefix)))
 			continue;
 		snprintf(path, sizeof(path), "/tmp/%s", e->d_name);
 		nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
@@ -192,6 +204,7 @@ int main(int argc, char **argv)
 	bool list = argc > 1 && !strcmp(argv[1], "-l");
 	int failed = 0, first = 1 + list;
 
+	snprintf(dir_prefix, sizeof(dir_prefix), "compat.%d.", (int)getpid());
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (struct test *t = tests; t; t = t->next) {
 		if (!selected(t, argc - first, argv + first))

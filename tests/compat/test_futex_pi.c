@@ -16,17 +16,6 @@ static uint32_t my_tid(void)
 	return (uint32_t)syscall(SYS_gettid);
 }
 
-static struct timespec wall_in_ms(clockid_t clock, int ms)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	ts.tv_nsec += ms * 1000000L;
-	ts.tv_sec += ts.tv_nsec / 1000000000;
-	ts.tv_nsec %= 1000000000;
-	return ts;
-}
-
 TEST(futex_pi_refuses_hostile_words)
 {
 	uint32_t words[2] = {0, 0};
@@ -138,8 +127,8 @@ TEST(futex_pi_waiters_get_it_in_turn)
 TEST(futex_pi_lock_times_out)
 {
 	uint32_t word = 0;
-	struct timespec wall = wall_in_ms(CLOCK_REALTIME, 30), past = {1, 0};
-	struct timespec mono = wall_in_ms(CLOCK_MONOTONIC, 30);
+	struct timespec wall = test_time_in_ms(CLOCK_REALTIME, 30), past = {1, 0};
+	struct timespec mono = test_time_in_ms(CLOCK_MONOTONIC, 30);
 	struct locker l = {.word = &word, .op = FUTEX_LOCK_PI_PRIVATE, .deadline = &wall};
 
 	EXPECT_OK(futex(&word, FUTEX_LOCK_PI_PRIVATE, 0, NULL, NULL, 0));
@@ -392,7 +381,7 @@ TEST(futex_requeue_pi_gives_a_free_lock_at_once)
 TEST(futex_requeue_pi_only_to_the_lock_that_was_named)
 {
 	uint32_t cond = 0, lock = 0, other = 0;
-	struct timespec at = wall_in_ms(CLOCK_MONOTONIC, 100);
+	struct timespec at = test_time_in_ms(CLOCK_MONOTONIC, 100);
 	struct cond_waiter w = {.cond = &cond, .lock = &lock, .deadline = &at};
 
 	EXPECT_ERRNO(futex(&cond, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 5, NULL, &lock, 0), EAGAIN);
